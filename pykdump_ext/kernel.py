@@ -1,0 +1,158 @@
+"""A Linux kernel in machine memory: its symbols, its values, its page-table root.
+
+Addresses are kernel virtual addresses in bytes.  Values are read by walking
+page tables, never through a p2m.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from .errors import P2mError, ReadError
+from .memory import MachineMemory, Note
+from .paging import ADDRESS_MASK, PageTables
+
+# Xen's notes in a host dump (xen/include/public/elfnote.h)
+XEN_NOTE_OWNER = "Xen"
+XEN_ELFNOTE_CRASH_INFO = 0x1000001  # struct crash_xen_info_t, xen/include/xen/elfcore.h
+XEN_ELFNOTE_CRASH_REGS = 0x1000002  # crash_xen_core_t: cr0, cr2, cr3, cr4
+
+PAGE_OFFSET_BEFORE_4_8 = 0xFFFF880000000000  # arch/x86/include/asm/page_64_types.h
+
+
+class Symbols(Protocol):
+    """The symbols of a namelist."""
+
+    def address(self, name: str) -> int | None:
+        """Return the virtual address of symbol ``name``, or None."""
+        ...
+
+
+@dataclass(frozen=True)
+class XenInfo:
+    """What Xen's crash notes say.
+
+    ``frame_list_mfn`` is the mfn of dom0's ``pfn_to_mfn_frame_list_list``;
+    ``cr3s`` has one machine address for each physical cpu, in cpu order.
+    """
+
+    version: str
+    frame_list_mfn: int
+    cr3s: tuple[int, ...]
+
+
+def xen_info(notes: Iterable[Note]) -> XenInfo | None:
+    """Return what the notes of a dump say of Xen, or None: not a dump of a Xen host.
+
+    :raises P2mError: the note is there but too short to be one.
+    """
+    info: bytes | None = None
+    cr3s = []
+    for note in notes:
+        if note.owner != XEN_NOTE_OWNER:
+            continue
+        if note.type == XEN_ELFNOTE_CRASH_INFO:
+            info = note.data
+        elif note.type == XEN_ELFNOTE_CRASH_REGS and len(note.data) >= 32:
+            cr3s.append(int.from_bytes(note.data[16:24], "little"))
+    if info is None:
+        return None
+    words = [int.from_bytes(info[i : i + 8], "little") for i in range(0, len(info) & ~7, 8)]
+    if len(words) < 3:
+        raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, too few to be one")
+    return XenInfo(f"{words[0]}.{words[1]}", words[-1], tuple(cr3s))
+
+
+@dataclass(frozen=True)
+class Root:
+    """A machine address that may be the kernel's top page table, and where it is from."""
+
+    maddr: int
+    source: str
+
+
+class Kernel:
+    """A kernel's memory, read by virtual address through its own page tables."""
+
+    def __init__(self, memory: MachineMemory, symbols: Symbols, root: Root) -> None:
+        self.memory = memory
+        self.symbols = symbols
+        self.root = root
+        self.tables = PageTables(memory, root.maddr)
+
+    def address(self, name: str) -> int:
+        """Return the address of symbol ``name``.
+
+        :raises P2mError: the namelist has no such symbol.
+        """
+        address = self.symbols.address(name)
+        if address is None:
+            raise P2mError(f"the kernel has no symbol {name}; is this the namelist of the dump?")
+        return address
+
+    def read(self, vaddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from ``vaddr``.
+
+        :raises ReadError: it cannot be read.
+        """
+        return self.tables.read(vaddr, size, what)
+
+    def word(self, vaddr: int, what: str) -> int:
+        """Return the unsigned 64-bit value at ``vaddr``.
+
+        :raises ReadError: it cannot be read.
+        """
+        return int.from_bytes(self.read(vaddr, 8, what), "little")
+
+    def value(self, name: str) -> int:
+        """Return the unsigned 64-bit value of the variable ``name``.
+
+        :raises P2mError: there is no such variable, or it cannot be read.
+        """
+        return self.word(self.address(name), name)
+
+    def mfn_at(self, vaddr: int, what: str) -> int:
+        """Return the machine frame number that ``vaddr`` is mapped to.
+
+        :raises ReadError: it is not mapped.
+        """
+        return self.tables.translate(vaddr, what) >> 12
+
+    def page_offset(self) -> int:
+        """Return where the direct map begins (``page_offset_base`` from 4.8 on)."""
+        if self.symbols.address("page_offset_base") is None:
+            return PAGE_OFFSET_BEFORE_4_8
+        return self.value("page_offset_base")
+
+
+def prove_root(
+    memory: MachineMemory, symbols: Symbols, banner: bytes, candidates: Iterable[Root]
+) -> Kernel:
+    """Return the kernel read through the first candidate that is proved right.
+
+    Proof is that ``linux_banner``, read through the candidate, is the
+    namelist's own; so neither Xen's idle table nor another guest's passes.
+
+    :raises P2mError: no candidate passes; the text says what each one gave.
+    """
+    tried = []
+    seen = set()
+    for candidate in candidates:
+        if candidate.maddr & ADDRESS_MASK in seen:
+            continue
+        seen.add(candidate.maddr & ADDRESS_MASK)
+        kernel = Kernel(memory, symbols, candidate)
+        try:
+            found = kernel.read(kernel.address("linux_banner"), len(banner), "linux_banner")
+        except ReadError as error:
+            tried.append(f"{candidate.maddr:x} ({candidate.source}): {error}")
+            continue
+        if found == banner:
+            return kernel
+        shown = found[:40].split(b"\n")[0].decode("latin-1")
+        tried.append(f"{candidate.maddr:x} ({candidate.source}): another kernel, {shown!r}")
+    listed = "; ".join(tried) or "there was none to try"
+    raise P2mError(f"no page-table root of this kernel found: {listed}")
+

@@ -1,0 +1,161 @@
+"""Machine memory: the bytes behind machine addresses, as Xen numbers them.
+
+Nothing here knows of Xen's or Linux's data structures, with one exception: the
+notes that come with a dump are handed over as they stand in the file.
+
+A machine address (maddr) is in bytes; a machine frame number (mfn) is a maddr
+divided by the page size.
+"""
+
+from __future__ import annotations
+
+import mmap
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from .errors import P2mError, ReadError
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+WORDS_PER_PAGE = PAGE_SIZE // 8
+
+
+class MachineMemory(Protocol):
+    """Anything that machine memory can be read from."""
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from machine address ``maddr``.
+
+        :param what: what is being read, for the error message.
+        :raises ReadError: any of these bytes is not in this memory.
+        """
+        ...
+
+
+def read_words(memory: MachineMemory, mfn: int, what: str) -> array[int]:
+    """Return machine frame ``mfn`` as an array of 512 unsigned 64-bit words.
+
+    :raises ReadError: the frame is not in this memory.
+    """
+    words = array("Q", memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, what))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words
+
+
+class PageMemory:
+    """Machine memory given as a mapping of frame numbers to pages; for tests.
+
+    Sparse: a frame that is not in the mapping cannot be read.
+    """
+
+    def __init__(self, pages: Mapping[int, bytes]) -> None:
+        self.pages = pages
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from ``maddr``; see :class:`MachineMemory`."""
+        parts = []
+        end = maddr + size
+        while maddr < end:
+            page = self.pages.get(maddr >> PAGE_SHIFT)
+            if page is None:
+                raise ReadError("machine address", maddr, what)
+            offset = maddr & (PAGE_SIZE - 1)
+            part = page[offset : offset + end - maddr]
+            parts.append(part)
+            maddr += len(part)
+        return b"".join(parts)
+
+
+@dataclass(frozen=True)
+class Note:
+    """An ELF note of a dump: its owner's name, its type, its bytes."""
+
+    owner: str
+    type: int
+    data: bytes
+
+
+class ElfCore:
+    """Machine memory in an ELF core file, as ``/proc/vmcore`` is copied.
+
+    The file is mapped read-only.
+
+    :raises P2mError: the file is not a readable 64-bit ELF core.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                elf = ELFFile(file)
+                self.notes = list(_notes(elf))
+                loads = sorted(
+                    (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]))
+                    for s in elf.iter_segments("PT_LOAD")
+                    if s["p_filesz"]
+                )
+                kind = elf["e_type"]
+                little = elf.little_endian and elf.elfclass == 64
+        except OSError as error:
+            raise P2mError(f"{path}: {error.strerror}") from None
+        except (ELFError, ValueError, KeyError, ArithmeticError, TypeError) as error:
+            raise P2mError(f"{path}: not a readable ELF file ({error})") from None
+        if kind != "ET_CORE" or not little:
+            raise P2mError(f"{path}: not a 64-bit ELF core file")
+        self._starts = [start for start, _, _ in loads]
+        self._loads = loads
+
+    def segments(self) -> list[tuple[int, int]]:
+        """Return the (start, end) machine addresses that the file holds, in order."""
+        return [(start, start + size) for start, size, _ in self._loads]
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from ``maddr``; see :class:`MachineMemory`."""
+        parts = []
+        end = maddr + size
+        while maddr < end:
+            index = bisect_right(self._starts, maddr) - 1
+            start, length, offset = self._loads[index] if index >= 0 else (0, 0, 0)
+            available = min(end, start + length) - maddr
+            if available <= 0:
+                raise ReadError("machine address", maddr, what, "not in the dump")
+            position = offset + maddr - start
+            part = self._map[position : position + available]
+            if len(part) != available:
+                raise ReadError("machine address", maddr, what, "the dump file ends before it")
+            parts.append(part)
+            maddr += available
+        return b"".join(parts)
+
+
+def _notes(elf: ELFFile) -> Iterator[Note]:
+    """Yield every note of every PT_NOTE segment, in file order.
+
+    The bytes are taken apart here and not by the ELF library: it decodes the
+    contents of notes it knows, and damaged contents must not matter.
+    """
+    for segment in elf.iter_segments("PT_NOTE"):
+        elf.stream.seek(segment["p_offset"])
+        data = elf.stream.read(segment["p_filesz"])
+        position = 0
+        while position + 12 <= len(data):
+            namesz, descsz, kind = (
+                int.from_bytes(data[position + i : position + i + 4], "little") for i in (0, 4, 8)
+            )
+            name_at = position + 12
+            desc_at = name_at + (namesz + 3 & ~3)
+            position = desc_at + (descsz + 3 & ~3)
+            if position > len(data) + 3:
+                return  # a damaged size; what follows cannot be found
+            owner = data[name_at : name_at + namesz].rstrip(b"\0").decode("latin-1")
+            yield Note(owner, kind, data[desc_at : desc_at + descsz])

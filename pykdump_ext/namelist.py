@@ -1,0 +1,93 @@
+"""A kernel's ``vmlinux``: its banner, and a few of its symbols without reading them all."""
+
+from __future__ import annotations
+
+import mmap
+import struct
+from pathlib import Path
+
+from elftools.common.exceptions import ELFError
+from elftools.elf.elffile import ELFFile
+
+from .errors import P2mError
+
+SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
+LONGEST_BANNER = 512
+
+
+class Namelist:
+    """The symbols and the read-only data of an ELF namelist.
+
+    A kernel has two hundred thousand symbols and few are ever wanted, so one is
+    found by searching the string table for its name, and the symbol table for
+    the place of that name.
+
+    :raises P2mError: the file is not an ELF file with symbols.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            with self.path.open("rb") as file:
+                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+                elf = ELFFile(file)
+                symtab = elf.get_section_by_name(".symtab")
+                strtab = elf.get_section_by_name(".strtab")
+                if symtab is None or strtab is None:
+                    raise P2mError(f"{path}: has no symbols")
+                self._symbols = (int(symtab["sh_offset"]), int(symtab["sh_size"]))
+                self._names = (int(strtab["sh_offset"]), int(strtab["sh_size"]))
+                self._loads = [
+                    (int(s["p_vaddr"]), int(s["p_filesz"]), int(s["p_offset"]))
+                    for s in elf.iter_segments("PT_LOAD")
+                ]
+        except OSError as error:
+            raise P2mError(f"{path}: {error.strerror}") from None
+        except (ELFError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise P2mError(f"{path}: not a readable ELF file ({error})") from None
+
+    def address(self, name: str) -> int | None:
+        """Return the link-time address of the symbol ``name``, or None."""
+        start, size = self._names
+        wanted = name.encode() + b"\0"  # linkers let a name be the tail of a longer one
+        found = self._map.find(wanted, start, start + size)
+        while found >= 0:
+            address = self._address_of_name(found - start)
+            if address is not None:
+                return address
+            found = self._map.find(wanted, found + 1, start + size)
+        return None
+
+    def _address_of_name(self, name_offset: int) -> int | None:
+        start, size = self._symbols
+        key = name_offset.to_bytes(4, "little")
+        found = self._map.find(key, start, start + size)
+        while found >= 0:
+            if (found - start) % SYMBOL.size == 0:
+                _, _, _, section, value, _ = SYMBOL.unpack_from(self._map, found)
+                if section:  # 0 is SHN_UNDEF
+                    return int(value)
+            found = self._map.find(key, found + 1, start + size)
+        return None
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        """Return up to ``size`` bytes of initialised data at link-time ``vaddr``.
+
+        :raises P2mError: the file has no data for that address.
+        """
+        for start, length, offset in self._loads:
+            if start <= vaddr < start + length:
+                at = offset + vaddr - start
+                return self._map[at : at + min(size, start + length - vaddr)]
+        raise P2mError(f"{self.path}: has no data for address {vaddr:x} (debug symbols only?)")
+
+    def banner(self) -> bytes:
+        """Return ``linux_banner`` without its final zero byte.
+
+        :raises P2mError: the namelist is not that of a Linux kernel.
+        """
+        address = self.address("linux_banner")
+        text = b"" if address is None else self.read(address, LONGEST_BANNER).split(b"\0")[0]
+        if not text.startswith(b"Linux version "):
+            raise P2mError(f"{self.path}: not a Linux kernel with its symbols")
+        return text

@@ -1,0 +1,31 @@
+"""A Xen PV kernel's map from pseudo-physical to machine frames.
+
+``layouts`` reads it from wherever a kernel version keeps it, ``framelist`` has
+the list that crash tools use, ``coverage`` compares the two, ``diagnosis`` does
+all of it for a dump.
+"""
+
+from .coverage import Check, Coverage, check_direct_map, measure
+from .diagnosis import Diagnosis, diagnose
+from .entries import Kind, kind_of
+from .framelist import FrameList, build_list, read_list
+from .layouts import LAYOUTS, PFNS_PER_LEAF, P2mTable, find_layout, read_table
+
+__all__ = [
+    "LAYOUTS",
+    "PFNS_PER_LEAF",
+    "Check",
+    "Coverage",
+    "Diagnosis",
+    "FrameList",
+    "Kind",
+    "P2mTable",
+    "build_list",
+    "check_direct_map",
+    "diagnose",
+    "find_layout",
+    "kind_of",
+    "measure",
+    "read_list",
+    "read_table",
+]

@@ -1,0 +1,126 @@
+"""From machine memory and symbols to everything there is to say about a dump's p2m."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import P2mError, ReadError
+from ..kernel import Kernel, Root, Symbols, XenInfo, prove_root
+from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
+from .coverage import Check, Coverage, check_direct_map, measure
+from .entries import Kind, kind_of
+from .framelist import FrameList, build_list, read_list
+from .layouts import PFNS_PER_LEAF, P2mTable, read_table
+
+START_KERNEL_MAP = 0xFFFFFFFF80000000  # arch/x86/include/asm/page_64_types.h
+TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A dump's p2m: as its kernel has it, as the dump publishes it, and the difference.
+
+    ``seconds`` is the time the rebuild took: root, table and list.
+    """
+
+    info: XenInfo
+    kernel: Kernel
+    table: P2mTable
+    published: FrameList
+    rebuilt: FrameList
+    coverage: Coverage
+    check: Check
+    seconds: float
+
+    @property
+    def healthy(self) -> bool:
+        """True when there is nothing to repair."""
+        return self.coverage.complete
+
+    def entry(self, frames: FrameList, pfn: int) -> int | None:
+        """Return the p2m entry of ``pfn`` by ``frames``, or None where there is none.
+
+        :raises ReadError: the leaf cannot be read.
+        """
+        leaf = frames.leaf(pfn // PFNS_PER_LEAF)
+        if leaf is None:
+            return None
+        maddr = (leaf << PAGE_SHIFT) + pfn % PFNS_PER_LEAF * 8
+        return int.from_bytes(self.kernel.memory.read(maddr, 8, "p2m entry"), "little")
+
+    def kind(self, pfn: int) -> Kind:
+        """Return what is behind ``pfn``, by the kernel's own p2m.
+
+        :raises ReadError: its leaf cannot be read.
+        """
+        leaf = pfn // PFNS_PER_LEAF
+        if leaf < len(self.table.leaves) and self.table.leaves[leaf] == self.table.identity_mfn:
+            return Kind.IDENTITY
+        entry = self.entry(self.rebuilt, pfn)
+        return Kind.MISSING if entry is None else kind_of(entry)
+
+    def pfns_of(self, mfn: int) -> Iterator[int]:
+        """Yield every pfn whose memory is machine frame ``mfn``."""
+        wanted = mfn.to_bytes(8, "little")
+        for index, leaf_mfn in enumerate(self.table.leaves):
+            if self.table.shared(leaf_mfn):
+                continue
+            leaf = self.kernel.memory.read(leaf_mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+            position = leaf.find(wanted)
+            while position >= 0:
+                pfn = index * PFNS_PER_LEAF + position // 8
+                if position % 8 == 0 and pfn < self.table.max_pfn:
+                    yield pfn
+                position = leaf.find(wanted, position + 1)
+
+
+def root_candidates(
+    memory: MachineMemory, symbols: Symbols, info: XenInfo, published: FrameList
+) -> Iterator[Root]:
+    """Yield what may be the kernel's top page table, none of it to be trusted.
+
+    What each physical cpu's cr3 held when the host crashed, then the kernel's
+    own top table found through the published list.
+    """
+    for cpu, cr3 in enumerate(info.cr3s):
+        yield Root(cr3, f"cr3, cpu {cpu}")
+    for name in TOP_TABLES:
+        vaddr = symbols.address(name)
+        if vaddr is None or vaddr < START_KERNEL_MAP:
+            continue
+        pfn = vaddr - START_KERNEL_MAP >> PAGE_SHIFT
+        leaf = published.leaf(pfn // PFNS_PER_LEAF)
+        if leaf is None:
+            continue
+        maddr = (leaf << PAGE_SHIFT) + pfn % PFNS_PER_LEAF * 8
+        try:
+            entry = int.from_bytes(memory.read(maddr, 8, "p2m entry"), "little")
+        except ReadError:
+            continue
+        if kind_of(entry) is Kind.MEMORY:
+            yield Root(entry << PAGE_SHIFT, name)
+
+
+def diagnose(
+    memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenInfo
+) -> Diagnosis:
+    """Prove a root, rebuild the list, and compare it with the published one.
+
+    :param banner: the namelist's ``linux_banner``, without its final zero byte.
+    :raises P2mError: no root is proved, no layout known, or a part unreadable.
+    """
+    start = time.perf_counter()
+    published = read_list(memory, info.frame_list_mfn)
+    kernel = prove_root(memory, symbols, banner, root_candidates(memory, symbols, info, published))
+    table = read_table(kernel)
+    rebuilt = build_list(table)
+    seconds = time.perf_counter() - start
+    coverage = measure(memory, table, published)
+    if not coverage.memory:
+        raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
+    return Diagnosis(
+        info, kernel, table, published, rebuilt, coverage,
+        check_direct_map(kernel, table), seconds,
+    )  # fmt: skip

@@ -1,0 +1,73 @@
+"""The list of p2m leaves that a kernel publishes for tools like crash.
+
+``pfn_to_mfn_frame_list_list`` (``xen/include/public/arch-x86/xen.h``) is the
+mfn of one page of up to 512 mfns of pages of up to 512 mfns of p2m leaves.
+"""
+
+from __future__ import annotations
+
+from array import array
+from dataclasses import dataclass, field
+
+from ..errors import ReadError
+from ..memory import WORDS_PER_PAGE, MachineMemory, read_words
+from ..paging import NOT_MAPPED
+from .layouts import P2mTable
+
+LEAVES_PER_PAGE = WORDS_PER_PAGE
+MAX_LEAVES = WORDS_PER_PAGE * LEAVES_PER_PAGE
+
+
+@dataclass(frozen=True)
+class FrameList:
+    """A list of leaves by mfn; 0 where it names none.
+
+    ``problems`` has a sentence for each part of a published list that could
+    not be read.
+    """
+
+    leaves: array[int]
+    problems: tuple[str, ...] = field(default=())
+
+    def leaf(self, index: int) -> int | None:
+        """Return the mfn of leaf ``index``, or None where the list names none."""
+        mfn = self.leaves[index] if index < len(self.leaves) else 0
+        return mfn if mfn not in (0, NOT_MAPPED) else None
+
+
+def read_list(memory: MachineMemory, list_list_mfn: int) -> FrameList:
+    """Return the list published at ``list_list_mfn``, as far as it can be read.
+
+    Damage is no error here: a page that cannot be read counts as one that
+    names no leaf, and is told in ``problems``.
+    """
+    try:
+        tops = read_words(memory, list_list_mfn, "pfn_to_mfn_frame_list_list")
+    except ReadError as error:
+        return FrameList(array("Q"), (str(error),))
+    leaves = array("Q")
+    problems = []
+    pages: dict[int, array[int]] = {0: array("Q", bytes(8)) * LEAVES_PER_PAGE}
+    for mfn in tops:
+        if mfn not in pages:
+            try:
+                pages[mfn] = read_words(memory, mfn, "pfn_to_mfn_frame_list page")
+            except ReadError as error:
+                pages[mfn] = pages[0]
+                problems.append(str(error))
+        leaves.extend(pages[mfn])
+    return FrameList(leaves, tuple(problems))
+
+
+def build_list(table: P2mTable) -> FrameList:
+    """Return the list a correct kernel would have published for ``table``.
+
+    It holds memory and missing only, as ``xen_build_mfn_list_list()`` of
+    ``arch/x86/xen/p2m.c`` has it with ``xen_max_p2m_pfn == max_pfn``: leaves of
+    identity entries appear as missing.
+    """
+    leaves = table.leaves
+    if table.identity_mfn is not None and table.identity_mfn in leaves:
+        shared = {table.identity_mfn: table.missing_mfn}
+        leaves = array("Q", [shared.get(mfn, mfn) for mfn in leaves])
+    return FrameList(leaves)

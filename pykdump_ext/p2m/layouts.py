@@ -1,0 +1,159 @@
+"""The places where Xen PV kernels have kept their p2m, one function a layout.
+
+Each takes a :class:`~pykdump_ext.kernel.Kernel` and yields the same thing, the
+machine frame of every leaf: a leaf is one page of the p2m, the entries of 512
+consecutive pfns.  All of it is read through the kernel's page tables.
+
+Sources: ``arch/x86/xen/p2m.c`` of the kernel versions named; for XenLinux
+``arch/x86/mm/init_64-xen.c`` and ``include/asm-x86_64/maddr.h``.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import P2mError
+from ..kernel import Kernel, Symbols
+from ..memory import WORDS_PER_PAGE
+from ..paging import NOT_MAPPED
+
+PFNS_PER_LEAF = WORDS_PER_PAGE
+LEAVES_PER_MID = WORDS_PER_PAGE
+MAX_PFNS = 1 << 36  # 256 TiB, more than any x86 processor before 5-level paging addresses
+
+
+@dataclass(frozen=True)
+class P2mTable:
+    """A kernel's whole p2m, leaf by leaf.
+
+    ``leaves[i]`` is the mfn of the leaf of pfns ``i * 512`` and on.  Leaves
+    where nothing is are ``missing_mfn``: the kernel's page of missing entries,
+    or ``NOT_MAPPED`` where it has none.  ``identity_mfn`` is the page that
+    stands for leaves of identity entries; what it holds does not count.
+    """
+
+    layout: str
+    max_pfn: int
+    leaves: array[int]
+    missing_mfn: int
+    identity_mfn: int | None
+
+    def shared(self, leaf_mfn: int) -> bool:
+        """True when the leaf is one of the shared pages, so holds no memory."""
+        return leaf_mfn in (self.missing_mfn, self.identity_mfn, NOT_MAPPED)
+
+
+def leaf_count(pfns: int) -> int:
+    """Return how many leaves ``pfns`` page frames need."""
+    return -(-pfns // PFNS_PER_LEAF)
+
+
+def _words(kernel: Kernel, vaddr: int, count: int, what: str) -> array[int]:
+    words = array("Q", kernel.read(vaddr, count * 8, what))
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words
+
+
+def _flat(kernel: Kernel, leaves: int) -> array[int]:
+    """XenLinux 2.6.18 and its successors: one virtual array."""
+    return kernel.tables.frames(kernel.value("phys_to_machine_mapping"), leaves)
+
+
+def _two_levels(kernel: Kernel, leaves: int) -> array[int]:
+    """2.6.27 to 2.6.36: ``p2m_top`` is itself an array of pointers to leaves."""
+    pointers = _words(kernel, kernel.address("p2m_top"), leaves, "p2m_top")
+    return _leaf_frames(kernel, pointers)
+
+
+def _three_levels(kernel: Kernel, leaves: int) -> array[int]:
+    """2.6.37 to 3.18: ``p2m_top`` points to pointers to mid pages of pointers to leaves."""
+    mids = -(-leaves // LEAVES_PER_MID)
+    decoded: dict[int, array[int]] = {}
+    found = array("Q")
+    for mid in _words(kernel, kernel.value("p2m_top"), mids, "p2m_top"):
+        if mid not in decoded:
+            pointers = _words(kernel, mid, LEAVES_PER_MID, "p2m mid page")
+            decoded[mid] = _leaf_frames(kernel, pointers)
+        found.extend(decoded[mid])
+    return found[:leaves]
+
+
+def _leaf_frames(kernel: Kernel, pointers: array[int]) -> array[int]:
+    return array("Q", [kernel.mfn_at(vaddr, "p2m leaf") for vaddr in pointers])
+
+
+def _linear(kernel: Kernel, leaves: int) -> array[int]:
+    """3.19 and newer: a sparse virtual array in vmalloc space."""
+    return kernel.tables.frames(kernel.value("xen_p2m_addr"), leaves)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A layout: the symbol that tells it, and how its leaves are found."""
+
+    name: str
+    symbol: str
+    leaves: Callable[[Kernel, int], array[int]]
+    missing_is_array: bool = False
+
+
+# In this order: the first whose symbol the kernel has is the one.
+LAYOUTS = (
+    Layout("linear", "xen_p2m_addr", _linear),
+    Layout("three-level", "p2m_mid_missing", _three_levels),
+    Layout("two-level", "p2m_top", _two_levels, missing_is_array=True),
+    Layout("flat", "phys_to_machine_mapping", _flat),
+)
+
+
+def find_layout(symbols: Symbols) -> Layout:
+    """Return the layout that a kernel's symbols tell.
+
+    :raises P2mError: they tell none: not a Xen PV kernel.
+    """
+    for layout in LAYOUTS:
+        if symbols.address(layout.symbol) is not None:
+            return layout
+    wanted = ", ".join(layout.symbol for layout in LAYOUTS)
+    raise P2mError(f"the kernel has no p2m that is known (none of the symbols {wanted})")
+
+
+def read_max_pfn(kernel: Kernel) -> int:
+    """Return the number of pfns that the p2m has: ``max_pfn``, or ``end_pfn`` before 2.6.27.
+
+    :raises P2mError: it cannot be read, or no machine has that many.
+    """
+    name = "max_pfn" if kernel.symbols.address("max_pfn") is not None else "end_pfn"
+    pfns = kernel.value(name)
+    if not 0 < pfns <= MAX_PFNS:
+        raise P2mError(f"{name} is {pfns:x}, which cannot be: the kernel's data is damaged")
+    return pfns
+
+
+def _shared_page(kernel: Kernel, name: str, is_array: bool) -> int | None:
+    address = kernel.symbols.address(name)
+    if address is None:
+        return None
+    return kernel.mfn_at(address if is_array else kernel.value(name), name)
+
+
+def read_table(kernel: Kernel) -> P2mTable:
+    """Return the kernel's p2m, whatever its layout, read through its page tables.
+
+    :raises P2mError: no known layout, or its parts cannot be read.
+    """
+    layout = find_layout(kernel.symbols)
+    pfns = read_max_pfn(kernel)
+    leaves = layout.leaves(kernel, leaf_count(pfns))
+    missing = _shared_page(kernel, "p2m_missing", layout.missing_is_array)
+    identity = _shared_page(kernel, "p2m_identity", layout.missing_is_array)
+    if missing is not None and NOT_MAPPED in leaves:
+        leaves = array("Q", [missing if mfn == NOT_MAPPED else mfn for mfn in leaves])
+    return P2mTable(
+        layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity
+    )
+

@@ -1,0 +1,2 @@
+from .dump import dom0_dump
+print(dom0_dump())

@@ -1,0 +1,75 @@
+"""Products of the lab: made once, kept outside the clone, made again when stale.
+
+A product is a folder named after what it is and a fingerprint of all it was
+made from, so that a change of a step or of a package version makes a new one.
+Two runs that want the same product at once wait for each other.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def root() -> Path:
+    """Return the cache folder: ``$PYKDUMP_EXT_CACHE``, or one of the user's own."""
+    chosen = os.environ.get("PYKDUMP_EXT_CACHE")
+    if chosen:
+        return Path(chosen).resolve()
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(base).expanduser() / "pykdump_ext").resolve()
+
+
+def say(text: str) -> None:
+    """Print a progress line, at once, on standard error."""
+    print(f"lab: {text}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold the lock called ``name``; a second holder waits and says so."""
+    folder = root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{name}: another run is making it, waiting")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
+    """Return the folder of product ``name``, making it when it is not there.
+
+    ``made_from`` is anything whose ``repr`` changes when the product must be
+    made again: versions, options, the number of the step itself.  ``make`` is
+    given an empty folder; the product appears only once it has returned.
+    """
+    fingerprint = hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
+    final = root() / f"{name}-{fingerprint}"
+    if final.is_dir():
+        return final
+    with locked(name):
+        if final.is_dir():
+            return final
+        unfinished = root() / f"{name}-{fingerprint}.unfinished"
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        say(f"{name}: making it")
+        start = time.monotonic()
+        make(unfinished)
+        unfinished.rename(final)
+        say(f"{name}: made in {time.monotonic() - start:.0f} s")
+        for old in root().glob(f"{name}-" + "[0-9a-f]" * 12):
+            if old != final:
+                say(f"{name}: removing the one made from older parts")
+                shutil.rmtree(old, ignore_errors=True)
+    return final

@@ -1,0 +1,170 @@
+"""A real kdump of a Xen host whose PV dom0 crashed, in about a minute.
+
+Xen and Linux of the distribution run in an emulator without KVM.  The memory
+of the machine is laid out so that part of dom0's own memory is remapped above
+``xen_start_info->nr_pages``, as ``dom0_mem=`` does it on large hosts.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from .cache import product, say
+from .packages import dependency, libraries, unpacked, version
+
+MODULES = (
+    "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
+    "virtio_pci", "virtio_blk", "xen-privcmd", "xenfs",
+)  # fmt: skip
+XEN_OPTIONS = (
+    "console=com1 com1=115200,8n1 dom0_mem=700M,max:700M crashkernel=192M"
+    " sync_console dom0_max_vcpus=4 loglvl=warning guest_loglvl=none/warning"
+)
+LINUX_OPTIONS = "console=hvc0 earlyprintk=xen nokaslr"
+MACHINE_OPTIONS = (
+    "-machine", "pc,max-ram-below-4g=600M", "-m", "1536M", "-smp", "4",
+    "-accel", "tcg,thread=multi", "-cpu", "qemu64",
+)  # fmt: skip
+BOOT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Dump:
+    """A dump and the kernel it is of; both are files of the cache."""
+
+    vmlinux: Path
+    vmcore: Path
+
+
+def kernel_release(meta_package: str = "linux-image-amd64") -> str:
+    """Return the release (``6.1.0-56-amd64``) that a kernel meta package stands for."""
+    return dependency(meta_package, r"linux-image-\d[\w.+-]+").removeprefix("linux-image-")
+
+
+def vmlinux(release: str) -> Path:
+    """Return the path of that kernel's ``vmlinux`` with debugging information."""
+    inside = f"usr/lib/debug/boot/vmlinux-{release}"
+    return unpacked(f"linux-image-{release}-dbg", inside) / inside
+
+
+def _initramfs(release: str, folder: Path) -> Path:
+    """Build the initramfs of dom0 and of its crash kernel; return its path."""
+    kernel = unpacked(f"linux-image-{release}")
+    tree = folder / "tree"
+    for name in ("bin", "sbin", "lib", "lib64", "modules", "proc", "sys", "dev", "tmp"):
+        (tree / name).mkdir(parents=True)
+    shutil.copy(unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
+    shutil.copy(Path(__file__).with_name("init"), tree / "init")
+    (tree / "init").chmod(0o755)
+
+    order = []
+    for module in MODULES:
+        found = sorted(kernel.glob(f"**/{module}.ko*"))
+        if not found:
+            say(f"kernel {release} has no module {module} (built in, or under another name)")
+            continue
+        shutil.copy(found[0], tree / "modules" / found[0].name)
+        order.append(found[0].name)
+    (tree / "modules/order").write_text("\n".join(order) + "\n")
+
+    outer = folder / "initrd"
+    _archive(tree, outer)  # the crash kernel's: the same without kexec in it
+    shutil.move(outer, tree / "initrd")
+    shutil.copy(kernel / f"boot/vmlinuz-{release}", tree / "vmlinuz")
+    kexec = unpacked("kexec-tools") / "sbin/kexec"
+    shutil.copy(kexec, tree / "sbin/kexec")
+    for library in _libraries_of(kexec):
+        shutil.copy(library, tree / "lib" / library.name)
+    shutil.copy("/lib64/ld-linux-x86-64.so.2", tree / "lib64/ld-linux-x86-64.so.2")
+    _archive(tree, outer)
+    shutil.rmtree(tree)
+    return outer
+
+
+def _archive(tree: Path, target: Path) -> None:
+    names = "\n".join(sorted(str(p.relative_to(tree)) for p in tree.rglob("*")))
+    made = subprocess.run(
+        ["cpio", "-o", "-H", "newc", "--quiet", "-R", "0:0"],
+        cwd=tree, input=names.encode(), stdout=subprocess.PIPE, check=True,
+    )  # fmt: skip
+    target.write_bytes(gzip.compress(made.stdout, compresslevel=1))
+
+
+def _libraries_of(program: Path) -> list[Path]:
+    """Return every shared library ``program`` needs, from packages where not installed."""
+    folders: list[Path] = []
+    for package in libraries(dependency("kexec-tools", r"libxenmisc[\d.]+")):
+        folders += {p.parent for p in unpacked(package).glob("**/*.so*")}
+    environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
+    listed = subprocess.run(
+        ["ldd", program], env=environment, capture_output=True, text=True, check=True
+    ).stdout
+    if "not found" in listed:
+        raise RuntimeError(f"{program.name} of the archive lacks libraries:\n{listed}")
+    return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
+
+
+def _crash_machine(release: str, xen: str, folder: Path) -> None:
+    """Boot Xen and Linux in the emulator, let dom0 crash, keep its vmcore."""
+    xen_image = folder / "xen"
+    packed = next(iter(sorted((unpacked(xen) / "boot").glob("xen-*.gz"))))
+    xen_image.write_bytes(gzip.decompress(packed.read_bytes()))
+    kernel = unpacked(f"linux-image-{release}") / f"boot/vmlinuz-{release}"
+    initrd = _initramfs(release, folder)
+    disk = folder / "vmcore"
+    with disk.open("wb") as file:
+        file.truncate(2 << 30)
+    console = folder / "console.log"
+
+    def escaped(text: object) -> str:  # a comma separates modules, two are one
+        return str(text).replace(",", ",,")
+
+    command = [
+        "qemu-system-x86_64", *MACHINE_OPTIONS, "-nic", "none", "-no-reboot",
+        "-display", "none", "-serial", f"file:{console}",
+        "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe",
+        "-kernel", str(xen_image), "-append", XEN_OPTIONS,
+        "-initrd", f"{escaped(kernel)} {escaped(LINUX_OPTIONS)},{escaped(initrd)}",
+    ]  # fmt: skip
+    say("booting Xen and dom0 in the emulator, about a minute")
+    try:
+        subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=BOOT_SECONDS)
+    except subprocess.TimeoutExpired:
+        say(f"the machine did not stop within {BOOT_SECONDS} s")
+    printed = console.read_text(errors="replace")
+    saved = re.search(r"lab: vmcore saved, (\d+) bytes", printed)
+    if not saved:
+        raise RuntimeError(f"the machine made no dump; its console ended:\n{printed[-3000:]}")
+    os.truncate(disk, int(saved[1]))
+    initrd.unlink()
+    xen_image.unlink()
+
+
+def dom0_dump(
+    meta_package: str = "linux-image-amd64", xen: str = "xen-hypervisor-4.17-amd64"
+) -> Dump:
+    """Return a real dump of a crashed PV dom0, untouched, and its kernel."""
+    release = kernel_release(meta_package)
+    symbols = vmlinux(release)
+    init = Path(__file__).with_name("init").read_text()
+    made_from = (
+        1, version(f"linux-image-{release}"), version(xen), version("kexec-tools"),
+        version("busybox-static"), MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, init,
+    )  # fmt: skip
+    folder = product(
+        f"dump-{release}", made_from, lambda folder: _crash_machine(release, xen, folder)
+    )
+    return Dump(symbols, folder / "vmcore")
+
+
+def tools() -> list[str]:
+    """Return the commands the lab uses that are not on this machine."""
+    wanted = ("qemu-system-x86_64", "cpio", "dpkg-deb", "apt-get", "tar", "ldd")
+    return [name for name in wanted if not shutil.which(name)]
+
