@@ -1,0 +1,273 @@
+"""Mends crash's p2m on dumps of Xen hosts, and carries on to a full session.
+
+``extend p2mfix.py`` does everything; the command ``p2m`` looks closer.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pykdump_ext import crash
+from pykdump_ext.errors import P2mError, ReadError
+from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start_full_session
+from pykdump_ext.kernel import XenInfo, xen_info
+from pykdump_ext.memory import ElfCore
+from pykdump_ext.namelist import Namelist
+from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, FrameList, Kind, diagnose, kind_of
+
+patch = P2mPatch()
+_diagnosis: list[Diagnosis] = []  # one, once it has been made
+
+
+def say(text: str) -> None:
+    """Print a line of ours, unless crash is to be silent."""
+    if not crash.session().silent:
+        print(f"p2mfix: {text}")
+
+
+# --------------------------------------------------------------------------
+# Finding out
+
+
+def xen_notes() -> XenInfo:
+    """Return what the notes of the dump say of Xen.
+
+    :raises P2mError: this session is not one on a dump of a Xen host's dom0.
+    """
+    session = crash.session()
+    if session.live:
+        raise P2mError("this is a live session: crash translates there by itself")
+    if session.xen_hyper:
+        raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
+    if not session.xen_core or session.dumpfile is None:
+        raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
+    info = xen_info(ElfCore(session.dumpfile).notes)
+    if info is None:
+        raise P2mError("the dump has no XEN_ELFNOTE_CRASH_INFO note, so no p2m list")
+    return info
+
+
+def banner() -> bytes:
+    """Return the namelist's ``linux_banner``."""
+    session = crash.session()
+    problem = P2mError("crash has no namelist")
+    for path in (session.namelist, session.namelist_debug):
+        if path is not None:
+            try:
+                return Namelist(path).banner()
+            except P2mError as error:
+                problem = error
+    raise problem
+
+
+def diagnosis() -> Diagnosis:
+    """Return what there is to say about this dump's p2m; made once."""
+    if not _diagnosis:
+        info = xen_notes()
+        _diagnosis.append(diagnose(CrashMemory(), CrashSymbols(), banner(), info))
+    return _diagnosis[0]
+
+
+def pages(found: Diagnosis) -> str:
+    """Return how much of the kernel's memory the dump's list covers."""
+    coverage = found.coverage
+    percent = 100 * coverage.covered / coverage.memory
+    return f"{coverage.covered:,} of {coverage.memory:,} pages ({percent:.1f}%)"
+
+
+def ranges(found: Diagnosis) -> str:
+    """Return the ranges of pfns whose leaves the dump's list has lost."""
+    lost = [f"{first:x}-{last:x}" for first, last in found.coverage.lost]
+    more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
+    return ", ".join(lost[:4]) + more
+
+
+def headline(found: Diagnosis) -> str:
+    """Return what kernel and Xen these are, and where the page tables were found."""
+    release = banner().split()[2].decode("latin-1")
+    root = found.kernel.root
+    return (
+        f"Linux {release} on Xen {found.info.version}, {found.table.layout} p2m,"
+        f" page tables at {root.maddr:x} ({root.source})"
+    )
+
+
+# --------------------------------------------------------------------------
+# Doing
+
+
+def repair() -> None:
+    """Rebuild, check, then patch: all of it or nothing."""
+    found = diagnosis()
+    coverage = found.coverage
+    say(headline(found))
+    if found.healthy:
+        say(f"the dump's list covers {pages(found)}: nothing to repair, nothing changed")
+        return
+    if coverage.unreadable:
+        say(f"{len(coverage.unreadable)} leaves are not in the dump, first: {coverage.unreadable[0]}")
+    if not found.check.passed:
+        raise P2mError(
+            f"the rebuilt list fails its check: of {found.check.agree + len(found.check.disagree)}"
+            f" pages the direct map agrees on {found.check.agree}; nothing is changed"
+        )
+    patch.apply(found.rebuilt)
+    say(
+        f"the dump's list covers {pages(found)};"
+        f" rebuilt from page tables: {coverage.memory:,} (100%)"
+    )
+    say(
+        f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
+        f" pfn {ranges(found)}; {found.seconds:.3f} s"
+    )
+
+
+def fix() -> None:
+    """Repair, and carry a minimal session on to a full one."""
+    repair()
+    if crash.session().minimal:
+        say("starting the full session ...")
+        start_full_session()
+
+
+def loaded() -> None:
+    """Run by ``extend`` once this file is loaded."""
+    fix()
+
+
+def unloaded() -> None:
+    """Run by ``extend -u``: crash gets its own list back."""
+    patch.undo()
+
+
+# --------------------------------------------------------------------------
+# Looking
+
+
+def status() -> None:
+    """``p2m status``."""
+    found = diagnosis()
+    coverage = found.coverage
+    print(headline(found))
+    print(f"   dump's list: {pages(found)}")
+    for problem in found.published.problems[:4]:
+        print(f"                {problem}")
+    print(f"  rebuilt list: {coverage.memory:,} pages in {coverage.leaves:,} leaves")
+    if coverage.leaves_lost:
+        print(f"          lost: {coverage.leaves_lost:,} leaves, pfn {ranges(found)}")
+    kinds = ", ".join(f"{coverage.kinds[kind]:,} {kind.value}" for kind in Kind)
+    print(f"          pfns: {found.table.max_pfn:,} ({kinds})")
+    agree, asked = found.check.agree, found.check.agree + len(found.check.disagree)
+    print(f"         check: direct map and rebuilt list agree on {agree:,} of {asked:,} pages")
+    print(f"   crash reads: by the {'rebuilt' if patch.applied else 'dump' + chr(39) + 's'} list")
+
+
+def describe(found: Diagnosis, frames: FrameList, pfn: int) -> str:
+    """Return what a list says of ``pfn``, in words."""
+    leaf = frames.leaf(pfn // PFNS_PER_LEAF)
+    if leaf is None:
+        return "no leaf"
+    try:
+        entry = found.entry(frames, pfn)
+    except ReadError:
+        return f"leaf mfn {leaf:x}, which is not in the dump"
+    assert entry is not None
+    kind = kind_of(entry)
+    mfn = f"mfn {entry:x}, " if kind is Kind.MEMORY else ""
+    return f"{mfn}{kind.value} (leaf mfn {leaf:x})"
+
+
+def show_pfn(pfn: int) -> None:
+    """``p2m pfn N``."""
+    found = diagnosis()
+    if pfn >= found.table.max_pfn:
+        raise P2mError(f"pfn {pfn:x} is above the last one, {found.table.max_pfn - 1:x}")
+    print(f"pfn {pfn:x}: {found.kind(pfn).value}")
+    print(f"   dump's list: {describe(found, found.published, pfn)}")
+    print(f"  rebuilt list: {describe(found, found.rebuilt, pfn)}")
+
+
+def show_mfn(mfn: int) -> None:
+    """``p2m mfn N``."""
+    pfns = [f"{pfn:x}" for pfn in diagnosis().pfns_of(mfn)]
+    print(f"mfn {mfn:x}: " + (f"pfn {', '.join(pfns)}" if pfns else "not dom0's memory"))
+
+
+def show_va(vaddr: int) -> None:
+    """``p2m va ADDRESS``."""
+    found = diagnosis()
+    steps = list(found.kernel.tables.walk(vaddr))
+    print(f"virtual address {vaddr:x}, page tables at {found.kernel.root.maddr:x}")
+    for step in steps:
+        kind = "" if step.present else ", not present"
+        if step.present and step.is_page and step.page_size > 4096:
+            kind = f", a page of {step.page_size >> 20} MiB"
+        print(f"  {step.name}: {step.entry_maddr:>12x} => {step.entry:x}{kind}")
+    if not steps[-1].present:
+        raise P2mError(f"virtual address {vaddr:x} is not mapped")
+    maddr = steps[-1].target(vaddr)
+    print(f"  machine address {maddr:x} (mfn {maddr >> 12:x})")
+    pfns = list(found.pfns_of(maddr >> 12))
+    if not pfns:
+        print("  not dom0's memory: no pfn has this mfn")
+    for pfn in pfns:
+        print(f"  pseudo-physical address {(pfn << 12) | (maddr & 4095):x} (pfn {pfn:x})")
+        print(f"     dump's list: {describe(found, found.published, pfn)}")
+        print(f"    rebuilt list: {describe(found, found.rebuilt, pfn)}")
+
+
+def undo() -> None:
+    """``p2m undo``."""
+    if not patch.applied:
+        raise P2mError("nothing to undo: crash reads by the dump's own list")
+    patch.undo()
+    say("crash reads by the dump's own list again")
+
+
+def hexadecimal(text: str) -> int:
+    """Return a number written in hexadecimal, with or without 0x."""
+    return int(text, 16)
+
+
+def address(text: str) -> int:
+    """Return an address written in hexadecimal, or the address of a symbol."""
+    try:
+        return hexadecimal(text)
+    except ValueError:
+        found = crash.sym2addr(text)
+        if not found:
+            raise argparse.ArgumentTypeError(f"{text}: not an address and not a symbol") from None
+        return found
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command ``p2m``."""
+    top = argparse.ArgumentParser(
+        prog="p2m",
+        description="Shows and repairs the map from pseudo-physical to machine frames"
+        " that crash reads a Xen dom0 by. Numbers are hexadecimal.",
+    )
+    actions = top.add_subparsers(dest="action", metavar="action")
+    actions.add_parser("status", help="what was found, and which list crash reads by (default)")
+    actions.add_parser("fix", help="repair; in minimal mode go on to the full session")
+    actions.add_parser("undo", help="give crash its own list back")
+    actions.add_parser("pfn", help="what is behind a pseudo-physical frame, by both lists"
+                       ).add_argument("number", type=hexadecimal)
+    actions.add_parser("mfn", help="which pseudo-physical frame has a machine frame"
+                       ).add_argument("number", type=hexadecimal)
+    actions.add_parser("va", help="how a kernel virtual address translates, level by level"
+                       ).add_argument("address", type=address)
+    return top
+
+
+@command("p2m", parser=parser(), help="map of a Xen dom0's frames", minimal=True)
+def p2m(args: argparse.Namespace) -> None:
+    """The command ``p2m``."""
+    if args.action == "pfn":
+        show_pfn(args.number)
+    elif args.action == "mfn":
+        show_mfn(args.number)
+    elif args.action == "va":
+        show_va(args.address)
+    else:
+        {"fix": fix, "undo": undo}.get(args.action, status)()

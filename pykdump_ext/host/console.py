@@ -1,0 +1,69 @@
+"""The command ``py``: Python scripts and a Python prompt inside crash."""
+
+from __future__ import annotations
+
+import code
+import os
+import runpy
+import sys
+from pathlib import Path
+
+from crash_host import ffi, lib
+
+from .. import crash
+from .extensions import CommandError
+
+HISTORY = "~/.pykdump_ext_history"
+
+
+def read_line(prompt: str = "") -> str:
+    """Return a line typed by the user, by crash's own line editor.
+
+    :raises EOFError: Ctrl-D, or the end of the input.
+    :raises KeyboardInterrupt: Ctrl-C.
+    """
+    line = ffi.new("char **")
+    history = os.path.expanduser(HISTORY)  # noqa: PTH111  (a C string is wanted)
+    result = lib.host_readline(prompt.encode(), history.encode(), line)
+    crash._check(result, "no line can be read")
+    text = crash._text(line[0])
+    if text is None:
+        raise EOFError
+    lib.host_free(line[0])
+    return text
+
+
+def py(words: list[str]) -> None:
+    """The command ``py [FILE [ARGS]]``."""
+    if words:
+        _script(words)
+    else:
+        _prompt()
+
+
+def _script(words: list[str]) -> None:
+    path = Path(words[0])
+    if not path.is_file():
+        raise CommandError(f"{path}: no such file")
+    argv, sys_path = sys.argv, list(sys.path)
+    sys.argv = list(words)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        runpy.run_path(str(path), run_name="__main__")
+    finally:
+        sys.argv, sys.path[:] = argv, sys_path
+
+
+class _Prompt(code.InteractiveConsole):
+    def raw_input(self, prompt: str = "") -> str:
+        return read_line(prompt)
+
+
+_namespace = {"__name__": "__console__", "__doc__": None, "crash": crash}
+
+
+def _prompt() -> None:
+    lib.host_output_to_terminal()
+    version = sys.version.split()[0]
+    banner = "" if crash.session().silent else f"Python {version} in crash {crash.Crash_run}"
+    _Prompt(_namespace).interact(banner=banner, exitmsg="")

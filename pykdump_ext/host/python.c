@@ -1,0 +1,152 @@
+/*
+ * Starting Python inside crash.  Part of what build_host.py gives to cffi;
+ * Python.h is included by cffi before this.
+ */
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "shim.h"
+
+#define STRINGIFY_(x) #x
+#define STRINGIFY(x) STRINGIFY_(x)
+#define BUILT_FOR_PYTHON STRINGIFY(PY_MAJOR_VERSION) "." STRINGIFY(PY_MINOR_VERSION)
+#define BUILD_AGAIN "build it again (pip install --force-reinstall pykdump-ext)"
+
+/* For pykdump-ext doctor, which reads it in the file */
+__attribute__((used)) static const char built_for[] = "\0BUILT_FOR_PYTHON=" BUILT_FOR_PYTHON;
+
+static char problem[PATH_MAX + 512];
+
+/* Is "3.11.2" or "Python 3.11.2 (main..." of the version this was built for? */
+static int
+same_python(const char *version)
+{
+	size_t length = strlen(BUILT_FOR_PYTHON);
+
+	return !strncmp(version, BUILT_FOR_PYTHON, length) &&
+		(version[length] < '0' || version[length] > '9');
+}
+
+/*
+ * Find the virtual environment that holds the library: its python3, or no
+ * text when there is none.  Its pyvenv.cfg has the version it is for.
+ */
+static void
+find_environment(const char *library, char *executable, char *version)
+{
+	char folder[PATH_MAX], path[PATH_MAX + 32], line[512];
+	char *slash;
+	FILE *file;
+
+	executable[0] = version[0] = '\0';
+	snprintf(folder, sizeof(folder), "%s", library);
+	while ((slash = strrchr(folder, '/')) && slash != folder) {
+		*slash = '\0';
+		snprintf(path, sizeof(path), "%s/pyvenv.cfg", folder);
+		if (!(file = fopen(path, "r")))
+			continue;
+		snprintf(executable, PATH_MAX, "%.*s/bin/python3", PATH_MAX - 16, folder);
+		while (fgets(line, sizeof(line), file))
+			if (sscanf(line, "version = %63[^\n]", version) == 1 ||
+			    sscanf(line, "version_info = %63[^\n]", version) == 1)
+				break;
+		fclose(file);
+		return;
+	}
+}
+
+static const char *
+problem_of(PyStatus status)
+{
+	snprintf(problem, sizeof(problem), "Python cannot be started: %s",
+		status.err_msg ? status.err_msg : "no reason given");
+	return problem;
+}
+
+/*
+ * Start Python, once.  Returns NULL, or a sentence that says why not.
+ *
+ * It is started with the executable of the virtual environment that holds the
+ * library, so that this environment's packages are found; without one, with
+ * the Python the library was built by.
+ */
+const char *
+python_start(const char *library)
+{
+	static int started;
+	char executable[PATH_MAX], version[64];
+	PyPreConfig preconfig;
+	PyConfig config;
+	PyStatus status;
+	PyObject *module;
+
+	if (started)
+		return problem[0] ? problem : NULL;
+	started = 1;
+
+	if (!same_python(Py_GetVersion())) {
+		snprintf(problem, sizeof(problem), "pykdump_ext was built for Python "
+			BUILT_FOR_PYTHON ", crash has Python %.20s loaded: " BUILD_AGAIN,
+			Py_GetVersion());
+		return problem;
+	}
+	find_environment(library, executable, version);
+	if (executable[0] && version[0] && !same_python(version)) {
+		snprintf(problem, sizeof(problem), "pykdump_ext was built for Python "
+			BUILT_FOR_PYTHON ", its environment is now for Python %s: "
+			BUILD_AGAIN, version);
+		return problem;
+	}
+	if (!executable[0])
+		snprintf(executable, sizeof(executable), "%s", PYTHON_EXECUTABLE);
+	if (access(executable, X_OK)) {
+		snprintf(problem, sizeof(problem), "%s, the Python that pykdump_ext "
+			"was installed with, is gone: " BUILD_AGAIN, executable);
+		return problem;
+	}
+
+	if (!Py_IsInitialized()) {
+		PyPreConfig_InitPythonConfig(&preconfig);
+		preconfig.configure_locale = 0;  /* crash's and gdb's stays as it is */
+		preconfig.coerce_c_locale = 0;
+		preconfig.utf8_mode = 1;
+		preconfig.parse_argv = 0;
+		status = Py_PreInitialize(&preconfig);
+		if (PyStatus_Exception(status))
+			return problem_of(status);
+
+		PyConfig_InitPythonConfig(&config);
+		config.parse_argv = 0;
+		config.install_signal_handlers = 0;
+		config.configure_c_stdio = 0;    /* stdin is crash's, with lines waiting in it */
+		status = PyConfig_SetBytesString(&config, &config.executable, executable);
+		if (!PyStatus_Exception(status))
+			status = PyConfig_SetBytesString(&config, &config.program_name, executable);
+		if (!PyStatus_Exception(status))
+			status = Py_InitializeFromConfig(&config);
+		PyConfig_Clear(&config);
+		if (PyStatus_Exception(status))
+			return problem_of(status);
+
+		/* What the first call below would only say in a traceback */
+		module = PyImport_ImportModule("_cffi_backend");
+		if (module) {
+			Py_DECREF(module);
+			module = PyImport_ImportModule("pykdump_ext");
+		}
+		if (!module) {
+			PyErr_Clear();
+			snprintf(problem, sizeof(problem), "%s finds no %s: "
+				"install pykdump-ext with it", executable,
+				PyImport_GetModuleDict() &&
+				PyDict_GetItemString(PyImport_GetModuleDict(), "_cffi_backend") ?
+				"pykdump_ext" : "cffi");
+		} else
+			Py_DECREF(module);
+		PyEval_SaveThread();
+	}
+	return problem[0] ? problem : NULL;
+}

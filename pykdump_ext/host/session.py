@@ -1,0 +1,188 @@
+"""The session itself: its memory for the rooms, crash's p2m, and minimal to full."""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crash_host import ffi, lib
+
+from .. import crash
+from ..errors import P2mError, ReadError
+from ..p2m import FrameList
+from .extensions import is_loaded
+
+AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
+"""Set by ``p2mfix``: what to run once the full session is there (see :mod:`..cli.p2mfix`)."""
+
+
+class CrashMemory:
+    """Machine memory of the dump that is open in crash."""
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from ``maddr``; see :class:`~pykdump_ext.memory.MachineMemory`."""
+        try:
+            return crash.read_machine(maddr, size, what)
+        except crash.Excluded:
+            raise ReadError("machine address", maddr, what, "page excluded") from None
+        except crash.error:
+            raise ReadError("machine address", maddr, what) from None
+
+
+class CrashSymbols:
+    """The symbols of the namelist that is open in crash, where the kernel really was."""
+
+    def address(self, name: str) -> int | None:
+        """Return the virtual address of symbol ``name``, or None."""
+        return crash.sym2addr(name) or None
+
+
+class P2mPatch:
+    """crash's table of p2m leaves, replaced by another one and given back."""
+
+    def __init__(self) -> None:
+        self._original: Any = None
+        self._leaves: array[int] | None = None
+        self._pointer: Any = None
+
+    @staticmethod
+    def _current() -> Any:
+        p2m = ffi.new("struct host_p2m *")
+        crash._check(lib.host_get_p2m(p2m), "crash has no p2m of a Xen dom0")
+        return p2m
+
+    @property
+    def applied(self) -> bool:
+        """True while crash translates by our table."""
+        return self._original is not None
+
+    def list_mfn(self) -> int:
+        """Return the mfn of ``pfn_to_mfn_frame_list_list`` as crash has it.
+
+        :raises crash.error: this is no dump of a Xen host opened for its dom0.
+        """
+        return int(self._current().list_mfn)
+
+    def apply(self, frames: FrameList) -> None:
+        """Let crash translate by ``frames`` from now on.
+
+        :raises crash.error: this is no dump of a Xen host opened for its dom0.
+        """
+        if not self.applied:
+            self._original = self._current()
+        leaves = array("Q", frames.leaves)
+        pointer = ffi.from_buffer("uint64_t[]", leaves)
+        crash._check(lib.host_set_p2m(pointer, len(leaves), 1), "the p2m cannot be set")
+        self._leaves, self._pointer = leaves, pointer
+
+    def undo(self) -> None:
+        """Give crash the table back that it had."""
+        if self._original is None:
+            return
+        old = self._original
+        crash._check(lib.host_set_p2m(old.leaves, old.count, old.initialised), "cannot be undone")
+        self._original = self._leaves = self._pointer = None
+
+
+def start_full_session() -> None:
+    """Carry a session of ``crash --minimal`` on to a full one, as crash itself starts it.
+
+    crash's banner is printed, and the lines of ``.crashrc`` run that minimal
+    mode has refused.
+
+    :raises P2mError: crash met an error on the way; the session stays minimal.
+    """
+    if not crash.session().minimal:
+        return
+    lib.host_output_to_terminal()
+    before = ffi.new("struct host_session *")
+    lib.host_get_session(before)
+    result = lib.host_full_session(1)
+    if result == lib.HOST_INTERRUPTED:
+        raise KeyboardInterrupt
+    if result != lib.HOST_OK:
+        raise P2mError("crash could not start the full session: this one stays minimal")
+    planned = os.environ.pop(AFTERWARDS, None)
+    if planned is not None:
+        after = json.loads(planned)
+        home, local = (path is not None and after["rcfiles"] for path in _rcfiles(before))
+        after_file = ffi.NULL if after["input"] is None else ffi.new(
+            "char[]", os.fsencode(after["input"])
+        )
+        lib.host_replay_rcfiles(home, local, after_file)
+        return
+    refused = list(_refused_lines(before))
+    if refused:
+        _run_afterwards("\n".join(refused) + "\n", before)
+
+
+def _rcfiles(before: Any) -> tuple[Path | None, Path | None]:
+    """Return the ``.crashrc`` of the home and of the current folder, where crash reads them.
+
+    As setup_environment() of main.c: each must be the user's own and not
+    writable by others, and the same file is not read twice.
+    """
+    name = f".{crash._text(before.program_name)}rc"
+    home: Path | None = Path(crash._text(before.home) or "/nonexistent") / name
+    local: Path | None = Path(name)
+    assert home is not None and local is not None
+    if home.exists() and local.exists() and home.samefile(local):
+        local = None
+    return _trusted(home), _trusted(local) if local else None
+
+
+def _trusted(path: Path) -> Path | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path if status.st_uid == os.getuid() and not status.st_mode & 0o002 else None
+
+
+def _refused_lines(before: Any) -> Iterator[str]:
+    """Yield the lines of the ``.crashrc`` files that minimal mode has refused.
+
+    Lines behind the one that runs now have not been read yet: crash will.
+    """
+    if before.stopped_rcfiles:
+        return
+    running = crash._text(before.rcfile)
+    for which, path in zip(("home", "local"), _rcfiles(before)):
+        if path is None or (which == "local" and running == "home"):
+            continue
+        text = path.read_text(errors="replace")
+        if which == running:
+            text = text.encode()[: before.rcfile_offset].decode(errors="replace")
+        yield from (line for line in text.splitlines() if _was_refused(line))
+
+
+def _was_refused(line: str) -> bool:
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return False
+    if words[0] == "extend":  # refused where no command of the file was for minimal mode
+        return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
+    return lib.host_command_kind(words[0].encode()) != 2
+
+
+def _object_loaded(name: str) -> bool:
+    if name.endswith(".py"):
+        return is_loaded(name)
+    return bool(lib.host_object_loaded(name.encode()))
+
+
+def _run_afterwards(lines: str, before: Any) -> None:
+    """Let crash run ``lines`` as it runs an input file, after what runs now.
+
+    A file of ``crash -i`` that is still to come goes behind them.
+    """
+    waiting = crash._text(before.input_waiting)
+    if waiting:
+        lines += Path(waiting).read_text(errors="replace")
+    handle = os.memfd_create("crashrc", 0)
+    os.write(handle, lines.encode())
+    lib.host_replay_rcfiles(0, 0, f"/proc/self/fd/{handle}".encode())

@@ -1,0 +1,117 @@
+"""Builds the shared object that crash's ``extend`` loads.
+
+All else about the package is in pyproject.toml.  What is missing on the
+machine ends the build with one sentence that names what to install.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import runpy
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import NoReturn
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).parent
+HOST = Path("pykdump_ext/host")
+
+
+def missing(what: str, debian: str, red_hat: str) -> NoReturn:
+    """End the build with one sentence."""
+    raise SystemExit(
+        f"pykdump_ext: {what} is missing: install {debian} (Debian, Ubuntu)"
+        f" or {red_hat} (Oracle Linux, Fedora)"
+    )
+
+
+def crash_version() -> str:
+    """Return the version of the crash that is installed, such as ``8.0.2``."""
+    crash = os.environ.get("CRASH", "crash")
+    if not shutil.which(crash):
+        missing("crash", "crash", "crash")
+    shown = subprocess.run([crash, "--version"], capture_output=True, text=True).stdout
+    found = re.search(r"^crash (\S+)$", shown, re.MULTILINE)
+    if not found:
+        raise SystemExit(f"pykdump_ext: {crash} --version does not say its version")
+    return found[1]
+
+
+def crash_headers() -> Path:
+    """Return the folder that holds crash's ``defs.h``."""
+    chosen = os.environ.get("CRASH_INCLUDE", "/usr/include/crash")
+    if not (Path(chosen) / "defs.h").is_file():
+        missing(f"crash's header {chosen}/defs.h", "crash", "crash-devel")
+    return Path(chosen)
+
+
+def python_library() -> tuple[str, str]:
+    """Return the folder and the name of the shared libpython of this Python."""
+    folder = sysconfig.get_config_var("LIBDIR")
+    shared = sysconfig.get_config_var("INSTSONAME") or ""
+    name = f"python{sysconfig.get_config_var('LDVERSION')}"
+    if not sysconfig.get_config_var("Py_ENABLE_SHARED") or ".so" not in shared:
+        missing(
+            f"a shared libpython for {sys.executable}",
+            "libpython3-dev and use /usr/bin/python3",
+            "python3-devel and use /usr/bin/python3",
+        )
+    folders = [folder, sysconfig.get_config_var("LIBPL") or folder]
+    folders.append(str(Path(folder) / (sysconfig.get_config_var("MULTIARCH") or "")))
+    if not any((Path(f) / f"lib{name}.so").exists() for f in folders):
+        missing(f"lib{name}.so", "libpython3-dev", "python3-devel")
+    if not (Path(sysconfig.get_path("include")) / "Python.h").is_file():
+        missing("Python.h", "python3-dev", "python3-devel")
+    return folder, name
+
+
+class BuildHost(build_ext):
+    """Builds ``crash_host.so`` from what cffi generates and from shim.c."""
+
+    def get_ext_filename(self, fullname: str) -> str:
+        return fullname.replace(".", "/") + ".so"
+
+    def build_extension(self, ext: Extension) -> None:
+        if not shutil.which(os.environ.get("CC", "cc")):
+            missing("a C compiler", "gcc and libc6-dev", "gcc")
+        headers = crash_headers()
+        version = crash_version()
+        folder, name = python_library()
+        try:
+            ffi = runpy.run_path(str(HERE / HOST / "build_host.py"))["builder"]()
+        except ImportError:
+            missing("cffi", "python3-cffi", "python3-cffi")
+        generated = Path(self.build_temp) / "crash_host.c"
+        generated.parent.mkdir(parents=True, exist_ok=True)
+        ffi.emit_c_code(str(generated))
+        defines = [
+            ("X86_64", None),
+            ("CRASH_VERSION", f'"{version}"'),
+            ("PYTHON_EXECUTABLE", f'"{sys.executable}"'),
+        ]
+        if "error_path" in (headers / "defs.h").read_text(errors="replace"):
+            defines.append(("HAVE_ERROR_PATH", None))
+        ext.sources = [str(generated), str(HOST / "shim.c")]
+        ext.include_dirs = [str(HOST), str(headers)]
+        ext.define_macros = defines
+        ext.libraries = [name, "dl"]
+        ext.library_dirs = [folder]
+        if folder not in ("/usr/lib", "/usr/lib64") and not folder.startswith("/usr/lib/"):
+            ext.runtime_library_dirs = [folder]
+        # defs.h of crash is older than the warnings of today's compilers
+        ext.extra_compile_args = ["-Wall", "-Wno-address", "-fno-strict-aliasing"]
+        super().build_extension(ext)
+
+
+setup(
+    ext_modules=[
+        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")])
+    ],
+    cmdclass={"build_ext": BuildHost},
+)

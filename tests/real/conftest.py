@@ -1,0 +1,117 @@
+"""Real crash on real dumps."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.lab import broken as lab_broken
+from tests.lab import dump as lab_dump
+from tests.lab.packages import Missing
+
+BIN = Path(sys.executable).parent
+SECONDS = 240
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of crash printed, on both streams, and its exit status."""
+
+    text: str
+    status: int
+
+    def after(self, line: str) -> str:
+        """Return what was printed behind the first occurrence of ``line``."""
+        assert line in self.text, f"{line!r} was not printed:\n{self.text[-3000:]}"
+        return self.text.partition(line)[2]
+
+
+def environment(home: Path, **more: str) -> dict[str, str]:
+    """Return an environment with a home folder of its own and without our variables."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2MFIX", "CRASH_EXT"))}
+    return {**kept, "HOME": str(home), "TERM": "dumb", **more}
+
+
+class Crash:
+    """Runs crash, or a command that becomes crash, with commands on its input."""
+
+    def __init__(self, home: Path, folder: Path) -> None:
+        self.home = home
+        self.folder = folder
+
+    def run(
+        self,
+        words: Sequence[str | Path],
+        commands: Iterable[str] = (),
+        *,
+        seconds: float = SECONDS,
+        **variables: str,
+    ) -> Ran:
+        """Run ``words`` with ``commands`` as its input, in a folder of its own."""
+        done = subprocess.run(
+            [str(word) for word in words],
+            input="".join(f"{line}\n" for line in commands).encode(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            env=environment(self.home, **variables),
+            timeout=seconds,
+            check=False,
+        )
+        return Ran(done.stdout.decode(errors="replace"), done.returncode)
+
+    def __call__(
+        self, dump: lab_dump.Dump, commands: Iterable[str], *options: str, **variables: str
+    ) -> Ran:
+        """Run crash on ``dump``; it ends when the commands do."""
+        return self.run(
+            ["crash", *options, dump.vmlinux, dump.vmcore], [*commands, "quit"], **variables
+        )
+
+
+@pytest.fixture
+def crash(tmp_path: Path) -> Crash:
+    home, folder = tmp_path / "home", tmp_path / "work"
+    home.mkdir()
+    folder.mkdir()
+    return Crash(home, folder)
+
+
+@pytest.fixture(scope="session")
+def host() -> Path:
+    """The shared object of the installed package."""
+    printed = subprocess.run(
+        [BIN / "pykdump-ext", "host"], stdout=subprocess.PIPE, text=True, check=True, cwd="/"
+    ).stdout
+    return Path(printed.strip())
+
+
+@pytest.fixture(scope="session")
+def untouched() -> lab_dump.Dump:
+    """A real dump of a crashed dom0, as Xen and Linux left it."""
+    lacking = lab_dump.tools()
+    assert not lacking, f"make test installs what is lacking: {', '.join(lacking)}"
+    assert shutil.which("crash"), "make test installs crash"
+    try:
+        return lab_dump.dom0_dump()
+    except Missing as error:
+        pytest.fail(f"the main path is never skipped: {error}")
+
+
+@pytest.fixture(scope="session")
+def truncated(untouched: lab_dump.Dump) -> lab_dump.Dump:
+    """The dump of the report: its list ends at nr_pages."""
+    return lab_broken.truncated(untouched)
+
+
+@pytest.fixture(scope="session")
+def not_xen(untouched: lab_dump.Dump) -> lab_dump.Dump:
+    """The same without Xen's notes."""
+    return lab_broken.not_xen(untouched)

@@ -1,0 +1,232 @@
+"""The main job: a truncated dump opens, and then shows what the untouched one shows."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.broken import diagnosis
+from tests.lab.dump import Dump
+
+from .conftest import BIN, Crash, Ran
+
+COMMANDS = (
+    "sys",
+    "bt",
+    "bt -a",
+    "foreach bt",
+    "ps",
+    "ps -t",
+    "ps -m",
+    "mod",
+    "kmem -i",
+    "kmem -s",
+    "kmem -v",
+    "kmem -z",
+    "vm",
+    "vm -m",
+    "files",
+    "mount",
+    "net",
+    "dev",
+    "irq",
+    "log",
+    "log -t",
+    "runq",
+    "timer",
+    "p linux_banner",
+    "p -x jiffies",
+    "p current_task:a",
+    "p runqueues:1",
+    "struct rq.nr_running,cpu runqueues:a",
+    "struct task_struct.pid,comm,mm",
+    "rd -p 1000000 16",
+    "search -k deadbeefdeadbeef",
+)
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as file:
+        value = hashlib.sha256()
+        while block := file.read(1 << 20):
+            value.update(block)
+    return value.hexdigest()
+
+
+def without_dumpfile(text: str) -> str:
+    """Drop the one line that must differ, and the progress lines that a terminal overwrites."""
+    text = re.sub(r"(?m)^\s*DUMPFILE: .*$", "", text)
+    return re.sub(r"\r[^\r\n]*\r", "", text)
+
+
+def to_files(commands: tuple[str, ...], folder: Path) -> list[str]:
+    folder.mkdir()
+    return [f"{command} > {folder}/{number}" for number, command in enumerate(commands)]
+
+
+@pytest.fixture(scope="session")
+def addresses(untouched: Dump) -> tuple[str, ...]:
+    """``vtop`` of one address of each kind, taken from the dump itself."""
+    found = diagnosis(untouched)
+    kernel = found.kernel
+    remapped = kernel.page_offset() + 0x100000 * 4096  # pfn 100000 is remapped memory
+    per_cpu = kernel.word(kernel.address("__per_cpu_offset") + 8, "__per_cpu_offset")
+    vmalloc = kernel.value("xen_p2m_addr")
+    module = kernel.value("modules") - 8  # a struct module, in its module's memory
+    direct = kernel.page_offset() + 0x1000000
+    text = kernel.address("linux_banner")
+    per_cpu += kernel.address("current_task")
+    return tuple(f"vtop {va:x}" for va in (direct, remapped, per_cpu, vmalloc, module, text))
+
+
+@pytest.fixture(scope="session")
+def sessions(
+    untouched: Dump,
+    truncated: Dump,
+    host: Path,
+    addresses: tuple[str, ...],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Path, Path, Ran, Ran]]:
+    """Plain crash on the untouched dump, and a repaired session on the truncated one.
+
+    Yields the folders of what each command printed, and what the sessions did.
+    """
+    folder = tmp_path_factory.mktemp("compare")
+    crash = Crash(folder, folder)
+    before = digest(truncated.vmcore)
+    commands = (*COMMANDS, *addresses)
+    plain = crash(untouched, to_files(commands, folder / "plain"))
+    repaired = crash(
+        truncated,
+        [f"extend {host}", "extend p2mfix.py", *to_files(commands, folder / "repaired")],
+        "--minimal",
+    )
+    yield folder / "plain", folder / "repaired", plain, repaired
+    assert digest(truncated.vmcore) == before, "the dump was written"
+
+
+def test_plain_crash_dies_on_the_truncated_dump_with_the_messages_of_the_report(
+    crash: Crash, truncated: Dump
+) -> None:
+    died = crash(truncated, ["sys"])
+    assert died.status == 1
+    assert re.search(
+        r'crash: read error: kernel virtual address: [0-9a-f]{16}  type: "current_task \(per_cpu\)"',
+        died.text,
+    )
+    assert re.search(
+        r'crash: read error: kernel virtual address: [0-9a-f]{16}  type: "tss_struct ist array"',
+        died.text,
+    )
+    assert "KERNEL:" not in died.text
+
+
+@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=COMMANDS)
+def test_a_repaired_session_prints_what_plain_crash_prints_on_the_untouched_dump(
+    sessions: tuple[Path, Path, Ran, Ran], number: int
+) -> None:
+    plain, repaired = ((folder / str(number)).read_text() for folder in sessions[:2])
+    assert without_dumpfile(repaired) == without_dumpfile(plain)
+
+
+@pytest.mark.parametrize(
+    "number", range(6), ids=["direct map", "remapped", "per cpu", "vmalloc", "module", "text"]
+)
+def test_addresses_of_every_kind_translate_as_on_the_untouched_dump(
+    sessions: tuple[Path, Path, Ran, Ran], number: int
+) -> None:
+    plain, repaired = (
+        (folder / str(len(COMMANDS) + number)).read_text() for folder in sessions[:2]
+    )
+    assert "PHYSICAL" in plain and "PAGE" in plain
+    assert repaired == plain
+
+
+def test_most_commands_of_the_comparison_print_something(
+    sessions: tuple[Path, Path, Ran, Ran],
+) -> None:
+    empty = [c for n, c in enumerate(COMMANDS) if not (sessions[0] / str(n)).read_bytes()]
+    assert empty in ([], ["search -k deadbeefdeadbeef"])
+
+
+def test_the_full_session_begins_with_crashs_own_banner(
+    sessions: tuple[Path, Path, Ran, Ran],
+) -> None:
+    plain, repaired = sessions[2], sessions[3]
+    assert plain.status == repaired.status == 0
+
+    def banner(ran: Ran) -> str:
+        start = ran.text.index("KERNEL:")
+        return without_dumpfile(ran.text[start : ran.text.index("\n\n", start)])
+
+    assert banner(repaired) == banner(plain)
+    assert "PANIC: " in banner(plain)
+
+
+def test_loading_says_what_was_found_and_rebuilt(sessions: tuple[Path, Path, Ran, Ran]) -> None:
+    said = [line for line in sessions[3].text.splitlines() if line.startswith("p2mfix: ")]
+    assert re.fullmatch(
+        r"p2mfix: Linux \S+-amd64 on Xen 4\.\d+, linear p2m,"
+        r" page tables at [0-9a-f]+ \(cr3, cpu \d\)",
+        said[0],
+    )
+    assert re.fullmatch(
+        r"p2mfix: the dump's list covers 153,468 of 179,200 pages \(85\.6%\);"
+        r" rebuilt from page tables: 179,200 \(100%\)",
+        said[1],
+    )
+    assert re.fullmatch(
+        r"p2mfix: 51 of 351 leaves were missing, pfn 100000-106[0-9a-f]{3}; 0\.\d{3} s", said[2]
+    )
+    assert said[3:] == ["p2mfix: starting the full session ..."]
+
+
+def test_the_rebuilt_list_is_the_kernels_own_for_every_pfn_that_is_memory(
+    untouched: Dump, truncated: Dump
+) -> None:
+    own = diagnosis(untouched)
+    rebuilt = diagnosis(truncated).rebuilt
+    memory = [i for i, mfn in enumerate(own.table.leaves) if not own.table.shared(mfn)]
+    assert len(memory) > 300
+    assert [rebuilt.leaf(i) for i in memory] == [own.published.leaf(i) for i in memory]
+
+
+def test_p2mfix_opens_the_truncated_dump_in_one_command(crash: Crash, truncated: Dump) -> None:
+    opened = crash.run(
+        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "-s"], ["sys", "bt", "quit"]
+    )
+    assert opened.status == 0
+    assert "PANIC: " in opened.text
+    assert "sysrq_handle_crash" in opened.text
+
+
+def test_p2mfix_opens_a_healthy_dump_exactly_as_plain_crash_does(
+    crash: Crash, untouched: Dump
+) -> None:
+    files = [untouched.vmlinux, untouched.vmcore]
+    plain = crash.run(["crash", *files], ["sys", "quit"])
+    opened = crash.run([BIN / "p2mfix", *files], ["sys", "quit"])
+    assert (opened.text, opened.status) == (plain.text, plain.status)
+
+
+def test_p2mfix_gives_crashs_exit_status_and_errors_back(crash: Crash, truncated: Dump) -> None:
+    unknown = crash.run(
+        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "--nosuchoption"], []
+    )
+    assert unknown.status == 1
+    assert "nosuchoption" in unknown.text
+    end_of_input = crash.run([BIN / "p2mfix", truncated.vmlinux, truncated.vmcore], ["sys"])
+    assert end_of_input.status == crash.run(["crash", "--minimal", *_files(truncated)], []).status
+
+
+def _files(dump: Dump) -> list[Path]:
+    return [dump.vmlinux, dump.vmcore]
+
+
+def test_p2mfix_names_the_file_that_is_not_there(crash: Crash, truncated: Dump) -> None:
+    ran = crash.run([BIN / "p2mfix", truncated.vmlinux, "nosuchfile"], [])
+    assert (ran.text, ran.status) == ("p2mfix: nosuchfile: No such file or directory\n", 1)

@@ -1,0 +1,5 @@
+# The module that cffi embeds in crash_host.so; see pykdump_ext/host/shim.h
+from typing import Any
+
+ffi: Any
+lib: Any
