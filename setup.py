@@ -21,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")
+DEPENDS = [str(HOST / name) for name in ("shim.h", "python.c", "build_host.py")]
 
 
 def missing(what: str, debian: str, red_hat: str) -> NoReturn:
@@ -36,7 +37,7 @@ def crash_version() -> str:
     crash = os.environ.get("CRASH", "crash")
     if not shutil.which(crash):
         missing("crash", "crash", "crash")
-    shown = subprocess.run([crash, "--version"], capture_output=True, text=True).stdout
+    shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"^crash (\S+)$", shown, re.MULTILINE)
     if not found:
         raise SystemExit(f"pykdump_ext: {crash} --version does not say its version")
@@ -71,13 +72,15 @@ def python_library() -> tuple[str, str]:
     return folder, name
 
 
-class BuildHost(build_ext):
+class BuildHost(build_ext):  # type: ignore[misc]
     """Builds ``crash_host.so`` from what cffi generates and from shim.c."""
 
     def get_ext_filename(self, fullname: str) -> str:
+        """Return the file's path without the tag of a Python: crash loads it, Python does not."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
+        """Compile and link, after looking that all that takes is there."""
         if not shutil.which(os.environ.get("CC", "cc")):
             missing("a C compiler", "gcc and libc6-dev", "gcc")
         headers = crash_headers()
@@ -111,7 +114,7 @@ class BuildHost(build_ext):
 
 setup(
     ext_modules=[
-        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")])
+        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")], depends=DEPENDS)
     ],
     cmdclass={"build_ext": BuildHost},
 )

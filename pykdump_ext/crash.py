@@ -37,7 +37,7 @@ PAGESIZE = 4096
 _ALL_BITS = (1 << 64) - 1
 
 
-class error(Exception):  # noqa: N801  (PyKdump's name)
+class error(Exception):
     """crash could not do what was asked; the text is crash's own message.
 
     ``output`` has what a command had printed until then.
@@ -155,12 +155,12 @@ def read_machine(maddr: int, size: int, what: str = "Python") -> bytes:
     return _read(maddr, size, PHYSADDR, True, what)
 
 
-def readPtr(addr: int, mtype: int | None = None) -> int:  # noqa: N802
+def readPtr(addr: int, mtype: int | None = None) -> int:
     """Return the pointer at ``addr``; raises as :func:`readmem` does."""
     return int.from_bytes(readmem(addr, 8, mtype), "little")
 
 
-def readInt(addr: int, size: int, signed: bool = False) -> int:  # noqa: N802
+def readInt(addr: int, size: int, signed: bool = False) -> int:
     """Return the integer of ``size`` bytes at ``addr``; raises as :func:`readmem` does."""
     return int.from_bytes(readmem(addr, size), "little", signed=bool(signed))
 
@@ -283,7 +283,7 @@ def _captured(function: Any, line: str) -> str:
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
         lib.host_free(output[0])
-    _check(result, f"{line.split()[0] if line.split() else 'command'}: failed", text)
+    _check(result, f"{line.split(maxsplit=1)[0] if line.split() else 'command'}: failed", text)
     return text
 
 
@@ -298,7 +298,7 @@ def exec_crash_command(command: str) -> str:
     return _captured(lib.host_run, command)
 
 
-def get_GDB_output(command: str) -> str | None:  # noqa: N802
+def get_GDB_output(command: str) -> str | None:
     """Return what gdb prints for ``command``, or None where it fails."""
     try:
         return _captured(lib.host_gdb, command)

@@ -155,4 +155,3 @@ def prove_root(
         tried.append(f"{candidate.maddr:x} ({candidate.source}): another kernel, {shown!r}")
     listed = "; ".join(tried) or "there was none to try"
     raise P2mError(f"no page-table root of this kernel found: {listed}")
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import struct
+from array import array
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
@@ -35,8 +36,10 @@ class Namelist:
                 strtab = elf.get_section_by_name(".strtab")
                 if symtab is None or strtab is None:
                     raise P2mError(f"{path}: has no symbols")
-                self._symbols = (int(symtab["sh_offset"]), int(symtab["sh_size"]))
-                self._names = (int(strtab["sh_offset"]), int(strtab["sh_size"]))
+                self._symbols = bytes(symtab.data())
+                self._names = bytes(strtab.data())
+                # st_name of every symbol, one behind the other
+                self._name_of = array("I", self._symbols)[:: SYMBOL.size // 4].tobytes()
                 self._loads = [
                     (int(s["p_vaddr"]), int(s["p_filesz"]), int(s["p_offset"]))
                     for s in elf.iter_segments("PT_LOAD")
@@ -48,26 +51,25 @@ class Namelist:
 
     def address(self, name: str) -> int | None:
         """Return the link-time address of the symbol ``name``, or None."""
-        start, size = self._names
         wanted = name.encode() + b"\0"  # linkers let a name be the tail of a longer one
-        found = self._map.find(wanted, start, start + size)
+        found = self._names.find(wanted)
         while found >= 0:
-            address = self._address_of_name(found - start)
+            address = self._address_of_name(found)
             if address is not None:
                 return address
-            found = self._map.find(wanted, found + 1, start + size)
+            found = self._names.find(wanted, found + 1)
         return None
 
     def _address_of_name(self, name_offset: int) -> int | None:
-        start, size = self._symbols
         key = name_offset.to_bytes(4, "little")
-        found = self._map.find(key, start, start + size)
+        found = self._name_of.find(key)
         while found >= 0:
-            if (found - start) % SYMBOL.size == 0:
-                _, _, _, section, value, _ = SYMBOL.unpack_from(self._map, found)
+            if found % 4 == 0:
+                at = found // 4 * SYMBOL.size
+                _, _, _, section, value, _ = SYMBOL.unpack_from(self._symbols, at)
                 if section:  # 0 is SHN_UNDEF
                     return int(value)
-            found = self._map.find(key, found + 1, start + size)
+            found = self._name_of.find(key, found + 1)
         return None
 
     def read(self, vaddr: int, size: int) -> bytes:

@@ -101,13 +101,11 @@ class PageTables:
 
         :raises ReadError: it is not mapped, or a table cannot be read.
         """
-        step = None
-        for step in self.walk(vaddr):
-            pass
-        if step is None or not step.present:
-            name = step.name if step else LEVEL_NAMES[0]
-            raise ReadError("kernel virtual address", vaddr, what, f"{name} entry not present")
-        return step.target(vaddr)
+        *_, last = self.walk(vaddr)
+        if not last.present:
+            reason = f"{last.name} entry not present"
+            raise ReadError("kernel virtual address", vaddr, what, reason)
+        return last.target(vaddr)
 
     def read(self, vaddr: int, size: int, what: str) -> bytes:
         """Return ``size`` bytes from virtual address ``vaddr``.

@@ -110,8 +110,10 @@ def findings() -> Iterator[tuple[bool, str, str]]:
         return
     for_crash, for_python = built_for("BUILT_FOR_CRASH"), built_for("BUILT_FOR_PYTHON")
     fits = for_crash == crash and for_python == running
-    yield fits, "host", f"built for crash {for_crash} and Python {for_python}" + (
-        "" if fits else f": {AGAIN}"
+    yield (
+        fits,
+        "host",
+        f"built for crash {for_crash} and Python {for_python}" + ("" if fits else f": {AGAIN}"),
     )
     library = sysconfig.get_config_var("INSTSONAME") or "libpython"
     try:
@@ -120,8 +122,12 @@ def findings() -> Iterator[tuple[bool, str, str]]:
     except OSError:
         folder = Path(sysconfig.get_config_var("LIBDIR") or "/nonexistent")
         there = (folder / library).exists()
-        yield there, "libpython", str(folder / library) if there else (
-            f"{library} not found: install libpython3-dev or python3-libs"
+        yield (
+            there,
+            "libpython",
+            str(folder / library)
+            if there
+            else (f"{library} not found: install libpython3-dev or python3-libs"),
         )
     crashrc = Path("~/.crashrc").expanduser()
     lines = crashrc.read_text(errors="replace").splitlines() if crashrc.exists() else []
@@ -153,7 +159,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--version", action="version", version=f"pykdump-ext {__version__}")
     actions = made.add_subparsers(dest="action", required=True, metavar="action")
     actions.add_parser("host", help="print the path of the shared object to 'extend'")
-    setup = actions.add_parser("setup", help="let every crash session load it: a line in ~/.crashrc")
+    setup = actions.add_parser(
+        "setup", help="let every crash session load it: a line in ~/.crashrc"
+    )
     setup.add_argument("--remove", action="store_true", help="take the line out again")
     actions.add_parser("doctor", help="say what is installed, and what would fail")
     return made

@@ -101,14 +101,19 @@ def repair() -> None:
     found = diagnosis()
     coverage = found.coverage
     say(headline(found))
+    if coverage.kept:
+        say(
+            f"{coverage.kept:,} leaves that the page tables have lost are kept as the list has them"
+        )
     if found.healthy:
         say(f"the dump's list covers {pages(found)}: nothing to repair, nothing changed")
         return
     if coverage.unreadable:
-        say(f"{len(coverage.unreadable)} leaves are not in the dump, first: {coverage.unreadable[0]}")
+        count, first = len(coverage.unreadable), coverage.unreadable[0]
+        say(f"{count:,} leaves are not in the dump, the first: {first}")
     if not found.check.passed:
         raise P2mError(
-            f"the rebuilt list fails its check: of {found.check.agree + len(found.check.disagree)}"
+            f"the rebuilt list fails its check: of {found.check.asked}"
             f" pages the direct map agrees on {found.check.agree}; nothing is changed"
         )
     patch.apply(found.rebuilt)
@@ -153,11 +158,15 @@ def status() -> None:
     for problem in found.published.problems[:4]:
         print(f"                {problem}")
     print(f"  rebuilt list: {coverage.memory:,} pages in {coverage.leaves:,} leaves")
+    if coverage.kept:
+        print(
+            f"          kept: {coverage.kept:,} leaves of the dump's list, lost by the page tables"
+        )
     if coverage.leaves_lost:
         print(f"          lost: {coverage.leaves_lost:,} leaves, pfn {ranges(found)}")
     kinds = ", ".join(f"{coverage.kinds[kind]:,} {kind.value}" for kind in Kind)
     print(f"          pfns: {found.table.max_pfn:,} ({kinds})")
-    agree, asked = found.check.agree, found.check.agree + len(found.check.disagree)
+    agree, asked = found.check.agree, found.check.asked
     print(f"         check: direct map and rebuilt list agree on {agree:,} of {asked:,} pages")
     print(f"   crash reads: by the {'rebuilt' if patch.applied else 'dump' + chr(39) + 's'} list")
 
@@ -251,12 +260,15 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser("status", help="what was found, and which list crash reads by (default)")
     actions.add_parser("fix", help="repair; in minimal mode go on to the full session")
     actions.add_parser("undo", help="give crash its own list back")
-    actions.add_parser("pfn", help="what is behind a pseudo-physical frame, by both lists"
-                       ).add_argument("number", type=hexadecimal)
-    actions.add_parser("mfn", help="which pseudo-physical frame has a machine frame"
-                       ).add_argument("number", type=hexadecimal)
-    actions.add_parser("va", help="how a kernel virtual address translates, level by level"
-                       ).add_argument("address", type=address)
+    actions.add_parser(
+        "pfn", help="what is behind a pseudo-physical frame, by both lists"
+    ).add_argument("number", type=hexadecimal)
+    actions.add_parser("mfn", help="which pseudo-physical frame has a machine frame").add_argument(
+        "number", type=hexadecimal
+    )
+    actions.add_parser(
+        "va", help="how a kernel virtual address translates, level by level"
+    ).add_argument("address", type=address)
     return top
 
 

@@ -5,12 +5,13 @@ Imported by the embedding library itself (``embedding_init_code``), once.
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
 import traceback
 from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
 from crash_host import ffi, lib
 
@@ -20,39 +21,23 @@ from ..errors import P2mError
 sys.modules["crash"] = crash
 
 
-class CrashOutput:
-    """A text file that prints where crash prints at this moment."""
+class CrashOutput(io.TextIOBase):
+    """A text file that prints where crash prints at this moment; nothing is kept back."""
 
     encoding = "utf-8"
     errors = "surrogateescape"
-    newlines = None
 
     def write(self, text: str) -> int:
+        """Print ``text``; raises as :func:`crash.write` does."""
         crash.write(text)
         return len(text)
 
-    def writelines(self, lines: list[str]) -> None:
-        for line in lines:
-            self.write(line)
-
-    def flush(self) -> None:
-        """Nothing to do: nothing is kept back."""
-
-    def isatty(self) -> bool:
-        return False
-
     def writable(self) -> bool:
+        """True: one can print to it."""
         return True
 
-    def fileno(self) -> int:
-        raise OSError("crash's output has no file descriptor of Python's")
 
-
-def _as_text_file(output: CrashOutput) -> TextIO:
-    return output  # type: ignore[return-value]
-
-
-sys.stdout = sys.stderr = _as_text_file(CrashOutput())
+sys.stdout = sys.stderr = CrashOutput()
 sys.argv = [""]
 signal.signal(signal.SIGINT, signal.default_int_handler)
 lib.python_sigint_is_set()

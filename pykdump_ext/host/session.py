@@ -110,8 +110,8 @@ def start_full_session() -> None:
     if planned is not None:
         after = json.loads(planned)
         home, local = (path is not None and after["rcfiles"] for path in _rcfiles(before))
-        after_file = ffi.NULL if after["input"] is None else ffi.new(
-            "char[]", os.fsencode(after["input"])
+        after_file = (
+            ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
         )
         lib.host_replay_rcfiles(home, local, after_file)
         return
@@ -166,7 +166,7 @@ def _was_refused(line: str) -> bool:
         return False
     if words[0] == "extend":  # refused where no command of the file was for minimal mode
         return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
-    return lib.host_command_kind(words[0].encode()) != 2
+    return bool(lib.host_command_kind(words[0].encode()) != 2)
 
 
 def _object_loaded(name: str) -> bool:

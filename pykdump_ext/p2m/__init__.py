@@ -5,7 +5,7 @@ the list that crash tools use, ``coverage`` compares the two, ``diagnosis`` does
 all of it for a dump.
 """
 
-from .coverage import Check, Coverage, check_direct_map, measure
+from .coverage import Check, Coverage, check_direct_map, survey
 from .diagnosis import Diagnosis, diagnose
 from .entries import Kind, kind_of
 from .framelist import FrameList, build_list, read_list
@@ -25,7 +25,7 @@ __all__ = [
     "diagnose",
     "find_layout",
     "kind_of",
-    "measure",
     "read_list",
     "read_table",
+    "survey",
 ]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ..errors import ReadError
 from ..kernel import Kernel
@@ -16,13 +16,21 @@ from .layouts import PFNS_PER_LEAF, P2mTable
 
 @dataclass
 class Coverage:
-    """A p2m against a published list.  All counts are of pfns, but for the leaves."""
+    """A p2m against a published list.
+
+    ``kinds`` and ``covered`` count pfns.  ``leaves`` is how many leaves hold
+    memory, ``lost`` the ranges of pfns (first, last) of those that the list
+    does not lead to.  ``kept`` is how many leaves only the list still has, the
+    page tables being damaged; ``unreadable`` has an error for each leaf that is
+    not in the dump.
+    """
 
     kinds: Counter[Kind] = field(default_factory=Counter)
     covered: int = 0
     leaves: int = 0
     leaves_lost: int = 0
     lost: list[tuple[int, int]] = field(default_factory=list)
+    kept: int = 0
     unreadable: list[str] = field(default_factory=list)
 
     @property
@@ -35,102 +43,144 @@ class Coverage:
         """True when the list finds every pfn that is memory."""
         return self.covered == self.memory
 
+    def lose(self, first: int, last: int) -> None:
+        """Note that the leaf of these pfns is lost."""
+        self.leaves_lost += 1
+        if self.lost and self.lost[-1][1] == first - 1:
+            first = self.lost.pop()[0]
+        self.lost.append((first, last))
+
+
+class DirectMap:
+    """The kernel's direct map: a second, independent way from a pfn to its mfn.
+
+    It is the page-table entry of ``page_offset + pfn * 4096``.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._base = kernel.page_offset()
+
+    def confirms(self, index: int, leaf: bytes) -> bool | None:
+        """Compare one memory entry of ``leaf`` as the one of pfns ``index * 512`` and on.
+
+        None where there is nothing to compare: no memory in this leaf, or a
+        page given back to Xen, which the direct map leaves out.
+        """
+        offset = first_memory(leaf)
+        if offset is None:
+            return None
+        pfn = index * PFNS_PER_LEAF + offset
+        try:
+            mapped = self._kernel.mfn_at(self._base + pfn * PAGE_SIZE, "direct map")
+        except ReadError:
+            return None
+        return mapped == _entry(leaf, offset)
+
+
+def _entry(leaf: bytes, offset: int) -> int:
+    return int.from_bytes(leaf[offset * 8 : offset * 8 + 8], "little")
+
 
 def _leaf(memory: MachineMemory, mfn: int) -> bytes:
     return memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
 
 
-def measure(memory: MachineMemory, table: P2mTable, published: FrameList) -> Coverage:
-    """Return how far ``published`` leads to the memory that ``table`` has.
+def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTable, Coverage]:
+    """Look at every leaf of a p2m, and how far a published list leads to it.
 
-    A leaf of the p2m is lost when the list names no leaf for its pfns, or one
-    that has other entries for those of them that are memory.  ``lost`` has the
-    ranges of pfns, first and last, of consecutive lost leaves.
+    A leaf is lost when the list names none for its pfns, or one that has other
+    entries for those of them that are memory.
+
+    Page tables can be damaged as well as a list.  Where they lead to no leaf,
+    to one that cannot be read or that the direct map contradicts, the list's
+    leaf is kept, provided that the direct map confirms it; and a leaf that is
+    nowhere becomes missing.  Return the p2m so settled, and its coverage.
     """
     result = Coverage()
+    direct_map = DirectMap(kernel)
+    leaves = array("Q", table.leaves)
     for index, mfn in enumerate(table.leaves):
         first = index * PFNS_PER_LEAF
         pfns = min(PFNS_PER_LEAF, table.max_pfn - first)
-        if table.shared(mfn):
+        listed = published.leaf(index)
+        leaf = None
+        if not table.shared(mfn):
+            try:
+                leaf = _leaf(kernel.memory, mfn)
+            except ReadError as error:
+                result.unreadable.append(str(error))
+                leaves[index] = table.missing_mfn
+        other = None
+        if listed is not None and listed != mfn and not table.shared(listed):
+            try:
+                other = _leaf(kernel.memory, listed)
+            except ReadError:
+                listed = None
+        if (
+            other is not None
+            and (leaf is None or direct_map.confirms(index, leaf) is False)
+            and direct_map.confirms(index, other)
+        ):
+            leaf, leaves[index] = other, listed or 0
+            result.kept += 1
+        if leaf is None:
             kind = Kind.IDENTITY if mfn == table.identity_mfn else Kind.MISSING
             result.kinds[kind] += pfns
             continue
-        result.leaves += 1
-        try:
-            leaf = _leaf(memory, mfn)[: pfns * 8]
-        except ReadError as error:
-            result.unreadable.append(str(error))
-            continue
+        leaf = leaf[: pfns * 8]
         for kind in Kind:
             result.kinds[kind] += count(leaf, kind)
-        found = _found(memory, mfn, leaf, published.leaf(index))
+        memory = count(leaf, Kind.MEMORY)
+        if listed == leaves[index]:
+            found = memory
+        else:
+            found = 0 if other is None else _same_memory(leaf, other)
+        result.leaves += bool(memory)
         result.covered += found
-        if found < count(leaf, Kind.MEMORY):
-            result.leaves_lost += 1
-            last = first + pfns - 1
-            if result.lost and result.lost[-1][1] == first - 1:
-                result.lost[-1] = (result.lost[-1][0], last)
-            else:
-                result.lost.append((first, last))
-    return result
+        if found < memory:
+            result.lose(first, first + pfns - 1)
+    return replace(table, leaves=leaves), result
 
 
-def _found(memory: MachineMemory, mfn: int, leaf: bytes, listed: int | None) -> int:
-    """Return how many memory entries of ``leaf`` the listed leaf has as well."""
-    if listed == mfn:
-        return count(leaf, Kind.MEMORY)
-    if listed is None:
-        return 0
-    try:
-        other = _leaf(memory, listed)
-    except ReadError:
-        return 0
-    return sum(a == b for a, b in zip(_memory_entries(leaf), _memory_entries(other)) if a is not None)
-
-
-def _memory_entries(leaf: bytes) -> Iterator[int | None]:
-    for position in range(0, len(leaf), 8):
-        entry = int.from_bytes(leaf[position : position + 8], "little")
-        yield entry if kind_of(entry) is Kind.MEMORY else None
+def _same_memory(leaf: bytes, other: bytes) -> int:
+    """Return how many memory entries of ``leaf`` stand in ``other`` as well."""
+    return sum(
+        leaf[at : at + 8] == other[at : at + 8] and kind_of(_entry(leaf, at // 8)) is Kind.MEMORY
+        for at in range(0, len(leaf), 8)
+    )
 
 
 @dataclass
 class Check:
-    """Sampled pfns for which the direct map and the p2m agree, and those where not."""
+    """How many sampled pfns the direct map and the p2m agree on, and on how many not."""
 
     agree: int = 0
-    disagree: list[int] = field(default_factory=list)
+    disagree: int = 0
+
+    @property
+    def asked(self) -> int:
+        """How many pfns were compared."""
+        return self.agree + self.disagree
 
     @property
     def passed(self) -> bool:
         """True when something agreed, and no more than one in a hundred did not."""
-        return bool(self.agree) and len(self.disagree) * 99 <= self.agree
+        return bool(self.agree) and self.disagree * 99 <= self.agree
 
 
 def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Check:
     """Compare the p2m with the kernel's direct map for up to ``samples`` pfns.
 
-    The direct map is a second, independent way from a pfn to its mfn: the
-    page-table entry of ``page_offset + pfn * 4096``.  One pfn of a leaf is
-    looked at, in leaves spread evenly over the memory.  Where the direct map
-    has no entry (memory given back to Xen) there is nothing to compare.
+    One pfn of a leaf is looked at, in leaves spread evenly over the memory.
+
+    :raises ReadError: a leaf cannot be read; none is left after :func:`survey`.
     """
     result = Check()
-    base = kernel.page_offset()
+    direct_map = DirectMap(kernel)
     full = [(i, mfn) for i, mfn in enumerate(table.leaves) if not table.shared(mfn)]
-    step = max(1, len(full) // samples)
-    for index, mfn in full[::step]:
-        try:
-            leaf = _leaf(kernel.memory, mfn)
-            offset = first_memory(leaf)
-            if offset is None:
-                continue
-            pfn = index * PFNS_PER_LEAF + offset
-            mapped = kernel.mfn_at(base + pfn * PAGE_SIZE, "direct map")
-        except ReadError:
-            continue
-        if mapped == int.from_bytes(leaf[offset * 8 : offset * 8 + 8], "little"):
-            result.agree += 1
-        else:
-            result.disagree.append(pfn)
+    for index, mfn in full[:: max(1, len(full) // samples)]:
+        agree = direct_map.confirms(index, _leaf(kernel.memory, mfn))
+        result.agree += agree is True
+        result.disagree += agree is False
     return result

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ..errors import P2mError, ReadError
 from ..kernel import Kernel, Root, Symbols, XenInfo, prove_root
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
-from .coverage import Check, Coverage, check_direct_map, measure
+from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import Kind, kind_of
 from .framelist import FrameList, build_list, read_list
 from .layouts import PFNS_PER_LEAF, P2mTable, read_table
@@ -22,7 +22,7 @@ TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
 class Diagnosis:
     """A dump's p2m: as its kernel has it, as the dump publishes it, and the difference.
 
-    ``seconds`` is the time the rebuild took: root, table and list.
+    ``seconds`` is the time it all took: root, rebuild, comparison, check.
     """
 
     info: XenInfo
@@ -103,9 +103,7 @@ def root_candidates(
             yield Root(entry << PAGE_SHIFT, name)
 
 
-def diagnose(
-    memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenInfo
-) -> Diagnosis:
+def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenInfo) -> Diagnosis:
     """Prove a root, rebuild the list, and compare it with the published one.
 
     :param banner: the namelist's ``linux_banner``, without its final zero byte.
@@ -115,12 +113,9 @@ def diagnose(
     published = read_list(memory, info.frame_list_mfn)
     kernel = prove_root(memory, symbols, banner, root_candidates(memory, symbols, info, published))
     table = read_table(kernel)
-    rebuilt = build_list(table)
-    seconds = time.perf_counter() - start
-    coverage = measure(memory, table, published)
-    if not coverage.memory:
+    if all(map(table.shared, table.leaves)):
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
-    return Diagnosis(
-        info, kernel, table, published, rebuilt, coverage,
-        check_direct_map(kernel, table), seconds,
-    )  # fmt: skip
+    table, coverage = survey(kernel, table, published)
+    check = check_direct_map(kernel, table)
+    seconds = time.perf_counter() - start
+    return Diagnosis(info, kernel, table, published, build_list(table), coverage, check, seconds)

@@ -153,7 +153,4 @@ def read_table(kernel: Kernel) -> P2mTable:
     identity = _shared_page(kernel, "p2m_identity", layout.missing_is_array)
     if missing is not None and NOT_MAPPED in leaves:
         leaves = array("Q", [missing if mfn == NOT_MAPPED else mfn for mfn in leaves])
-    return P2mTable(
-        layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity
-    )
-
+    return P2mTable(layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity)

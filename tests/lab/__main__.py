@@ -1,2 +1,19 @@
+"""``python -m tests.lab``: make the dumps, and print where they are."""
+
+from __future__ import annotations
+
+from .broken import not_xen, truncated
 from .dump import dom0_dump
-print(dom0_dump())
+
+
+def main() -> None:
+    """Make every dump of the lab."""
+    untouched = dom0_dump()
+    print(f"vmlinux    {untouched.vmlinux}")
+    print(f"untouched  {untouched.vmcore}")
+    print(f"truncated  {truncated(untouched).vmcore}")
+    print(f"not Xen    {not_xen(untouched).vmcore}")
+
+
+if __name__ == "__main__":
+    main()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -19,26 +21,80 @@ START_INFO_NR_PAGES = 32  # struct start_info, xen/include/public/xen.h
 
 
 class DumpFile:
-    """A dump file of the lab, opened to be written by machine address."""
+    """A dump file of the lab, opened to be damaged, and to be as it was again."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("r+b")
+        self.path = path
+        self._file = path.open("r+b", buffering=0)
+        elf = ELFFile(self._file)
         self._loads = [
-            (s["p_paddr"], s["p_filesz"], s["p_offset"])
-            for s in ELFFile(self._file).iter_segments("PT_LOAD")
+            (s["p_paddr"], s["p_filesz"], s["p_offset"]) for s in elf.iter_segments("PT_LOAD")
         ]
+        note = next(elf.iter_segments("PT_NOTE"))
+        self._notes = (note["p_offset"], note["p_filesz"])
+        self._undo: list[tuple[int, bytes]] = []
 
     def write(self, maddr: int, data: bytes) -> None:
         """Overwrite the bytes from machine address ``maddr`` on."""
         for start, size, offset in self._loads:
             if start <= maddr and maddr + len(data) <= start + size:
-                self._file.seek(offset + maddr - start)
-                self._file.write(data)
+                self.write_at(offset + maddr - start, data)
                 return
         raise ValueError(f"machine address {maddr:x} is not in the dump")
 
-    def close(self) -> None:
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Overwrite the bytes from that offset of the file on."""
+        self._file.seek(offset)
+        self._undo.append((offset, self._file.read(len(data))))
+        self._file.seek(offset)
+        self._file.write(data)
+
+    def edit_notes(self, edit: Callable[[bytes], bytes]) -> None:
+        """Replace the notes by what ``edit`` makes of them, of the same length."""
+        offset, size = self._notes
+        self._file.seek(offset)
+        old = self._file.read(size)
+        new = edit(old)
+        assert len(new) == size and new != old
+        self.write_at(offset, new)
+
+    def undo(self) -> None:
+        """Take all that was written back."""
+        while self._undo:
+            offset, data = self._undo.pop()
+            self._file.seek(offset)
+            self._file.write(data)
         self._file.close()
+
+
+def without_xen_notes(notes: bytes) -> bytes:
+    """Make Xen's notes somebody else's, of another type."""
+    return re.sub(rb"..\0\x01Xen\0", b"\x07\0\0\0Non\0", notes)
+
+
+def with_list_mfn(mfn: int) -> Callable[[bytes], bytes]:
+    """Return an edit that has the list of lists at ``mfn``: the CRASH_INFO note's last word."""
+
+    def edit(notes: bytes) -> bytes:
+        header = re.search(rb"\x01\0\0\x01Xen\0", notes)
+        assert header
+        size = int.from_bytes(notes[header.start() - 4 : header.start()], "little")
+        last = header.end() + size - 8
+        return notes[:last] + mfn.to_bytes(8, "little") + notes[last + 8 :]
+
+    return edit
+
+
+def with_cr3s(maddr: int) -> Callable[[bytes], bytes]:
+    """Return an edit that has every cpu's cr3 be ``maddr``: the CRASH_REGS notes."""
+
+    def edit(notes: bytes) -> bytes:
+        for header in list(re.finditer(rb"\x02\0\0\x01Xen\0", notes)):
+            cr3 = header.end() + 16
+            notes = notes[:cr3] + maddr.to_bytes(8, "little") + notes[cr3 + 8 :]
+        return notes
+
+    return edit
 
 
 def diagnosis(dump: Dump) -> Diagnosis:
@@ -71,7 +127,6 @@ def truncate_list(dump: Dump, copy: Path) -> None:
     for leaf in range(nr_pages // PFNS_PER_LEAF, len(found.table.leaves)):
         page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
         file.write((page << PAGE_SHIFT) + leaf % 512 * 8, missing)
-    file.close()
 
 
 def truncated(dump: Dump) -> Dump:
@@ -89,15 +144,9 @@ def not_xen(dump: Dump) -> Dump:
     """Return the dump without Xen's notes, as one of a machine without Xen would be."""
 
     def make(folder: Path) -> None:
-        copy = copy_of(dump, folder)
-        with copy.open("r+b") as file:
-            segment = next(ELFFile(file).iter_segments("PT_NOTE"))
-            file.seek(segment["p_offset"])
-            notes = file.read(segment["p_filesz"]).replace(b"Xen\0", b"Non\0")
-            file.seek(segment["p_offset"])
-            file.write(notes)
+        DumpFile(copy_of(dump, folder)).edit_notes(without_xen_notes)
 
     folder = product(
-        f"not-xen-{dump.vmlinux.name.removeprefix('vmlinux-')}", (1, str(dump.vmcore)), make
+        f"not-xen-{dump.vmlinux.name.removeprefix('vmlinux-')}", (2, str(dump.vmcore)), make
     )
     return Dump(dump.vmlinux, folder / "vmcore")

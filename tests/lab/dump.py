@@ -167,4 +167,3 @@ def tools() -> list[str]:
     """Return the commands the lab uses that are not on this machine."""
     wanted = ("qemu-system-x86_64", "cpio", "dpkg-deb", "apt-get", "tar", "ldd")
     return [name for name in wanted if not shutil.which(name)]
-

@@ -23,6 +23,7 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        check=False,
         env={**os.environ, "LC_ALL": "C", "DEBIAN_FRONTEND": "noninteractive"},
     )
     if done.returncode:
@@ -33,10 +34,14 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
 
 @cache
 def refresh() -> None:
-    """Bring the archive's package lists up to date, once a run."""
+    """Bring the archive's package lists up to date, once a run, where that can be done."""
+    as_root = [] if os.geteuid() == 0 else ["sudo"]
     with locked("apt-lists"):
         say("reading the archive's package lists")
-        run("apt-get", "update", "-qq")
+        try:
+            run(*as_root, "apt-get", "update", "-qq")
+        except (RuntimeError, OSError):
+            say("the package lists cannot be refreshed: taking them as they are")
 
 
 def _fields(package: str) -> dict[str, str]:

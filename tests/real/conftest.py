@@ -50,7 +50,6 @@ class Crash:
         self,
         words: Sequence[str | Path],
         commands: Iterable[str] = (),
-        *,
         seconds: float = SECONDS,
         **variables: str,
     ) -> Ran:
@@ -72,7 +71,10 @@ class Crash:
     ) -> Ran:
         """Run crash on ``dump``; it ends when the commands do."""
         return self.run(
-            ["crash", *options, dump.vmlinux, dump.vmcore], [*commands, "quit"], **variables
+            ["crash", *options, dump.vmlinux, dump.vmcore],
+            [*commands, "quit"],
+            SECONDS,
+            **variables,
         )
 
 

@@ -115,7 +115,8 @@ def test_plain_crash_dies_on_the_truncated_dump_with_the_messages_of_the_report(
     died = crash(truncated, ["sys"])
     assert died.status == 1
     assert re.search(
-        r'crash: read error: kernel virtual address: [0-9a-f]{16}  type: "current_task \(per_cpu\)"',
+        r"crash: read error: kernel virtual address: [0-9a-f]{16}"
+        r'  type: "current_task \(per_cpu\)"',
         died.text,
     )
     assert re.search(
@@ -214,9 +215,7 @@ def test_p2mfix_opens_a_healthy_dump_exactly_as_plain_crash_does(
 
 
 def test_p2mfix_gives_crashs_exit_status_and_errors_back(crash: Crash, truncated: Dump) -> None:
-    unknown = crash.run(
-        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "--nosuchoption"], []
-    )
+    unknown = crash.run([BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "--nosuchoption"], [])
     assert unknown.status == 1
     assert "nosuchoption" in unknown.text
     end_of_input = crash.run([BIN / "p2mfix", truncated.vmlinux, truncated.vmcore], ["sys"])

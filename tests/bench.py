@@ -1,0 +1,108 @@
+"""``make bench``: what a repaired start costs, and what the rebuild does.
+
+Times are of whole processes, taken in turn (A B A B ...) after one warm-up, so
+that a drift of the machine's speed meets both.  Memory is the peak of the
+process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import tracemalloc
+from collections.abc import Sequence
+from pathlib import Path
+
+from pykdump_ext.kernel import xen_info
+from pykdump_ext.memory import ElfCore
+from pykdump_ext.namelist import Namelist
+from pykdump_ext.p2m import diagnose
+
+from .lab.broken import truncated
+from .lab.dump import Dump, dom0_dump
+
+P2MFIX = Path(sys.executable).with_name("p2mfix")
+
+
+def run(words: Sequence[str | Path], home: str) -> tuple[float, float]:
+    """Run a command to its end; return its wall time (s) and peak memory (MiB)."""
+    with tempfile.TemporaryFile() as commands:
+        commands.write(b"quit\n")
+        commands.seek(0)
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [str(word) for word in words], stdin=commands,
+            stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, env={**os.environ, "HOME": home},
+        )  # fmt: skip
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds = time.perf_counter() - start
+    if process.returncode:
+        raise SystemExit(f"{words[0]}: exit status {process.returncode}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def show(what: str, values: Sequence[float], unit: str) -> None:
+    """Print minimum, median and maximum of a figure."""
+    print(
+        f"{what:<44} {min(values):9.3f} {statistics.median(values):9.3f} {max(values):9.3f} {unit}"
+    )
+
+
+def starts(untouched: Dump, broken: Dump, runs: int) -> None:
+    """Time plain crash on the untouched dump against p2mfix on the truncated one."""
+    plain: list[str | Path] = ["crash", untouched.vmlinux, untouched.vmcore]
+    repaired: list[str | Path] = [P2MFIX, broken.vmlinux, broken.vmcore]
+    times: dict[str, list[float]] = {"plain": [], "repaired": []}
+    peaks: dict[str, list[float]] = {"plain": [], "repaired": []}
+    with tempfile.TemporaryDirectory() as home:
+        for number in range(runs + 1):
+            for name, words in (("plain", plain), ("repaired", repaired)):
+                seconds, peak = run(words, home)
+                if number:  # the first is the warm-up
+                    times[name].append(seconds)
+                    peaks[name].append(peak)
+    ratios = [b / a for a, b in zip(times["plain"], times["repaired"])]
+    show("start, plain crash, untouched dump", times["plain"], "s")
+    show("start, p2mfix, truncated dump", times["repaired"], "s")
+    show("  the second over the first", ratios, "")
+    show("peak memory, plain crash", peaks["plain"], "MiB")
+    show("peak memory, p2mfix", peaks["repaired"], "MiB")
+
+
+def rebuild(broken: Dump, runs: int) -> None:
+    """Time the rebuild, from proving the root to the check, outside crash."""
+    namelist = Namelist(broken.vmlinux)
+    banner = namelist.banner()
+    core = ElfCore(broken.vmcore)
+    info = xen_info(core.notes)
+    assert info is not None
+    found = [diagnose(core, namelist, banner, info) for _ in range(runs + 1)]
+    tracemalloc.start()
+    diagnose(core, namelist, banner, info)
+    peak = tracemalloc.get_traced_memory()[1] / (1 << 20)
+    show(
+        f"rebuild, {found[0].coverage.memory:,} pages", [f.seconds * 1000 for f in found[1:]], "ms"
+    )
+    show("memory of the rebuild", [peak], "MiB")
+
+
+def main() -> None:
+    """Run the benchmarks."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="counted runs of each (5)")
+    runs = parser.parse_args().runs
+    untouched = dom0_dump()
+    broken = truncated(untouched)
+    print(f"{'':<44} {'minimum':>9} {'median':>9} {'maximum':>9}")
+    starts(untouched, broken, runs)
+    rebuild(broken, runs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""p2mfix.py in a session: its command, its way back, what it says when there is nothing to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.lab.broken import diagnosis
+from tests.lab.dump import Dump
+
+from .conftest import BIN, Crash, Ran
+
+
+@pytest.fixture
+def repaired(crash: Crash, truncated: Dump, host: Path) -> Ran:
+    """One repaired session that asks everything the command ``p2m`` answers."""
+    found = diagnosis(truncated)
+    page_offset = found.kernel.page_offset()
+    commands = [
+        f"extend {host}", "extend p2mfix.py", "eval 1 > /dev/null",
+        "p2m > status", "p2m status > status2",
+        "p2m pfn 100000 > pfn", "p2m pfn 0x100 > pfn2", "p2m pfn a0 > pfn3",
+        f"p2m pfn {found.table.max_pfn:x} > pfn4",
+        f"p2m va {page_offset + (0x100000 << 12) + 0x123:x} > va", "p2m va linux_banner > va2",
+        "p2m va ffffffffffe00000 > va3", "p2m va nosuchsymbol > va4",
+        f"p2m mfn {found.entry(found.rebuilt, 0x100000):x} > mfn", "p2m mfn 25000 > mfn2",
+        "p2m fix > fix", "extend p2mfix.py > again",
+    ]  # fmt: skip
+    return crash(truncated, commands, "--minimal", "-s")
+
+
+def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
+    found = diagnosis(truncated)
+    pfn, mfn = 0x100000, found.entry(found.rebuilt, 0x100000)
+    leaf, lost_leaf = found.rebuilt.leaf(pfn // 512), found.published.leaf(pfn // 512)
+
+    def said(name: str) -> str:
+        return (crash.folder / name).read_text()
+
+    assert said("status") == said("status2")
+    assert re.fullmatch(
+        r"Linux \S+ on Xen 4\.\d+, linear p2m, page tables at [0-9a-f]+ \(cr3, cpu \d\)\n"
+        r"   dump's list: 153,468 of 179,200 pages \(85\.6%\)\n"
+        r"  rebuilt list: 179,200 pages in 351 leaves\n"
+        r"          lost: 51 leaves, pfn 100000-106[0-9a-f]{3}\n"
+        r"          pfns: 1,07\d,\d{3}"
+        r" \(179,200 memory, \d+ missing, 89\d,\d{3} identity, 0 foreign\)\n"
+        r"         check: direct map and rebuilt list agree on 351 of 351 pages\n"
+        r"   crash reads: by the rebuilt list\n",
+        said("status"),
+    )
+    both = (
+        f"   dump's list: missing (leaf mfn {lost_leaf:x})\n"
+        f"  rebuilt list: mfn {mfn:x}, memory (leaf mfn {leaf:x})\n"
+    )
+    assert said("pfn") == "pfn 100000: memory\n" + both
+    assert re.fullmatch(
+        r"pfn 100: memory\n   dump's list: (mfn .*)\n  rebuilt list: \1\n", said("pfn2")
+    )
+    assert said("pfn3").startswith("pfn a0: identity\n")
+    last = found.table.max_pfn - 1
+    assert said("pfn4") == f"p2m: pfn {last + 1:x} is above the last one, {last:x}\n"
+
+    va = said("va")
+    assert re.search(r"^  PGD: +[0-9a-f]+ => [0-9a-f]+\n  PUD:.*\n  PMD:.*\n  PTE:", va, re.M)
+    assert f"  machine address {mfn:x}123 (mfn {mfn:x})\n" in va
+    assert "  pseudo-physical address 100000123 (pfn 100000)\n" in va
+    assert va.endswith(re.sub(r"(?m)^", "  ", both).rstrip(" "))
+    assert f"virtual address {found.kernel.address('linux_banner'):x}" in said("va2")
+    assert re.search(
+        r"not present\np2m: virtual address ffffffffffe00000 is not mapped\n$", said("va3")
+    )
+    assert said("va4").startswith("p2m: argument address: nosuchsymbol: not an address")
+    assert said("mfn") == f"mfn {mfn:x}: pfn 100000\n"
+    assert said("mfn2") == "mfn 25000: not dom0's memory\n"
+    assert said("fix") == ""
+    assert said("again").endswith("p2mfix.py: already loaded\n")
+
+
+def test_silent_crash_stays_silent(repaired: Ran) -> None:
+    assert "p2mfix:" not in repaired.text
+    assert "KERNEL:" not in repaired.text
+
+
+def test_undo_brings_the_errors_back_and_fix_takes_them_away(
+    crash: Crash, truncated: Dump, host: Path
+) -> None:
+    found = diagnosis(truncated)
+    read = f"rd {found.kernel.page_offset() + (0x106000 << 12):x}"
+    ran = crash(
+        truncated,
+        [f"extend {host}", "extend p2mfix.py", read, "p2m undo", "p2m undo", read, "p2m fix",
+         read, "bt | head -1", "extend -u p2mfix.py", read, "p2m", "extend p2mfix.py", read],
+        "--minimal", "-s",
+    )  # fmt: skip
+    text = ran.after("p2mfix.py: loaded\n")
+    good = re.compile(r"^ffff888106000000:  [0-9a-f]{16} ", re.MULTILINE)
+    bad = 'rd: read error: kernel virtual address: ffff888106000000  type: "64-bit KVADDR"'
+    events = re.findall(
+        rf"{good.pattern}|{re.escape(bad)}|^p2m: .*|p2mfix\.py: (?:un)?loaded", text, re.MULTILINE
+    )
+    kinds = ["good" if good.match(e) else "bad" if e == bad else e for e in events]
+    shipped = str(host.parent.parent / "extensions/p2mfix.py")
+    assert [k.replace(shipped, "p2mfix.py") for k in kinds] == [
+        "good",
+        "p2m: nothing to undo: crash reads by the dump's own list",
+        "bad",
+        "good",
+        "p2mfix.py: unloaded",
+        "bad",
+        "p2mfix.py: loaded",
+        "good",
+    ]
+    assert "PID: 1 " in text
+
+
+def test_on_a_healthy_dump_nothing_is_changed(crash: Crash, untouched: Dump, host: Path) -> None:
+    for option, last in (("--minimal", "KERNEL:"), ("--no_panic", "hexadecimal")):
+        ran = crash(
+            untouched, [f"extend {host}", "help -D > before", "extend p2mfix.py", "help -D > after",
+                        "p2m undo", "eval 16"], option,
+        )  # fmt: skip
+        assert (
+            "p2mfix: the dump's list covers 179,200 of 179,200 pages (100.0%):"
+            " nothing to repair, nothing changed\n"
+        ) in ran.text
+        assert "p2m: nothing to undo" in ran.text
+        assert last in ran.after("nothing changed\n")
+    table = re.compile(r"p2m_mfn_frame_list: .*\n.*")
+    before, after = ((crash.folder / n).read_text() for n in ("before", "after"))
+    assert table.search(before) and table.search(before)[0] == table.search(after)[0]  # type: ignore[index]
+
+
+def test_a_dump_without_xen_is_one_sentence(crash: Crash, not_xen: Dump, host: Path) -> None:
+    ran = crash(not_xen, [f"extend {host}", "extend p2mfix.py", "p2m", "eval 16"], "--minimal")
+    sentence = "this is not a dump of a Xen host, so there is no p2m to repair\n"
+    assert "extend: " + sentence in ran.text
+    assert "p2m: " + sentence in ran.text
+    assert "hexadecimal: 10" in ran.text
+
+
+def test_xens_own_session_is_one_sentence(crash: Crash, untouched: Dump, host: Path) -> None:
+    symbols = untouched.vmlinux  # crash --hyper wants xen-syms; without, it says so itself
+    ran = crash.run(["crash", "--hyper", "--minimal", symbols, untouched.vmcore], ["quit"])
+    assert ran.status == 1
+
+
+def test_lines_of_crashrc_that_minimal_mode_refused_take_effect_once(
+    crash: Crash, truncated: Dump, host: Path
+) -> None:
+    (crash.home / ".crashrc").write_text(
+        f"# a comment\nset hex\nextend {host}\nsym -l | head -1 > sym.out\n"
+        "kmem -V > kmem.out\nextend hello.py\n"
+        "mod > mod.out\nset dec\n"
+    )
+    (crash.folder / "hello.py").write_text("print('said once')\n")
+    (crash.folder / ".crashrc").write_text("p 17 > p.out\n")
+    (crash.folder / "input").write_text("p 18 > p18.out\n")
+    ran = crash(truncated, ["extend p2mfix.py", "p 19"], "--minimal", "-i", "input")
+    refused = re.findall(r"crash: (\w+): command not available in minimal mode", ran.text)
+    assert refused == ["kmem", "mod", "p", "p"]
+    assert ran.text.count("said once") == 1
+    after = ran.after("starting the full session")
+    assert "crash> set" not in after
+    assert "NR_FREE_PAGES" in (crash.folder / "kmem.out").read_text()
+    assert "xen_privcmd" in (crash.folder / "mod.out").read_text()
+    assert (crash.folder / "p.out").read_text().endswith("$1 = 17\n")
+    assert after.rstrip().endswith("$2 = 19")
+
+
+def test_p2mfix_inside_crashrc_leaves_the_lines_behind_it_to_crash(
+    crash: Crash, truncated: Dump, host: Path
+) -> None:
+    (crash.home / ".crashrc").write_text(
+        f"p 1 >> p.out\nextend {host}\nextend p2mfix.py\np 2 >> p.out\n"
+    )
+    (crash.folder / "input").write_text("p 3 >> p.out\n")
+    crash(truncated, ["p 4 >> p.out"], "--minimal", "-i", "input")
+    values = re.findall(r"= (\d)", (crash.folder / "p.out").read_text())
+    assert sorted(values) == ["1", "2", "3", "4"]
+    assert values.index("2") < values.index("4")
+
+
+def test_p2mfix_runs_crashrc_and_the_file_of_dash_i_in_the_full_session(
+    crash: Crash, truncated: Dump
+) -> None:
+    (crash.home / ".crashrc").write_text("p 1 >> p.out\n")
+    (crash.folder / ".crashrc").write_text("p 2 >> p.out\n")
+    (crash.folder / "input").write_text("p 3 >> p.out\n")
+    p2mfix = [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore]
+    ran = crash.run([*p2mfix, "-i", "input"], ["p 4 >> p.out", "quit"])
+    assert "not available in minimal mode" not in ran.text
+    assert re.findall(r"= (\d)", (crash.folder / "p.out").read_text()) == ["1", "2", "3", "4"]
+    (crash.folder / "p.out").unlink()
+    crash.run([*p2mfix, "--no_crashrc"], ["p 4 >> p.out", "quit"])
+    assert re.findall(r"= (\d)", (crash.folder / "p.out").read_text()) == ["4"]
