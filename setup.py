@@ -16,8 +16,13 @@ import sysconfig
 from pathlib import Path
 from typing import NoReturn
 
-from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
+try:
+    from setuptools import Extension, setup
+    from setuptools.command.build_ext import build_ext
+except ImportError:
+    raise SystemExit(
+        "pykdump_ext: setuptools is missing: install python3-setuptools, or run pip install setuptools"
+    ) from None
 
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")

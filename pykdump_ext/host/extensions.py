@@ -253,6 +253,7 @@ def extend(words: list[str]) -> None:
         raise CommandError(f"invalid options: {' '.join(options)} (see 'help extend')")
     own = crash._text(lib.host_path())
     if "-u" not in options:
+        lib.host_output_to_terminal()  # what loading starts may be a session, not a page of text
         for name in files:
             load(name) if name.endswith(".py") else _shared_object(lib.host_load_object, name)
         return

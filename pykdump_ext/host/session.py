@@ -98,7 +98,6 @@ def start_full_session() -> None:
     """
     if not crash.session().minimal:
         return
-    lib.host_output_to_terminal()
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
     result = lib.host_full_session(1)

@@ -297,11 +297,19 @@ full_session(void *show)
 int
 host_full_session(int show)
 {
+	char *curcmd = pc->curcmd;
+	FILE *stdpipe = pc->stdpipe;
 	int result;
 
+	/* Messages as at a start: crash's own, and not to the pager behind it */
+	pc->curcmd = pc->program_name;
+	if (fp != pc->stdpipe)
+		pc->stdpipe = NULL;
 	pc->flags &= ~RUNTIME;
 	result = guarded(full_session, &show, NULL, TRUE);
 	pc->flags |= RUNTIME;
+	pc->curcmd = curcmd;
+	pc->stdpipe = stdpipe;
 	if (result != HOST_OK)
 		pc->flags |= MINIMAL_MODE;
 	pc->flags &= ~PLEASE_WAIT;
