@@ -21,7 +21,8 @@ try:
     from setuptools.command.build_ext import build_ext
 except ImportError:
     raise SystemExit(
-        "pykdump_ext: setuptools is missing: install python3-setuptools, or run pip install setuptools"
+        "pykdump_ext: setuptools is missing: install python3-setuptools"
+        " or run pip install setuptools"
     ) from None
 
 HERE = Path(__file__).parent

@@ -149,7 +149,7 @@ def prove_root(
         except ReadError as error:
             tried.append(f"{candidate.maddr:x} ({candidate.source}): {error}")
             continue
-        if found == banner:
+        if banner and found == banner:
             return kernel
         shown = found[:40].split(b"\n")[0].decode("latin-1")
         tried.append(f"{candidate.maddr:x} ({candidate.source}): another kernel, {shown!r}")

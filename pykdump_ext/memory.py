@@ -98,7 +98,7 @@ class ElfCore:
             with self.path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
                 elf = ELFFile(file)
-                self.notes = list(_notes(elf))
+                self.notes = list(_notes(elf, self._map))
                 loads = sorted(
                     (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]))
                     for s in elf.iter_segments("PT_LOAD")
@@ -112,6 +112,7 @@ class ElfCore:
             raise P2mError(f"{path}: not a readable ELF file ({error})") from None
         if kind != "ET_CORE" or not little:
             raise P2mError(f"{path}: not a 64-bit ELF core file")
+        loads = _apart(loads)
         self._starts = [start for start, _, _ in loads]
         self._loads = loads
 
@@ -138,15 +139,26 @@ class ElfCore:
         return b"".join(parts)
 
 
-def _notes(elf: ELFFile) -> Iterator[Note]:
+def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Return sorted (start, size, offset) segments without what an earlier one has already."""
+    found = []
+    end = 0
+    for start, size, offset in loads:
+        begin = max(start, end)
+        if begin < start + size:
+            found.append((begin, start + size - begin, offset + begin - start))
+            end = start + size
+    return found
+
+
+def _notes(elf: ELFFile, file: mmap.mmap) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment, in file order.
 
     The bytes are taken apart here and not by the ELF library: it decodes the
     contents of notes it knows, and damaged contents must not matter.
     """
     for segment in elf.iter_segments("PT_NOTE"):
-        elf.stream.seek(segment["p_offset"])
-        data = elf.stream.read(segment["p_filesz"])
+        data = file[segment["p_offset"] : segment["p_offset"] + segment["p_filesz"]]
         position = 0
         while position + 12 <= len(data):
             namesz, descsz, kind = (

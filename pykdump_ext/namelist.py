@@ -36,6 +36,10 @@ class Namelist:
                 strtab = elf.get_section_by_name(".strtab")
                 if symtab is None or strtab is None:
                     raise P2mError(f"{path}: has no symbols")
+                for section in (symtab, strtab):
+                    end = section["sh_offset"] + section["sh_size"]
+                    if end > len(self._map) or symtab["sh_size"] % SYMBOL.size:
+                        raise P2mError(f"{path}: is cut off, its symbols are not whole")
                 self._symbols = bytes(symtab.data())
                 self._names = bytes(strtab.data())
                 # st_name of every symbol, one behind the other

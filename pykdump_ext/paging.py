@@ -130,8 +130,11 @@ class PageTables:
         places, as Xen kernels share the one full of missing pages, is decoded
         once.
 
-        :raises ReadError: a table page is not in this memory.
+        :raises ReadError: a table page is not in this memory, or ``vaddr`` is
+            not page aligned.
         """
+        if vaddr % PAGE_SIZE:
+            raise ReadError("kernel virtual address", vaddr, "page frames", "not page aligned")
         return self._frames(self.root, 0, vaddr, vaddr + count * PAGE_SIZE)
 
     def _frames(self, table: int, level: int, start: int, end: int) -> array[int]:

@@ -179,7 +179,7 @@ def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Che
     result = Check()
     direct_map = DirectMap(kernel)
     full = [(i, mfn) for i, mfn in enumerate(table.leaves) if not table.shared(mfn)]
-    for index, mfn in full[:: max(1, len(full) // samples)]:
+    for index, mfn in full[:: max(1, -(-len(full) // samples))]:
         agree = direct_map.confirms(index, _leaf(kernel.memory, mfn))
         result.agree += agree is True
         result.disagree += agree is False

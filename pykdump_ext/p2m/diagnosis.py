@@ -10,7 +10,7 @@ from ..errors import P2mError, ReadError
 from ..kernel import Kernel, Root, Symbols, XenInfo, prove_root
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from .coverage import Check, Coverage, check_direct_map, survey
-from .entries import Kind, kind_of
+from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, read_list
 from .layouts import PFNS_PER_LEAF, P2mTable, read_table
 
@@ -63,6 +63,8 @@ class Diagnosis:
 
     def pfns_of(self, mfn: int) -> Iterator[int]:
         """Yield every pfn whose memory is machine frame ``mfn``."""
+        if not 0 <= mfn < IDENTITY_FRAME_BIT:
+            return
         wanted = mfn.to_bytes(8, "little")
         for index, leaf_mfn in enumerate(self.table.leaves):
             if self.table.shared(leaf_mfn):
@@ -116,6 +118,8 @@ def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenIn
     if all(map(table.shared, table.leaves)):
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
     table, coverage = survey(kernel, table, published)
+    if not coverage.memory:
+        raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
     check = check_direct_map(kernel, table)
     seconds = time.perf_counter() - start
     return Diagnosis(info, kernel, table, published, build_list(table), coverage, check, seconds)

@@ -23,8 +23,12 @@ class Kind(enum.Enum):
 
 
 def kind_of(entry: int) -> Kind:
-    """Return what the p2m entry ``entry`` says is there."""
-    if entry == INVALID_P2M_ENTRY:
+    """Return what the p2m entry ``entry`` says is there.
+
+    ``INVALID_P2M_ENTRY`` is missing, and so is what only damage can make: an
+    mfn that takes the uppermost byte.
+    """
+    if entry >> 56 == INVALID_P2M_ENTRY >> 56:
         return Kind.MISSING
     if entry & FOREIGN_FRAME_BIT:
         return Kind.FOREIGN

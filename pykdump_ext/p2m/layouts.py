@@ -22,7 +22,8 @@ from ..paging import NOT_MAPPED
 
 PFNS_PER_LEAF = WORDS_PER_PAGE
 LEAVES_PER_MID = WORDS_PER_PAGE
-MAX_PFNS = 1 << 36  # 256 TiB, more than any x86 processor before 5-level paging addresses
+MAX_PFNS = 1 << 34  # 64 TiB: MAX_PHYSMEM_BITS is 46, arch/x86/include/asm/sparsemem.h
+MAX_PFNS_OF_THREE_LEVELS = 1 << 27  # 512 GiB: 512 * 512 leaves of 512 pfns
 
 
 @dataclass(frozen=True)
@@ -98,13 +99,14 @@ class Layout:
     name: str
     symbol: str
     leaves: Callable[[Kernel, int], array[int]]
+    max_pfns: int = MAX_PFNS
     missing_is_array: bool = False
 
 
 # In this order: the first whose symbol the kernel has is the one.
 LAYOUTS = (
     Layout("linear", "xen_p2m_addr", _linear),
-    Layout("three-level", "p2m_mid_missing", _three_levels),
+    Layout("three-level", "p2m_mid_missing", _three_levels, MAX_PFNS_OF_THREE_LEVELS),
     Layout("two-level", "p2m_top", _two_levels, missing_is_array=True),
     Layout("flat", "phys_to_machine_mapping", _flat),
 )
@@ -122,14 +124,17 @@ def find_layout(symbols: Symbols) -> Layout:
     raise P2mError(f"the kernel has no p2m that is known (none of the symbols {wanted})")
 
 
-def read_max_pfn(kernel: Kernel) -> int:
+def read_max_pfn(kernel: Kernel, layout: Layout) -> int:
     """Return the number of pfns that the p2m has: ``max_pfn``, or ``end_pfn`` before 2.6.27.
 
-    :raises P2mError: it cannot be read, or no machine has that many.
+    :raises P2mError: it cannot be read, or this layout cannot have that many.
     """
     name = "max_pfn" if kernel.symbols.address("max_pfn") is not None else "end_pfn"
     pfns = kernel.value(name)
-    if not 0 < pfns <= MAX_PFNS:
+    most = layout.max_pfns
+    if kernel.symbols.address("xen_p2m_size") is not None:
+        most = min(most, kernel.value("xen_p2m_size"))
+    if not 0 < pfns <= most:
         raise P2mError(f"{name} is {pfns:x}, which cannot be: the kernel's data is damaged")
     return pfns
 
@@ -147,7 +152,7 @@ def read_table(kernel: Kernel) -> P2mTable:
     :raises P2mError: no known layout, or its parts cannot be read.
     """
     layout = find_layout(kernel.symbols)
-    pfns = read_max_pfn(kernel)
+    pfns = read_max_pfn(kernel, layout)
     leaves = layout.leaves(kernel, leaf_count(pfns))
     missing = _shared_page(kernel, "p2m_missing", layout.missing_is_array)
     identity = _shared_page(kernel, "p2m_identity", layout.missing_is_array)
