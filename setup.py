@@ -55,6 +55,8 @@ def crash_headers() -> Path:
     chosen = os.environ.get("CRASH_INCLUDE", "/usr/include/crash")
     if not (Path(chosen) / "defs.h").is_file():
         missing(f"crash's header {chosen}/defs.h", "crash", "crash-devel")
+    if not any((Path(folder) / "zlib.h").is_file() for folder in ("/usr/include", chosen)):
+        missing("zlib.h, which crash's header includes,", "zlib1g-dev", "zlib-devel")
     return Path(chosen)
 
 

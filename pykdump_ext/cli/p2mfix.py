@@ -10,25 +10,25 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from .. import __version__
+from ..crashes import misses_pv_kernel
 from ..errors import P2mError
 from ..kernel import xen_info
 from ..memory import ElfCore
 from ..namelist import Namelist
 from ..p2m import diagnose
 from . import fail
-from .setup import host_path
+from .setup import crash_version, host_path, installed_crash
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
 
 
-def needs_repair(vmlinux: str, vmcore: str) -> bool:
-    """True unless the dump is known to need none: then plain crash opens it.
+def needs_help(crash: str, vmlinux: str, vmcore: str) -> bool:
+    """True unless plain crash is known to open the dump by itself.
 
     :raises P2mError: one of the files cannot be opened.
     """
@@ -47,6 +47,8 @@ def needs_repair(vmlinux: str, vmcore: str) -> bool:
         return False
     try:
         namelist = Namelist(vmlinux)
+        if misses_pv_kernel(crash_version(crash) or "", namelist):
+            return True
         return not diagnose(core, namelist, namelist.banner(), info).healthy
     except P2mError:
         return True  # what is wrong is said inside crash
@@ -77,10 +79,10 @@ def command_line(vmlinux: str, vmcore: str, options: Sequence[str]) -> list[str]
 
     :raises P2mError: a file, or crash, is not there.
     """
-    crash = shutil.which(os.environ.get("CRASH", "crash"))
+    crash = installed_crash()
     if crash is None:
         raise P2mError("crash is not installed: install the package crash")
-    if not needs_repair(vmlinux, vmcore):
+    if not needs_help(crash, vmlinux, vmcore):
         return [crash, vmlinux, vmcore, *options]
     others, rcfiles, commands = crash_options(options)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": rcfiles, "input": commands})

@@ -74,9 +74,13 @@ def edit_crashrc(path: Path, remove: bool) -> str:
 # doctor
 
 
-def crash_version() -> str | None:
-    """Return the version of the crash that is installed, or None."""
-    crash = shutil.which(os.environ.get("CRASH", "crash"))
+def installed_crash() -> str | None:
+    """Return the path of the crash that is installed (or of ``$CRASH``), or None."""
+    return shutil.which(os.environ.get("CRASH", "crash"))
+
+
+def crash_version(crash: str | None) -> str | None:
+    """Return the version of the crash at that path, such as ``8.0.2``, or None."""
     if crash is None:
         return None
     shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False)
@@ -95,11 +99,11 @@ def findings() -> Iterator[tuple[bool, str, str]]:
     running = sysconfig.get_python_version()
     yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
     yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
-    crash = crash_version()
+    crash = crash_version(installed_crash())
     if crash is None:
         yield False, "crash", "not installed: install the package crash"
     else:
-        yield True, "crash", f"{crash} ({shutil.which(os.environ.get('CRASH', 'crash'))})"
+        yield True, "crash", f"{crash} ({installed_crash()})"
     headers = Path(os.environ.get("CRASH_INCLUDE", "/usr/include/crash")) / "defs.h"
     if headers.is_file():
         yield True, "defs.h", str(headers)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 
 from pykdump_ext import crash
+from pykdump_ext.crashes import misses_pv_kernel
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start_full_session
 from pykdump_ext.kernel import XenInfo, xen_info
@@ -130,7 +131,10 @@ def repair() -> None:
 def fix() -> None:
     """Repair, and carry a minimal session on to a full one."""
     repair()
-    if crash.session().minimal:
+    session = crash.session()
+    if session.minimal:
+        if misses_pv_kernel(session.crash_version, CrashSymbols()):
+            say(f"crash {session.crash_version} does not know this kernel for a PV one: it is told")
         say("starting the full session ...")
         start_full_session()
 

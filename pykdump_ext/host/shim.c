@@ -270,6 +270,29 @@ host_get_session(struct host_session *s)
 	s->input_waiting = (pc->flags & CMDLINE_IFILE) ? pc->input_file : NULL;
 }
 
+/*
+ * crash before 7.3.0 knows a PV kernel by pv_init_ops, which Linux 4.20 has no
+ * more; it then takes machine addresses of page tables for physical ones.  What
+ * kernel_init() sets for a kernel it knows is set here.
+ */
+static void
+recognise_pv_kernel(void)
+{
+	ulong start_info;
+
+	if (!XEN_CORE_DUMPFILE() || XEN_HYPER_MODE() || !PVOPS() || PVOPS_XEN() ||
+	    !symbol_exists("xen_start_info") || !symbol_exists("xen_p2m_addr") ||
+	    !readmem(symbol_value("xen_start_info"), KVADDR, &start_info,
+	    sizeof(start_info), "xen_start_info", RETURN_ON_ERROR|QUIET) || !start_info)
+		return;
+	kt->flags |= ARCH_XEN | ARCH_PVOPS_XEN;
+	kt->xen_flags &= ~SHADOW_PAGE_TABLES;
+	kt->xen_flags |= WRITABLE_PAGE_TABLES;
+	get_symbol_data("max_pfn", sizeof(ulong), &kt->p2m_table_size);
+	if (!kt->m2p_page && !(kt->m2p_page = malloc(PAGESIZE())))
+		error(FATAL, "cannot malloc m2p page.");
+}
+
 /* What main_loop() of main.c does after gdb is up, and minimal mode leaves out. */
 static void
 full_session(void *show)
@@ -277,6 +300,7 @@ full_session(void *show)
 	pc->flags &= ~(MINIMAL_MODE | RUNTIME);
 	read_in_kernel_config(IKCFG_INIT);
 	kernel_init();
+	recognise_pv_kernel();
 	machdep_init(POST_GDB);
 	vm_init();
 	machdep_init(POST_VM);

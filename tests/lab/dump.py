@@ -8,6 +8,7 @@ of the machine is laid out so that part of dom0's own memory is remapped above
 from __future__ import annotations
 
 import gzip
+import lzma
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import product, say
-from .packages import dependency, libraries, unpacked, version
+from .packages import HOST, Archive, Missing
 
 MODULES = (
     "virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
@@ -42,42 +43,79 @@ class Dump:
     vmcore: Path
 
 
-def kernel_release(meta_package: str = "linux-image-amd64") -> str:
-    """Return the release (``6.1.0-56-amd64``) that a kernel meta package stands for."""
-    return dependency(meta_package, r"linux-image-\d[\w.+-]+").removeprefix("linux-image-")
+@dataclass(frozen=True)
+class Source:
+    """What a dump is made of: a kernel and a Xen, each of a release's archive."""
+
+    kernels: Archive = HOST
+    kernel: str = "linux-image-amd64"
+    xens: Archive = HOST
+    xen: str = "xen-hypervisor-4.17-amd64"
+
+    def release(self) -> str:
+        """Return the kernel's release, such as ``6.1.0-56-amd64``.
+
+        :raises Missing: the archive has no such kernel.
+        """
+        image = self.kernels.dependency(self.kernel, r"linux-image-\d[\w.+-]+")
+        return image.removeprefix("linux-image-")
+
+    def files(self) -> list[Path]:
+        """Return the folders with the kernel and its modules: one package, or two from 7.x on."""
+        image = f"linux-image-{self.release()}"
+        try:
+            parts = [
+                self.kernels.dependency(image, rf"linux-{part}-\d[\w.+-]+")
+                for part in ("binary", "modules")
+            ]
+        except Missing:
+            parts = [image]
+        return [self.kernels.unpacked(part) for part in parts]
+
+    def vmlinuz(self) -> Path:
+        """Return the path of the kernel that boots."""
+        return next(
+            found
+            for folder in self.files()
+            for found in folder.glob("**/vmlinuz*")
+            if not found.is_dir()
+        )
+
+    def vmlinux(self) -> Path:
+        """Return the path of the kernel's ``vmlinux`` with debugging information."""
+        package = f"linux-image-{self.release()}-dbg"
+        folder = self.kernels.unpacked(package, "usr/lib/debug/*vmlinux*")  # a link from 7.x on
+        return folder / f"usr/lib/debug/boot/vmlinux-{self.release()}"
 
 
-def vmlinux(release: str) -> Path:
-    """Return the path of that kernel's ``vmlinux`` with debugging information."""
-    inside = f"usr/lib/debug/boot/vmlinux-{release}"
-    return unpacked(f"linux-image-{release}-dbg", inside) / inside
-
-
-def _initramfs(release: str, folder: Path) -> Path:
+def _initramfs(source: Source, folder: Path) -> Path:
     """Build the initramfs of dom0 and of its crash kernel; return its path."""
-    kernel = unpacked(f"linux-image-{release}")
+    release = source.release()
     tree = folder / "tree"
     for name in ("bin", "sbin", "lib", "lib64", "modules", "proc", "sys", "dev", "tmp"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
+    shutil.copy(HOST.unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
     shutil.copy(Path(__file__).with_name("init"), tree / "init")
     (tree / "init").chmod(0o755)
 
     order = []
     for module in MODULES:
-        found = sorted(kernel.glob(f"**/{module}.ko*"))
+        found = [p for kernel in source.files() for p in kernel.glob(f"**/{module}.ko*")]
         if not found:
             say(f"kernel {release} has no module {module} (built in, or under another name)")
             continue
-        shutil.copy(found[0], tree / "modules" / found[0].name)
-        order.append(found[0].name)
+        content = found[0].read_bytes()
+        if found[0].suffix == ".xz":
+            content = lzma.decompress(content)
+        (tree / "modules" / f"{module}.ko").write_bytes(content)
+        order.append(f"{module}.ko")
     (tree / "modules/order").write_text("\n".join(order) + "\n")
 
     outer = folder / "initrd"
     _archive(tree, outer)  # the crash kernel's: the same without kexec in it
     shutil.move(outer, tree / "initrd")
-    shutil.copy(kernel / f"boot/vmlinuz-{release}", tree / "vmlinuz")
-    kexec = unpacked("kexec-tools") / "sbin/kexec"
+    shutil.copy(source.vmlinuz(), tree / "vmlinuz")
+    kexec = HOST.unpacked("kexec-tools") / "sbin/kexec"
     shutil.copy(kexec, tree / "sbin/kexec")
     for library in _libraries_of(kexec):
         shutil.copy(library, tree / "lib" / library.name)
@@ -99,8 +137,8 @@ def _archive(tree: Path, target: Path) -> None:
 def _libraries_of(program: Path) -> list[Path]:
     """Return every shared library ``program`` needs, from packages where not installed."""
     folders: list[Path] = []
-    for package in libraries(dependency("kexec-tools", r"libxenmisc[\d.]+")):
-        folders += {p.parent for p in unpacked(package).glob("**/*.so*")}
+    for package in HOST.libraries(HOST.dependency("kexec-tools", r"libxenmisc[\d.]+")):
+        folders += {p.parent for p in HOST.unpacked(package).glob("**/*.so*")}
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
     listed = subprocess.run(
         ["ldd", program], env=environment, capture_output=True, text=True, check=True
@@ -110,13 +148,12 @@ def _libraries_of(program: Path) -> list[Path]:
     return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
 
 
-def _crash_machine(release: str, xen: str, folder: Path) -> None:
+def _crash_machine(source: Source, folder: Path) -> None:
     """Boot Xen and Linux in the emulator, let dom0 crash, keep its vmcore."""
     xen_image = folder / "xen"
-    packed = next(iter(sorted((unpacked(xen) / "boot").glob("xen-*.gz"))))
+    packed = min((source.xens.unpacked(source.xen) / "boot").glob("xen-*.gz"))
     xen_image.write_bytes(gzip.decompress(packed.read_bytes()))
-    kernel = unpacked(f"linux-image-{release}") / f"boot/vmlinuz-{release}"
-    initrd = _initramfs(release, folder)
+    initrd = _initramfs(source, folder)
     disk = folder / "vmcore"
     with disk.open("wb") as file:
         file.truncate(2 << 30)
@@ -130,7 +167,7 @@ def _crash_machine(release: str, xen: str, folder: Path) -> None:
         "-display", "none", "-serial", f"file:{console}",
         "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe",
         "-kernel", str(xen_image), "-append", XEN_OPTIONS,
-        "-initrd", f"{escaped(kernel)} {escaped(LINUX_OPTIONS)},{escaped(initrd)}",
+        "-initrd", f"{escaped(source.vmlinuz())} {escaped(LINUX_OPTIONS)},{escaped(initrd)}",
     ]  # fmt: skip
     say("booting Xen and dom0 in the emulator, about a minute")
     try:
@@ -146,20 +183,20 @@ def _crash_machine(release: str, xen: str, folder: Path) -> None:
     xen_image.unlink()
 
 
-def dom0_dump(
-    meta_package: str = "linux-image-amd64", xen: str = "xen-hypervisor-4.17-amd64"
-) -> Dump:
-    """Return a real dump of a crashed PV dom0, untouched, and its kernel."""
-    release = kernel_release(meta_package)
-    symbols = vmlinux(release)
+def dom0_dump(source: Source = Source()) -> Dump:
+    """Return a real dump of a crashed PV dom0, untouched, and its kernel.
+
+    :raises Missing: the archive lacks what it is made of.
+    """
+    release = source.release()
+    symbols = source.vmlinux()
     init = Path(__file__).with_name("init").read_text()
     made_from = (
-        1, version(f"linux-image-{release}"), version(xen), version("kexec-tools"),
-        version("busybox-static"), MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, init,
+        2, source.kernels.version(f"linux-image-{release}"), source.xens.version(source.xen),
+        HOST.version("kexec-tools"), HOST.version("busybox-static"),
+        MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, init,
     )  # fmt: skip
-    folder = product(
-        f"dump-{release}", made_from, lambda folder: _crash_machine(release, xen, folder)
-    )
+    folder = product(f"dump-{release}", made_from, lambda folder: _crash_machine(source, folder))
     return Dump(symbols, folder / "vmcore")
 
 

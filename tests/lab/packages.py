@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -32,75 +33,105 @@ def run(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def as_root(*command: str | Path) -> tuple[str | Path, ...]:
+    """Return the command as root runs it."""
+    return command if os.geteuid() == 0 else ("sudo", *command)
+
+
+@dataclass(frozen=True)
+class Archive:
+    """The packages of a release of the distribution, by its own package lists.
+
+    ``root`` is a folder that has the release in it; None is this machine's own.
+    """
+
+    root: Path | None = None
+
+    def run(self, *command: str | Path) -> str:
+        """Run a command where this release's package tools are."""
+        return run(*command) if self.root is None else run(*as_root("chroot", self.root, *command))
+
+    def version(self, package: str) -> str:
+        """Return the version of ``package`` that the archive offers today.
+
+        :raises Missing: the archive has no such package.
+        """
+        return _shown(self, package)["Version"]
+
+    def dependency(self, package: str, pattern: str) -> str:
+        """Return the package matching ``pattern`` that ``package`` depends on."""
+        found = re.search(rf"(?<![\w.+-])({pattern})(?![\w.+-])", _shown(self, package)["Depends"])
+        if not found:
+            raise Missing(f"the package archive's {package} names no {pattern}")
+        return found[1]
+
+    def libraries(self, package: str) -> list[str]:
+        """Return the library packages that ``package`` needs, the C library aside."""
+        self.version(package)
+        listed = self.run(
+            "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests",
+            "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", package,
+        )  # fmt: skip
+        names = set(re.findall(r"^(lib[\w.+-]+)$", listed, re.MULTILINE))
+        return sorted(n for n in names if not re.match(r"libc6|libgcc|libcrypt", n))
+
+    def unpacked(self, package: str, *only: str) -> Path:
+        """Return a folder with the files of ``package``; only what the patterns match, if given.
+
+        The package file itself is not kept: the largest is close to a gigabyte.
+        """
+        offered = self.version(package)
+
+        def make(folder: Path) -> None:
+            say(f"{package} {offered}: fetching")
+            archive = self._fetch(f"{package}={offered}", folder)
+            with subprocess.Popen(
+                ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE
+            ) as tar:
+                patterns = ["--wildcards", *(f"./{pattern}" for pattern in only)] if only else []
+                words = ["tar", "-x", "-C", str(folder), *patterns]
+                subprocess.run(words, stdin=tar.stdout, check=True)
+            archive.unlink()
+
+        return product(f"package-{package}", (1, offered, only), make)
+
+    def _fetch(self, package: str, folder: Path) -> Path:
+        """Download a package file into ``folder``; return its path."""
+        if self.root is None:
+            run("apt-get", "download", "-qq", package, cwd=folder)
+            return next(folder.glob("*.deb"))
+        with locked(f"fetch-{self.root.name}"):
+            for old in (self.root / "root").glob("*.deb"):
+                run(*as_root("rm", old))
+            self.run("sh", "-c", f"cd /root && apt-get download -qq '{package}' && chmod a+r *.deb")
+            fetched = next((self.root / "root").glob("*.deb"))
+            run(*as_root("mv", fetched, folder))
+        return folder / fetched.name
+
+
+HOST = Archive()
+
+
 @cache
 def refresh() -> None:
-    """Bring the archive's package lists up to date, once a run, where that can be done."""
-    as_root = [] if os.geteuid() == 0 else ["sudo"]
+    """Bring this machine's package lists up to date, once a run, where that can be done."""
     with locked("apt-lists"):
         say("reading the archive's package lists")
         try:
-            run(*as_root, "apt-get", "update", "-qq")
+            run(*as_root("apt-get", "update", "-qq"))
         except (RuntimeError, OSError):
             say("the package lists cannot be refreshed: taking them as they are")
 
 
-def _fields(package: str) -> dict[str, str]:
-    shown = run("apt-cache", "show", "--no-all-versions", package)
-    return dict(re.findall(r"^([\w-]+): (.*)$", shown, re.MULTILINE))
-
-
 @cache
-def version(package: str) -> str:
-    """Return the version of ``package`` that the archive offers today.
-
-    :raises Missing: the archive has no such package.
-    """
-    refresh()
+def _shown(archive: Archive, package: str) -> dict[str, str]:
+    if archive.root is None:
+        refresh()
     try:
-        return _fields(package)["Version"]
-    except (RuntimeError, KeyError):
-        raise Missing(f"the package archive has no {package}") from None
-
-
-def dependency(package: str, pattern: str) -> str:
-    """Return the package matching ``pattern`` that ``package`` depends on."""
-    version(package)
-    found = re.search(rf"\b({pattern})\b", _fields(package).get("Depends", ""))
-    if not found:
-        raise Missing(f"the package archive's {package} names no {pattern}")
-    return found[1]
-
-
-def libraries(package: str) -> list[str]:
-    """Return the library packages that ``package`` needs, the C library aside."""
-    version(package)
-    listed = run(
-        "apt-cache", "depends", "--recurse", "--no-recommends", "--no-suggests",
-        "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances", package,
-    )  # fmt: skip
-    names = set(re.findall(r"^(lib[\w.+-]+)$", listed, re.MULTILINE))
-    return sorted(n for n in names if not re.match(r"libc6|libgcc|libcrypt", n))
-
-
-def unpacked(package: str, *only: str) -> Path:
-    """Return a folder with the files of ``package``; only those paths if given.
-
-    The package file itself is not kept: the largest is close to a gigabyte.
-    """
-    offered = version(package)
-
-    def make(folder: Path) -> None:
-        download = folder / "download"
-        download.mkdir(mode=0o777)
-        say(f"{package} {offered}: fetching")
-        run("apt-get", "download", "-qq", f"{package}={offered}", cwd=download)
-        (archive,) = download.glob("*.deb")
-        with subprocess.Popen(
-            ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE
-        ) as tar:
-            run_tar = ["tar", "-x", "-C", str(folder), *(f"./{path}" for path in only)]
-            subprocess.run(run_tar, stdin=tar.stdout, check=True)
-        archive.unlink()
-        download.rmdir()
-
-    return product(f"package-{package}", (1, offered, only), make)
+        shown = archive.run("apt-cache", "show", "--no-all-versions", package)
+    except RuntimeError:
+        shown = ""
+    fields = dict(re.findall(r"^([\w-]+): (.*)$", shown, re.MULTILINE))
+    if "Version" not in fields:
+        raise Missing(f"the package archive has no {package}")
+    return fields

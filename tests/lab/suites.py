@@ -1,0 +1,130 @@
+"""Other releases of the distribution, each in a folder: crash, Python and kernels of theirs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from .cache import locked, product, say
+from .packages import Archive, Missing, as_root, run
+
+MIRROR = ""
+PACKAGES = (
+    "crash", "gcc", "libc6-dev", "zlib1g-dev", "libpython3-dev", "python3-venv", "makedumpfile",
+)  # fmt: skip
+# A release that is no longer maintained, or not yet released, has an expired release file
+ANY_AGE = 'Acquire::Check-Valid-Until "false";'
+
+
+@dataclass(frozen=True)
+class Suite:
+    """A release of the distribution in a folder."""
+
+    name: str
+    root: Path
+
+    @property
+    def archive(self) -> Archive:
+        """The release's packages."""
+        return Archive(self.root)
+
+    def command(self, binds: Sequence[Path], *words: str | Path) -> list[str]:
+        """Return the command that runs ``words`` in the folder.
+
+        The folders ``binds`` of this machine are there at the same paths; the
+        mounts end with the command.
+        """
+        mounts = [f"mount --rbind '{path}' '{self.root}{path}'" for path in binds]
+        for path in binds:
+            run(*as_root("mkdir", "-p", f"{self.root}{path}"))
+        script = "; ".join(
+            ["set -e", f"mount -t proc proc '{self.root}/proc'",
+             f"mount --rbind /dev '{self.root}/dev'", *mounts,
+             f"exec chroot '{self.root}' \"$@\""]
+        )  # fmt: skip
+        return [
+            str(word)
+            for word in as_root(
+                "unshare", "--mount", "--propagation", "private", "sh", "-c", script, "sh", *words
+            )
+        ]
+
+    def crash_version(self) -> str:
+        """Return the version of the release's crash."""
+        shown = run(*as_root("chroot", self.root, "crash", "--version"))
+        found = re.search(r"^crash (\S+)$", shown, re.MULTILINE)
+        assert found, shown
+        return found[1]
+
+    def python_version(self) -> str:
+        """Return the version of the release's Python."""
+        return run(*as_root("chroot", self.root, "python3", "--version")).split()[1]
+
+
+@cache
+def suite(name: str) -> Suite:
+    """Return the release ``name`` with the newest packages it has.
+
+    :raises Missing: the archive does not have this release any more.
+    """
+
+    def make(folder: Path) -> None:
+        say(f"{name}: unpacking the release, half a minute")
+        try:
+            run(
+                *as_root("mmdebstrap"), "--variant=apt", f"--include={','.join(PACKAGES)}",
+                f"--aptopt={ANY_AGE}", name, folder / "root", MIRROR,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise Missing(f"the package archive has no usable release {name}: {error}") from None
+
+    root = product(f"release-{name}", (1, name, PACKAGES), make) / "root"
+    with locked(f"release-{name}"):
+        say(f"{name}: bringing it up to date")
+        inside = Archive(root)
+        try:
+            inside.run("apt-get", "update", "-qq")
+            inside.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
+        except RuntimeError:
+            say(f"{name}: cannot be brought up to date, taking it as it is")
+    return Suite(name, root)
+
+
+HOME = Path("/opt/pykdump")
+"""Where the package is installed inside a release's folder."""
+
+
+def _wheels(python: str) -> Path:
+    """Return a folder with what the build and the package need, for that version of Python."""
+    version = ".".join(python.split(".")[:2])
+
+    def make(folder: Path) -> None:
+        run(
+            sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
+            "--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--platform",
+            "manylinux_2_17_x86_64", "--python-version", version, "--dest", folder,
+            "setuptools", "wheel", "cffi", "pyelftools",
+        )  # fmt: skip
+
+    return product(f"wheels-{version}", (1, version), make)
+
+
+def install(suite: Suite) -> None:
+    """Build and install the package of this clone in the release, as a user of it would."""
+    source = Path(__file__).parents[2]
+    copy = f"{suite.root}/opt/source"
+    wheels = _wheels(suite.python_version())
+    with locked(f"install-{suite.name}"):
+        run(*as_root("rm", "-rf", copy, f"{suite.root}{HOME}"))
+        run(*as_root("mkdir", "-p", copy))
+        parts = ("setup.py", "pyproject.toml", "README.md", "pykdump_ext")
+        run(*as_root("cp", "-r", *(source / part for part in parts), copy))
+        script = (
+            f"python3 -m venv {HOME} && cd /opt/source &&"
+            f" PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} {HOME}/bin/pip install -q ."
+        )
+        run(*suite.command([wheels], "sh", "-c", script))
