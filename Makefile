@@ -1,5 +1,6 @@
 # make demo    a real broken Xen dump, crash dying on it, and p2mfix.py opening it
 # make test    all tests, real crash and real dumps included
+# make matrix  the part of it that runs every crash with every kernel, and its table
 # make build   .venv with the package in it
 # make bench   start-up, rebuild: time and memory
 # make lint    ruff and mypy (part of make test)
@@ -13,10 +14,11 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # What the targets need of the distribution: to build, then for the lab
 PACKAGES := crash gcc libc6-dev zlib1g-dev libpython3-dev python3-venv \
-	binutils cpio qemu-system-x86
+	binutils cpio mmdebstrap qemu-system-x86
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
-.PHONY: demo test build bench lint deps clean
+
+.PHONY: demo test matrix build bench lint deps clean
 .DELETE_ON_ERROR:
 
 demo: build
@@ -24,6 +26,9 @@ demo: build
 
 test: build lint
 	$(BIN)/python -m pytest
+
+matrix: build
+	$(BIN)/python -m pytest tests/real/test_matrix.py
 
 bench: build
 	$(BIN)/python -m tests.bench

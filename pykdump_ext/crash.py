@@ -15,6 +15,7 @@ KeyboardInterrupt.
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -92,14 +93,24 @@ def _message() -> str:
     return rest if separator and " " not in head and head not in ("WARNING", "NOTE") else message
 
 
-def _check(result: int, otherwise: str, output: str = "") -> None:
-    """Turn the result of a guarded call into an exception."""
-    if result == lib.HOST_OK:
-        return
+def _found(result: int) -> bool:
+    """True when a guarded call has succeeded, False when crash has no answer.
+
+    :raises KeyboardInterrupt: Ctrl-C in crash's code.
+    :raises error: this is not crash's own thread.
+    """
     if result == lib.HOST_INTERRUPTED:
         raise KeyboardInterrupt
-    kind = Excluded if result == lib.HOST_EXCLUDED else error
-    raise kind(_message() or otherwise, output) if kind is error else kind(_message() or otherwise)
+    if result == lib.HOST_WRONG_THREAD:
+        raise error("crash can be asked by its own thread only, not by one that Python started")
+    return bool(result == lib.HOST_OK)
+
+
+def _check(result: int, otherwise: str, output: str = "") -> None:
+    """Turn the result of a guarded call into an exception."""
+    if not _found(result):
+        kind = Excluded if result == lib.HOST_EXCLUDED else error
+        raise kind(_message() or otherwise, output)
 
 
 def session() -> Session:
@@ -189,10 +200,7 @@ def set_readmem_task(task: int) -> None:
 def sym2addr(name: str) -> int:
     """Return the address of the symbol ``name``, or 0 where there is none."""
     value = ffi.new("uint64_t *")
-    result = lib.host_symbol(name.encode(), value)
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    return int(value[0]) if result == lib.HOST_OK else 0
+    return int(value[0]) if _found(lib.host_symbol(name.encode(), value)) else 0
 
 
 def symbol_exists(name: str) -> bool:
@@ -207,10 +215,8 @@ def addr2sym(addr: int, loose: bool = False) -> Any:
         (None, None).
     """
     name, offset = ffi.new("char **"), ffi.new("uint64_t *")
-    result = lib.host_symbol_near(addr & _ALL_BITS, name, offset)
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    found = _text(name[0]) if result == lib.HOST_OK else None
+    there = _found(lib.host_symbol_near(addr & _ALL_BITS, name, offset))
+    found = _text(name[0]) if there else None
     if loose:
         return (found, int(offset[0])) if found else (None, None)
     return found if found and not offset[0] else None
@@ -219,10 +225,7 @@ def addr2sym(addr: int, loose: bool = False) -> Any:
 def addr2mod(addr: int) -> str | None:
     """Return the name of the module that ``addr`` is in, or None."""
     name = ffi.new("char **")
-    result = lib.host_module_of(addr & _ALL_BITS, name)
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    return _text(name[0]) if result == lib.HOST_OK else None
+    return _text(name[0]) if _found(lib.host_module_of(addr & _ALL_BITS, name)) else None
 
 
 def _datatype(kind: str, member: str | None) -> tuple[int, int, int]:
@@ -276,9 +279,15 @@ def kvtop(addr: int) -> int:
     return _translate(addr, False, 0)
 
 
+LONGEST_COMMAND = 1499  # BUFSIZE of defs.h, less one
+
+
 def _captured(function: Any, line: str) -> str:
+    words = line.encode()
+    if len(words) > LONGEST_COMMAND:
+        raise error(f"a command of {len(words)} bytes: crash takes {LONGEST_COMMAND} at most")
     output, length = ffi.new("char **"), ffi.new("size_t *")
-    result = function(line.encode(), output, length)
+    result = function(words, output, length)
     text = ""
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
@@ -293,9 +302,14 @@ def exec_crash_command(command: str) -> str:
     Pipes and redirections are the prompt's, not the command's: they do not
     work here.
 
-    :raises error: crash gave the command up; ``output`` has what came before.
+    :raises error: crash has no such command, or gave it up; ``output`` has what
+        it had printed, such as how it is used.
     """
-    return _captured(lib.host_run, command)
+    text = _captured(lib.host_run, command)
+    message = _message()
+    if message.startswith("command not found") or "not available in minimal mode" in message:
+        raise error(message.splitlines()[0], text)
+    return text
 
 
 def get_GDB_output(command: str) -> str | None:
@@ -314,14 +328,22 @@ def exec_gdb_command(command: str) -> str:
     return _captured(lib.host_gdb, command)
 
 
+class ReaderGone(BrokenPipeError):
+    """Whoever read crash's output has gone, as ``head`` does when it has enough."""
+
+
 def write(text: str) -> None:
     """Print ``text`` where crash's output goes: terminal, pager, pipe or file.
 
-    :raises BrokenPipeError: whoever reads it has gone, as ``head`` does.
+    :raises ReaderGone: nobody reads it any more.
+    :raises OSError: it cannot be written, the disk being full for one.
     """
-    data = text.encode("utf-8", "surrogateescape")
-    if data and lib.host_write(data, len(data)) != lib.HOST_OK:
-        raise BrokenPipeError(f"{ffi.errno and os.strerror(ffi.errno)}")
+    data = text.encode("utf-8", "backslashreplace")
+    number = lib.host_write(data, len(data)) if data else 0
+    if number == errno.EPIPE:
+        raise ReaderGone(number, os.strerror(number))
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 Crash_run = session().crash_version

@@ -19,7 +19,10 @@ XEN_NOTE_OWNER = "Xen"
 XEN_ELFNOTE_CRASH_INFO = 0x1000001  # struct crash_xen_info_t, xen/include/xen/elfcore.h
 XEN_ELFNOTE_CRASH_REGS = 0x1000002  # crash_xen_core_t: cr0, cr2, cr3, cr4
 
-PAGE_OFFSET_BEFORE_4_8 = 0xFFFF880000000000  # arch/x86/include/asm/page_64_types.h
+# arch/x86/include/asm/page_64_types.h; the second PAGE_OFFSET is that of 4.20 and newer
+# (and of stable kernels with the same change)
+START_KERNEL_MAP = 0xFFFFFFFF80000000
+PAGE_OFFSETS = (0xFFFF880000000000, 0xFFFF888000000000)
 
 
 class Symbols(Protocol):
@@ -121,10 +124,24 @@ class Kernel:
         return self.tables.translate(vaddr, what) >> 12
 
     def page_offset(self) -> int:
-        """Return where the direct map begins (``page_offset_base`` from 4.8 on)."""
-        if self.symbols.address("page_offset_base") is None:
-            return PAGE_OFFSET_BEFORE_4_8
-        return self.value("page_offset_base")
+        """Return the virtual address at which the direct map begins.
+
+        ``page_offset_base`` from 4.8 on, where the kernel has it; else the one
+        of its possible places that has the kernel's own text in it.
+
+        :raises P2mError: none has.
+        """
+        if self.symbols.address("page_offset_base") is not None:
+            return self.value("page_offset_base")
+        text = self.address("linux_banner")
+        for base in PAGE_OFFSETS:
+            try:
+                found = self.mfn_at(base + text - START_KERNEL_MAP, "direct map")
+            except ReadError:
+                continue
+            if found == self.mfn_at(text, "linux_banner"):
+                return base
+        raise P2mError("the kernel's direct map is at none of its known places")
 
 
 def prove_root(

@@ -54,65 +54,90 @@ def needs_help(crash: str, vmlinux: str, vmcore: str) -> bool:
         return True  # what is wrong is said inside crash
 
 
-def crash_options(options: Sequence[str]) -> tuple[list[str], bool, str | None]:
-    """Take out the options that must wait until the full session is there.
-
-    Return the others, whether ``.crashrc`` files are to be run, and the file
-    of ``-i``.
-    """
-    others, rcfiles, commands = [], True, None
-    words = iter(options)
-    for word in words:
-        if word == "--no_crashrc":
-            rcfiles = False
-        elif word == "-i":
-            commands = next(words, None)
-        elif word.startswith("-i") and not word.startswith("--"):
-            commands = word[2:]
-        elif word != "--minimal":
-            others.append(word)
-    return others, rcfiles, commands
+# crash's options that take a value of their own (main.c, getopt_long()); -i apart
+WITH_VALUE = (
+    "-c", "-d", "-e", "-m", "-o", "-p", "--cpus", "--hash", "--kaslr", "--kvmhost", "--kvmio",
+    "--log", "--machdep", "--memory_device", "--memory_module", "--mod", "--offline",
+    "--osrelease", "--p2m_mfn", "--reloc", "--src", "--xen_phys_start",
+)  # fmt: skip
 
 
-def command_line(vmlinux: str, vmcore: str, options: Sequence[str]) -> list[str]:
+def in_order(files: Sequence[str]) -> list[str]:
+    """Return the files with the namelist first: crash takes them in either order."""
+    first, second = files
+
+    def is_core(path: str) -> bool:
+        try:
+            ElfCore(path)
+        except P2mError:
+            return False
+        return True
+
+    return [second, first] if is_core(first) and not is_core(second) else [first, second]
+
+
+def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
     """Return the command that opens the dump, and set what it needs in the environment.
+
+    ``others`` are the options that crash is given as they are.
 
     :raises P2mError: a file, or crash, is not there.
     """
     crash = installed_crash()
     if crash is None:
         raise P2mError("crash is not installed: install the package crash")
+    vmlinux, vmcore = in_order(args.files)
+    options = [*others, *(word for pair in args.values for word in pair)]
     if not needs_help(crash, vmlinux, vmcore):
-        return [crash, vmlinux, vmcore, *options]
-    others, rcfiles, commands = crash_options(options)
-    os.environ[AFTERWARDS] = json.dumps({"rcfiles": rcfiles, "input": commands})
+        later = ["-i", args.input] if args.input else []
+        rcfiles = ["--no_crashrc"] if args.no_crashrc else []
+        return [crash, *options, *rcfiles, *later, vmlinux, vmcore]
+    os.environ[AFTERWARDS] = json.dumps({"rcfiles": not args.no_crashrc, "input": args.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it by this name
     os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
-    return [crash, *start, vmlinux, vmcore, *others]
+    return [crash, *start, *options, vmlinux, vmcore]
+
+
+class Value(argparse.Action):
+    """Keeps an option of crash's together with its value."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        """Add (option, value) to ``namespace.values``."""
+        namespace.values = [*namespace.values, (option_string, values)]
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of ``p2mfix``."""
+    """Return the parser of ``p2mfix``: it names crash's options that it must understand."""
     made = argparse.ArgumentParser(
         prog="p2mfix",
+        usage="p2mfix [-h] [--version] VMLINUX VMCORE [crash options]",
         description="Opens the dump of a Xen host in crash, repairing crash's p2m where the"
-        " dump's list is broken. The dump itself is never written.",
+        " dump's list is broken. The dump itself is never written. All options of crash may be"
+        " given; crash's exit status is returned.",
+        allow_abbrev=False,
     )
-    made.add_argument("vmlinux", metavar="VMLINUX", help="dom0's kernel with debugging information")
-    made.add_argument("vmcore", metavar="VMCORE", help="the dump of the host")
-    made.add_argument(
-        "options", nargs=argparse.REMAINDER, metavar="...", help="options handed to crash"
-    )
+    made.add_argument("files", nargs=2, metavar="FILE", help="dom0's vmlinux, and the dump")
+    made.add_argument("-i", dest="input", metavar="FILE", help="crash commands to run first")
+    made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
+    made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)
+    for option in WITH_VALUE:
+        made.add_argument(option, action=Value, dest="values", default=[], help=argparse.SUPPRESS)
     made.add_argument("--version", action="version", version=f"p2mfix {__version__}")
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``p2mfix``; does not return when crash could be started."""
-    args = parser().parse_args(argv)
+    args, others = parser().parse_known_args(argv)
     try:
-        command = command_line(args.vmlinux, args.vmcore, args.options)
+        command = command_line(args, others)
         sys.stdout.flush()
         os.execv(command[0], command)
     except (P2mError, OSError) as error:

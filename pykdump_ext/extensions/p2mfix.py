@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 
 from pykdump_ext import crash
 from pykdump_ext.crashes import misses_pv_kernel
@@ -112,6 +113,10 @@ def repair() -> None:
     if coverage.unreadable:
         count, first = len(coverage.unreadable), coverage.unreadable[0]
         say(f"{count:,} leaves are not in the dump, the first: {first}")
+    if not found.check.asked:
+        raise P2mError(
+            "no page of the rebuilt list is in the kernel's direct map: nothing is changed"
+        )
     if not found.check.passed:
         raise P2mError(
             f"the rebuilt list fails its check: of {found.check.asked}"
@@ -120,7 +125,8 @@ def repair() -> None:
     patch.apply(found.rebuilt)
     say(
         f"the dump's list covers {pages(found)};"
-        f" rebuilt from page tables: {coverage.memory:,} (100%)"
+        f" rebuilt from page tables: {coverage.memory:,}"
+        + ("" if coverage.kept or coverage.unreadable else " (100%)")
     )
     say(
         f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
@@ -238,19 +244,23 @@ def undo() -> None:
 
 
 def hexadecimal(text: str) -> int:
-    """Return a number written in hexadecimal, with or without 0x."""
+    """Return a number of up to 64 bits written in hexadecimal, with or without 0x."""
+    if not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,16}", text):
+        raise argparse.ArgumentTypeError(f"{text}: not a hexadecimal number of up to 64 bits")
     return int(text, 16)
 
 
 def address(text: str) -> int:
     """Return an address written in hexadecimal, or the address of a symbol."""
     try:
-        return hexadecimal(text)
-    except ValueError:
+        found = hexadecimal(text)
+    except argparse.ArgumentTypeError:
         found = crash.sym2addr(text)
-        if not found:
-            raise argparse.ArgumentTypeError(f"{text}: not an address and not a symbol") from None
-        return found
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text}: not an address and not a symbol")
+    if found >> 47 not in (0, 0x1FFFF):
+        raise argparse.ArgumentTypeError(f"{text}: not canonical, no address of x86-64")
+    return found
 
 
 def parser() -> argparse.ArgumentParser:

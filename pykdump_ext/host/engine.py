@@ -25,7 +25,7 @@ class CrashOutput(io.TextIOBase):
     """A text file that prints where crash prints at this moment; nothing is kept back."""
 
     encoding = "utf-8"
-    errors = "surrogateescape"
+    errors = "backslashreplace"
 
     def write(self, text: str) -> int:
         """Print ``text``; raises as :func:`crash.write` does."""
@@ -94,7 +94,7 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
         run(ffi.string(name).decode(), words)
     except KeyboardInterrupt:
         return int(lib.HOST_INTERRUPTED)
-    except BrokenPipeError:
+    except crash.ReaderGone:
         return int(lib.HOST_OK)
     except SystemExit as stop:
         if not stop.code:

@@ -85,11 +85,14 @@ class Extension:
     commands: dict[str, Command] = field(default_factory=dict)
     module: ModuleType | None = None
     entry: Any = None
-    alive: list[Any] = field(default_factory=list)  # what crash's table points to
+    ready: bool = False  # its function ``loaded`` has returned
 
 
 _loaded: list[Extension] = []
 _loading: list[Extension] = []
+# What crash's tables point to.  Never freed: an extension may be unloaded by a
+# command of its own, and crash looks at that command's name once more.
+_alive: list[Any] = []
 
 
 def command(
@@ -112,6 +115,8 @@ def command(
     def register(function: Callable[[Any], object]) -> Callable[[Any], object]:
         if not _loading:
             raise CommandError(f"{name}: commands are registered while 'extend' loads their file")
+        if not name or len(name.split()) != 1:
+            raise CommandError(f"{name!r} cannot be the name of a command: it is not one word")
         if parser:
             parser.prog = name
         line = help or (parser.description if parser and parser.description else "")
@@ -148,42 +153,56 @@ def load(name: str) -> None:
     """
     path, shown = find(name)
     real = path.resolve()
-    if any(extension.path == real for extension in _loaded):
+    extension = next((loaded for loaded in _loaded if loaded.path == real), None)
+    if extension is None:
+        extension = Extension(real, shown)
+        _execute(extension)
+        _register(extension)
+        print(f"{shown}: loaded")
+    elif extension.ready:
         print(f"{shown}: already loaded")
         return
-    extension = Extension(real, shown)
-    spec = importlib.util.spec_from_file_location(f"crash_extension_{real.stem}", real)
-    assert spec is not None and spec.loader is not None
-    extension.module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = extension.module
-    _loading.append(extension)
-    try:
-        spec.loader.exec_module(extension.module)
-    finally:
-        _loading.pop()
-    for taken in extension.commands:
-        if lib.host_command_kind(taken.encode()):
-            raise CommandError(f'{shown}: "{taken}" is a duplicate of an existing command')
-    _register(extension)
-    print(f"{shown}: loaded")
+    # Also what it tried before and could not do: to be loaded again is to try again
     hook = getattr(extension.module, "loaded", None)
     if hook is not None:
         hook()
+    extension.ready = True
+
+
+def _execute(extension: Extension) -> None:
+    """Run the file of an extension, which registers its commands."""
+    name = f"crash_extension_{len(_alive)}_{extension.path.stem}"
+    spec = importlib.util.spec_from_file_location(name, extension.path)
+    assert spec is not None and spec.loader is not None
+    extension.module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = extension.module
+    _loading.append(extension)
+    try:
+        spec.loader.exec_module(extension.module)
+        for taken in extension.commands:
+            if lib.host_command_kind(taken.encode()):
+                raise CommandError(
+                    f'{extension.filename}: "{taken}" is a duplicate of an existing command'
+                )
+    except BaseException:
+        del sys.modules[name]
+        raise
+    finally:
+        _loading.pop()
 
 
 def _register(extension: Extension) -> None:
     """Put the extension and its commands into crash's table."""
-    alive = extension.alive
 
     def text(value: str) -> Any:
-        alive.append(ffi.new("char[]", value.encode("utf-8", "replace")))
-        return alive[-1]
+        _alive.append(ffi.new("char[]", value.encode("utf-8", "replace")))
+        return _alive[-1]
 
     names, helps = [], []
     for entry in extension.commands.values():
         names.append(text(entry.name))
-        alive.append(ffi.new("char *[]", [*map(text, entry.help_data()), ffi.NULL]))
-        helps.append(alive[-1])
+        _alive.append(ffi.new("char *[]", [*map(text, entry.help_data()), ffi.NULL]))
+        helps.append(_alive[-1])
     minimal = [entry.minimal for entry in extension.commands.values()]
     extension.entry = lib.host_add_extension(
         extension.filename.encode(),
@@ -271,8 +290,5 @@ def extend(words: list[str]) -> None:
 
 
 def _shared_object(function: Callable[..., int], *names: str) -> None:
-    result = function(*(name.encode() for name in names))
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    if result != lib.HOST_OK:
+    if not crash._found(function(*(name.encode() for name in names))):
         raise CommandError(crash._message() or "crash gave the command up")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from array import array
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,68 +41,51 @@ class CrashSymbols:
 
 
 class P2mPatch:
-    """crash's table of p2m leaves, replaced by another one and given back."""
+    """crash's table of p2m leaves, replaced by another one and given back.
 
-    def __init__(self) -> None:
-        self._original: Any = None
-        self._leaves: array[int] | None = None
-        self._pointer: Any = None
-
-    @staticmethod
-    def _current() -> Any:
-        p2m = ffi.new("struct host_p2m *")
-        crash._check(lib.host_get_p2m(p2m), "crash has no p2m of a Xen dom0")
-        return p2m
+    The table itself belongs to the C side: nothing that happens to Python may
+    leave crash with one that is gone.
+    """
 
     @property
     def applied(self) -> bool:
         """True while crash translates by our table."""
-        return self._original is not None
-
-    def list_mfn(self) -> int:
-        """Return the mfn of ``pfn_to_mfn_frame_list_list`` as crash has it.
-
-        :raises crash.error: this is no dump of a Xen host opened for its dom0.
-        """
-        return int(self._current().list_mfn)
+        return bool(lib.host_p2m_is_set())
 
     def apply(self, frames: FrameList) -> None:
         """Let crash translate by ``frames`` from now on.
 
         :raises crash.error: this is no dump of a Xen host opened for its dom0.
         """
-        if not self.applied:
-            self._original = self._current()
-        leaves = array("Q", frames.leaves)
-        pointer = ffi.from_buffer("uint64_t[]", leaves)
-        crash._check(lib.host_set_p2m(pointer, len(leaves), 1), "the p2m cannot be set")
-        self._leaves, self._pointer = leaves, pointer
+        pointer = ffi.from_buffer("uint64_t[]", frames.leaves)
+        crash._check(lib.host_set_p2m(pointer, len(frames.leaves)), "the p2m cannot be set")
 
     def undo(self) -> None:
         """Give crash the table back that it had."""
-        if self._original is None:
-            return
-        old = self._original
-        crash._check(lib.host_set_p2m(old.leaves, old.count, old.initialised), "cannot be undone")
-        self._original = self._leaves = self._pointer = None
+        lib.host_undo_p2m()
+
+
+_spent = False  # a start that failed half way cannot be begun again
 
 
 def start_full_session() -> None:
     """Carry a session of ``crash --minimal`` on to a full one, as crash itself starts it.
 
     crash's banner is printed, and the lines of ``.crashrc`` run that minimal
-    mode has refused.
+    mode has refused.  Ctrl-C waits until it is done.
 
-    :raises P2mError: crash met an error on the way; the session stays minimal.
+    :raises P2mError: crash met an error on the way; the session stays minimal,
+        and cannot be carried on any more.
     """
+    global _spent  # noqa: PLW0603
     if not crash.session().minimal:
         return
+    if _spent:
+        raise P2mError("the full session failed to start before: open the dump again")
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
-    result = lib.host_full_session(1)
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    if result != lib.HOST_OK:
+    if not crash._found(lib.host_full_session(1)):
+        _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     planned = os.environ.pop(AFTERWARDS, None)
     if planned is not None:

@@ -13,6 +13,8 @@
 #define _GNU_SOURCE
 #include "defs.h"
 #include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
 #include <stdint.h>
 #include "shim.h"
 
@@ -49,6 +51,15 @@ extern const char *python_start(const char *library);
 extern int python_command(char *name, int argc, char **argv);
 
 static char own_path[PATH_MAX];
+
+/* crash has one thread; another one of Python's may not enter it. */
+static pthread_t main_thread;
+
+static int
+foreign_thread(void)
+{
+	return !pthread_equal(pthread_self(), main_thread);
+}
 
 /* For pykdump-ext doctor, which reads it in the file */
 __attribute__((used)) static const char built_for[] = "\0BUILT_FOR_CRASH=" CRASH_VERSION;
@@ -121,6 +132,7 @@ struct guard {
 	FILE *echo_to;
 	void (*cmd_cleanup)(void *);
 	void *cmd_cleanup_arg;
+	void *sbrk;
 	struct sigaction sigint;
 #ifdef HAVE_ERROR_PATH
 	FILE *error_fp;
@@ -141,6 +153,9 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 	struct sigaction action;
 	volatile int result = HOST_OK;
 
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
+
 	memcpy(&saved.main_loop_env, &pc->main_loop_env, sizeof(jmp_buf));
 	memcpy(&saved.foreach_loop_env, &pc->foreach_loop_env, sizeof(jmp_buf));
 	saved.in_foreach = pc->flags & IN_FOREACH;
@@ -157,6 +172,8 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 
 	message[0] = NULLCHAR;
 	interrupted = 0;
+	saved.sbrk = pc->sbrk;
+	pc->sbrk = NULL;
 #ifdef HAVE_ERROR_PATH
 	/*
 	 * With a path that is neither "default" nor "redirect" error() writes
@@ -173,9 +190,10 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 	BZERO(&action, sizeof(action));
 	action.sa_handler = interrupt_guarded;
 	action.sa_flags = SA_NODEFER;
-	sigaction(SIGINT, &action, &saved.sigint);
+	sigaction(SIGINT, NULL, &saved.sigint);
 
 	if (!setjmp(pc->main_loop_env)) {
+		sigaction(SIGINT, &action, NULL);
 		memcpy(&pc->foreach_loop_env, &pc->main_loop_env, sizeof(jmp_buf));
 		pc->flags &= ~IN_FOREACH;
 		/*
@@ -185,16 +203,16 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		if (!(pc->flags & RUNTIME))
 			pc->flags |= IN_FOREACH;
 		body(arg);
+		sigaction(SIGINT, &saved.sigint, NULL);
 	} else {
+		/* Python's handler again: it only takes a note */
+		sigaction(SIGINT, &saved.sigint, NULL);
 		/*
-		 * A jump with no message is Ctrl-C: either our handler, or
-		 * crash's own restart() that gdb's interface had put back.
+		 * Ctrl-C: our handler, or crash's own restart() that gdb's
+		 * interface had put back; that one calls restore_sanity(),
+		 * which sets pc->sbrk.
 		 */
-#ifdef HAVE_ERROR_PATH
-		if (!pass && !message[0])
-			interrupted = 1;
-#endif
-		result = interrupted ? HOST_INTERRUPTED : HOST_ERROR;
+		result = (interrupted || pc->sbrk) ? HOST_INTERRUPTED : HOST_ERROR;
 		if (pc->cmd_cleanup && (pc->cmd_cleanup != saved.cmd_cleanup))
 			pc->cmd_cleanup(pc->cmd_cleanup_arg);
 		if (pc->tmpfile && (pc->tmpfile != saved.tmpfile))
@@ -206,7 +224,6 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		hq_close();
 	}
 
-	sigaction(SIGINT, &saved.sigint, NULL);
 	memcpy(&pc->main_loop_env, &saved.main_loop_env, sizeof(jmp_buf));
 	memcpy(&pc->foreach_loop_env, &saved.foreach_loop_env, sizeof(jmp_buf));
 	pc->flags &= ~IN_FOREACH;
@@ -225,6 +242,7 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 	pc->error_fp = saved.error_fp;
 	pc->error_path = saved.error_path;
 #endif
+	pc->sbrk = saved.sbrk;
 	return result;
 }
 
@@ -323,7 +341,13 @@ host_full_session(int show)
 {
 	char *curcmd = pc->curcmd;
 	FILE *stdpipe = pc->stdpipe;
+	sigset_t sigint, before;
 	int result;
+
+	/* A start that is broken off half way cannot be begun again: Ctrl-C waits */
+	sigemptyset(&sigint);
+	sigaddset(&sigint, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &sigint, &before);
 
 	/* Messages as at a start: crash's own, and not to the pager behind it */
 	pc->curcmd = pc->program_name;
@@ -337,6 +361,7 @@ host_full_session(int show)
 	if (result != HOST_OK)
 		pc->flags |= MINIMAL_MODE;
 	pc->flags &= ~PLEASE_WAIT;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	return result;
 }
 
@@ -534,12 +559,28 @@ static void
 do_run(void *arg)
 {
 	struct run_call *call = arg;
+	struct alias_data *alias;
+	char line[BUFSIZE];
+	int i;
 
 	snprintf(pc->command_line, BUFSIZE, "%s", call->line);
 	clean_line(pc->command_line);
 	strcpy(pc->orig_line, pc->command_line);
 	strip_linefeeds(pc->orig_line);
 	argcnt = parse_line(pc->command_line, args);
+	if (args[0] && (alias = is_alias(args[0]))) {
+		BZERO(line, sizeof(line));
+		for (i = 0; i < alias->argcnt; i++)
+			snprintf(line + strlen(line), sizeof(line) - strlen(line),
+				"%s ", alias->args[i]);
+		for (i = 1; i < argcnt; i++)
+			snprintf(line + strlen(line), sizeof(line) - strlen(line),
+				"%s ", args[i]);
+		strcpy(pc->command_line, line);
+		clean_line(pc->command_line);
+		strcpy(pc->orig_line, pc->command_line);
+		argcnt = parse_line(pc->command_line, args);
+	}
 	fp = call->out;
 	exec_command();
 }
@@ -565,12 +606,15 @@ captured(void (*body)(void *), char *line, char **output, size_t *length)
 	struct run_call call = { line, NULL };
 	int result;
 
+	*output = NULL;
+	*length = 0;
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
+
 	memcpy(command_line, pc->command_line, BUFSIZE);
 	memcpy(orig_line, pc->orig_line, BUFSIZE);
 	memcpy(saved_args, args, sizeof(saved_args));
 
-	*output = NULL;
-	*length = 0;
 	if (!(call.out = open_memstream(output, length)))
 		return HOST_ERROR;
 	depth++;
@@ -601,17 +645,25 @@ host_gdb(char *line, char **output, size_t *length)
 	return captured(do_gdb, line, output, length);
 }
 
-/* Not guarded: nothing of crash's own runs, and SIGPIPE is ignored in crash. */
+/*
+ * Not guarded: this is the C library, which crash's handlers leave alone while
+ * Python runs.  Returns 0 or an errno.  Another thread's words go to stdout:
+ * where crash prints at that moment is not theirs to know.
+ */
 int
 host_write(char *data, size_t length)
 {
+	FILE *out = foreign_thread() ? stdout : fp;
 	size_t written;
 
-	clearerr(fp);
-	written = fwrite(data, 1, length, fp);
-	if (fp == stdout || fp == stderr)
-		fflush(fp);
-	return (written == length) && !ferror(fp) ? HOST_OK : HOST_ERROR;
+	clearerr(out);
+	errno = 0;
+	written = fwrite(data, 1, length, out);
+	if (out == stdout || out == stderr)
+		fflush(out);
+	if ((written == length) && !ferror(out))
+		return 0;
+	return errno ? errno : EIO;
 }
 
 void
@@ -733,7 +785,6 @@ do_load(void *name)
 		char **help[] = { own_commands[0].help_data };
 		struct extension_table *ext = host_add_extension(own_path, 1, names, help, &py_minimal);
 
-		free(ext->command_table);
 		ext->command_table = own_commands;
 		help_init();
 		fprintf(fp, "%s: shared object loaded\n", own_path);
@@ -808,7 +859,7 @@ host_set_message(char *text)
 static void
 extend_command(void)
 {
-	int i, ours = FALSE, unload = FALSE, files = 0;
+	int i, ours = FALSE, self = FALSE, unload = FALSE, files = 0;
 
 	for (i = 1; i < argcnt; i++) {
 		size_t length = strlen(args[i]);
@@ -820,26 +871,14 @@ extend_command(void)
 			if ((length > 3) && STREQ(args[i] + length - 3, ".py"))
 				ours = TRUE;
 			else if (file_exists(args[i], NULL) && same_file(args[i], own_path))
-				ours = TRUE;
+				self = TRUE;
 		}
 	}
-	if (unload && !files)
-		ours = TRUE;
-	if (!own_entry() && !(files == 1 && ours && same_file(args[argcnt - 1], own_path)))
-		ours = FALSE;
-	if (ours)
+	/* Once unloaded, extend is crash's own, until this file is loaded again. */
+	if (own_entry() ? ours || self || (unload && !files) : self && !unload)
 		command();
 	else
 		original_extend();
-}
-
-static void
-drop_extension(struct extension_table *ext)
-{
-	if (ext->handle)
-		dlclose(ext->handle);
-	free(ext->command_table);
-	free(ext);
 }
 
 void *
@@ -886,7 +925,12 @@ host_remove_extension(void *extension)
 			extension_table = ext->next;
 		if (ext->next)
 			ext->next->prev = ext->prev;
-		drop_extension(ext);
+		/*
+		 * Nothing is freed: crash may be running a command of this very
+		 * table, and its name stands in pc->curcmd and pc->lastcmd.
+		 */
+		if (ext->handle)
+			dlclose(ext->handle);
 		help_init();
 		return;
 	}
@@ -923,48 +967,75 @@ host_object_loaded(char *name)
 /* ------------------------------------------------------------------ */
 /* crash's p2m */
 
-int
-host_get_p2m(struct host_p2m *p2m)
+/* What crash had before host_set_p2m() */
+static struct {
+	int saved;
+	ulong flags;
+	ulong *leaves;
+	int count;
+} original_p2m;
+
+static void
+put_p2m(ulong *leaves, int count, ulong flags)
 {
 	struct xen_kdump_data *xkd = get_xen_kdump_data();
 
-	BZERO(p2m, sizeof(*p2m));
+	xkd->p2m_mfn_frame_list = leaves;
+	xkd->p2m_frames = count;
+	xkd->last_mfn_read = ~0UL;
+	xkd->flags = (xkd->flags & ~KDUMP_P2M_INIT) | (flags & KDUMP_P2M_INIT);
+	/* page-table pages that were read through the other table */
+	machdep->last_pud_read = ~0UL;
+	machdep->last_pmd_read = ~0UL;
+	machdep->last_ptbl_read = ~0UL;
+}
+
+/* Let crash read by these leaves (mfn of each); they are copied. */
+int
+host_set_p2m(uint64_t *leaves, int count)
+{
+	struct xen_kdump_data *xkd = get_xen_kdump_data();
+	ulong *copy, *old = xkd->p2m_mfn_frame_list;
+
 	if (!XEN_CORE_DUMPFILE() || !(xkd->flags & KDUMP_MFN_LIST) || (xkd->flags & ~0x7UL)) {
 		snprintf(message, sizeof(message), "crash has no p2m of a Xen dom0");
 		return HOST_ERROR;
 	}
-	p2m->list_mfn = xkd->p2m_mfn;
-	p2m->leaves = (uint64_t *)xkd->p2m_mfn_frame_list;
-	p2m->count = xkd->p2m_frames;
-	p2m->initialised = !!(xkd->flags & KDUMP_P2M_INIT);
+	if ((!xkd->page && !(xkd->page = malloc(PAGESIZE()))) ||
+	    !(copy = malloc(count * sizeof(ulong)))) {
+		snprintf(message, sizeof(message), "no memory for the p2m list");
+		return HOST_ERROR;
+	}
+	memcpy(copy, leaves, count * sizeof(ulong));
+	if (!original_p2m.saved) {
+		original_p2m.saved = TRUE;
+		original_p2m.flags = xkd->flags;
+		original_p2m.leaves = old;
+		original_p2m.count = xkd->p2m_frames;
+		old = NULL;
+	}
+	put_p2m(copy, count, KDUMP_P2M_INIT);
+	free(old);
 	return HOST_OK;
 }
 
-/*
- * Give crash another table, or its old one back.  The table must come from
- * malloc() or be crash's own; nothing is freed here.
- */
 int
-host_set_p2m(uint64_t *leaves, int count, int initialised)
+host_p2m_is_set(void)
 {
-	struct xen_kdump_data *xkd = get_xen_kdump_data();
+	return original_p2m.saved;
+}
 
-	if (!xkd->page && !(xkd->page = malloc(PAGESIZE()))) {
-		snprintf(message, sizeof(message), "no memory for a page");
-		return HOST_ERROR;
-	}
-	xkd->p2m_mfn_frame_list = (ulong *)leaves;
-	xkd->p2m_frames = count;
-	xkd->last_mfn_read = ~0UL;
-	if (initialised)
-		xkd->flags |= KDUMP_P2M_INIT;
-	else
-		xkd->flags &= ~KDUMP_P2M_INIT;
-	/* page-table pages that were read through the old table */
-	machdep->last_pud_read = ~0UL;
-	machdep->last_pmd_read = ~0UL;
-	machdep->last_ptbl_read = ~0UL;
-	return HOST_OK;
+/* Give crash the table back that it had; without one it builds it at its next read. */
+void
+host_undo_p2m(void)
+{
+	ulong *ours = get_xen_kdump_data()->p2m_mfn_frame_list;
+
+	if (!original_p2m.saved)
+		return;
+	put_p2m(original_p2m.leaves, original_p2m.count, original_p2m.flags);
+	original_p2m.saved = FALSE;
+	free(ours);
 }
 
 /* ------------------------------------------------------------------ */
@@ -987,6 +1058,7 @@ load(void)
 		error(INFO, "pykdump_ext: cannot find its own file\n");
 		return;
 	}
+	main_thread = pthread_self();
 	register_extension(own_commands);
 	if (!(pc->curext->flags & REGISTERED))
 		return;

@@ -10,6 +10,7 @@
 #define HOST_ERROR 1        /* host_message() has crash's message, or is empty */
 #define HOST_INTERRUPTED 2  /* Ctrl-C while crash's code was running */
 #define HOST_EXCLUDED 3     /* the page was left out of the dump by a filter */
+#define HOST_WRONG_THREAD 4 /* crash can be asked by its own thread only */
 
 /* The session.  Strings belong to crash, or to this library; NULL where crash has none. */
 struct host_session {
@@ -33,14 +34,6 @@ struct host_session {
 	char *rcfile;           /* "home" or "local" while lines of that file run */
 	long rcfile_offset;     /* how far it has been read, bytes */
 	char *input_waiting;    /* a file of crash -i that has not begun */
-};
-
-/* crash's table of p2m leaves: struct xen_kdump_data of xen_dom0.h. */
-struct host_p2m {
-	uint64_t list_mfn;      /* pfn_to_mfn_frame_list_list, as crash has it */
-	uint64_t *leaves;       /* mfn of each leaf; NULL before the first read */
-	int count;
-	int initialised;
 };
 
 char *host_message(void);
@@ -72,7 +65,8 @@ int host_command_kind(char *name);  /* 0 none, 1 full sessions only, 2 minimal o
 int host_object_loaded(char *name);
 void host_output_to_terminal(void);
 
-int host_get_p2m(struct host_p2m *p2m);
-int host_set_p2m(uint64_t *leaves, int count, int initialised);
+int host_set_p2m(uint64_t *leaves, int count);
+int host_p2m_is_set(void);
+void host_undo_p2m(void);
 int host_full_session(int show);
 void host_replay_rcfiles(int home, int local, char *input_file);

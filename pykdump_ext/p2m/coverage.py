@@ -6,7 +6,7 @@ from array import array
 from collections import Counter
 from dataclasses import dataclass, field, replace
 
-from ..errors import ReadError
+from ..errors import P2mError, ReadError
 from ..kernel import Kernel
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from .entries import Kind, count, first_memory, kind_of
@@ -54,12 +54,17 @@ class Coverage:
 class DirectMap:
     """The kernel's direct map: a second, independent way from a pfn to its mfn.
 
-    It is the page-table entry of ``page_offset + pfn * 4096``.
+    It is the page-table entry of ``page_offset + pfn * 4096``.  A kernel whose
+    direct map cannot be found confirms nothing.
     """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._base = kernel.page_offset()
+        self._base: int | None
+        try:
+            self._base = kernel.page_offset()
+        except P2mError:
+            self._base = None
 
     def confirms(self, index: int, leaf: bytes) -> bool | None:
         """Compare one memory entry of ``leaf`` as the one of pfns ``index * 512`` and on.
@@ -68,7 +73,7 @@ class DirectMap:
         page given back to Xen, which the direct map leaves out.
         """
         offset = first_memory(leaf)
-        if offset is None:
+        if offset is None or self._base is None:
             return None
         pfn = index * PFNS_PER_LEAF + offset
         try:

@@ -7,14 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import P2mError, ReadError
-from ..kernel import Kernel, Root, Symbols, XenInfo, prove_root
+from ..kernel import START_KERNEL_MAP, Kernel, Root, Symbols, XenInfo, prove_root
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, read_list
 from .layouts import PFNS_PER_LEAF, P2mTable, read_table
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000  # arch/x86/include/asm/page_64_types.h
 TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
 
 

@@ -62,9 +62,10 @@ def read_list(memory: MachineMemory, list_list_mfn: int) -> FrameList:
 def build_list(table: P2mTable) -> FrameList:
     """Return the list a correct kernel would have published for ``table``.
 
-    It holds memory and missing only, as ``xen_build_mfn_list_list()`` of
-    ``arch/x86/xen/p2m.c`` has it with ``xen_max_p2m_pfn == max_pfn``: leaves of
-    identity entries appear as missing.
+    For every leaf that holds memory it is the one ``xen_build_mfn_list_list()``
+    of ``arch/x86/xen/p2m.c`` builds with ``xen_max_p2m_pfn == max_pfn``.  Leaves
+    of identity entries are missing here; a kernel's own list may name the page
+    it shares for them, which reads as missing too.
     """
     leaves = table.leaves
     if table.identity_mfn is not None and table.identity_mfn in leaves:

@@ -117,3 +117,25 @@ def truncated(untouched: lab_dump.Dump) -> lab_dump.Dump:
 def not_xen(untouched: lab_dump.Dump) -> lab_dump.Dump:
     """The same without Xen's notes."""
     return lab_broken.not_xen(untouched)
+
+
+_MATRIX: list[tuple[str, str, str]] = []
+
+
+@pytest.fixture(scope="session")
+def matrix() -> list[tuple[str, str, str]]:
+    """What became of each cell of the matrix: crash, kernel, result."""
+    return _MATRIX
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the matrix as a table."""
+    if not _MATRIX:
+        return
+    kernels = list(dict.fromkeys(kernel for _, kernel, _ in _MATRIX))
+    results = {(crash, kernel): result for crash, kernel, result in _MATRIX}
+    terminalreporter.section("matrix")
+    terminalreporter.write_line("".join(f"{name:<12}" for name in ("crash", *kernels)))
+    for crash in dict.fromkeys(crash for crash, _, _ in _MATRIX):
+        cells = [results.get((crash, kernel), "-") for kernel in kernels]
+        terminalreporter.write_line("".join(f"{name:<12}" for name in (crash, *cells)))

@@ -83,7 +83,7 @@ def leaves_are_another_machines(file: DumpFile, found: Diagnosis) -> None:
             file.write(mfn * PAGE_SIZE, shifted)
 
 
-REPAIRED = r"rebuilt from page tables: 179,200 \(100%\)"
+REPAIRED = r"rebuilt from page tables: 179,200"
 CASES: list[tuple[Damage, str]] = [
     (wrong_cr3s, r"page tables at [0-9a-f]+ \(init_top_pgt\)"),
     (no_root_at_all, r"extend: no page-table root of this kernel found: 1000 \(cr3, cpu 0\): .*"),
@@ -123,6 +123,7 @@ def test_a_dump_file_that_ends_early(
 ) -> None:
     cut = tmp_path / "cut"
     size = truncated.vmcore.stat().st_size
+    opened = []
     for part in (2, 3, 10):
         subprocess.run(["cp", "--sparse=always", truncated.vmcore, cut], check=True)
         os.truncate(cut, size * part // 11)
@@ -131,9 +132,11 @@ def test_a_dump_file_that_ends_early(
             "--minimal",
         )  # fmt: skip
         assert "Traceback" not in ran.text
-        if "shared object loaded" in ran.text:  # else crash itself could not open it
+        opened.append("shared object loaded" in ran.text)
+        if opened[-1]:  # else crash itself could not open it
             assert re.search(r"^(extend|p2mfix): ", ran.text, re.MULTILINE)
             assert "hexadecimal: 10" in ran.text
+    assert any(opened)
     cut.unlink()
 
 

@@ -267,6 +267,98 @@ def test_crashs_own_errors_become_exceptions_and_its_state_survives_them(
     assert ran.status == 0
 
 
+def test_a_command_used_wrongly_or_unknown_is_an_exception_with_what_it_printed(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    script(
+        crash,
+        "wrong.py",
+        "import crash\n"
+        "for line in ('rd', 'sym', 'nosuch', 'sym ' + 1600 * ' ' + 'jiffies'):\n"
+        "    try: crash.exec_crash_command(line)\n"
+        "    except crash.error as error: print('error:', error, 'Usage:' in error.output)\n"
+        "print(crash.exec_crash_command('dmesg').count('Linux version'))\n",
+    )
+    ran = crash(untouched, [f"extend {host}", "alias dmesg log", "py wrong.py"], "-s")
+    assert ran.text.splitlines()[-5:] == [
+        "error: rd: not used as it should be True",
+        "error: sym: not used as it should be True",
+        "error: command not found: nosuch False",
+        "error: a command of 1611 bytes: crash takes 1499 at most False",
+        "1",
+    ]
+
+
+def test_threads_are_kept_out_of_crash(crash: Crash, untouched: Dump, host: Path) -> None:
+    script(
+        crash,
+        "threads.py",
+        "import crash, threading\n"
+        "said = set()\n"
+        "def work():\n"
+        "    for _ in range(300):\n"
+        "        for call in (lambda: crash.exec_crash_command('sym init_task'),\n"
+        "                     lambda: crash.readmem(crash.sym2addr('linux_banner'), 8)):\n"
+        "            try: call()\n"
+        "            except crash.error as error: said.add(str(error))\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for t in threads: t.start()\n"
+        "for _ in range(300): assert 'init_task' in crash.exec_crash_command('sym init_task')\n"
+        "for t in threads: t.join()\n"
+        "print(said)\n",
+    )
+    ran = minimal(crash, untouched, host, "py threads.py", "eval 16")
+    assert "{'crash can be asked by its own thread only, not by one that" in ran.text
+    assert "hexadecimal: 10" in ran.text
+    assert ran.status == 0
+
+
+def test_a_command_may_unload_its_own_extension(crash: Crash, untouched: Dump, host: Path) -> None:
+    script(
+        crash,
+        "selfun.py",
+        "import gc\n"
+        "from pykdump_ext import crash\n"
+        "from pykdump_ext.host import command\n"
+        "@command('selfunloadlongname', minimal=True)\n"
+        "def run(words):\n"
+        "    crash.exec_crash_command('extend -u selfun.py')\n"
+        "    gc.collect()\n"
+        "    junk = [bytes(32) for _ in range(10000)]\n"
+        "    raise crash.error('after unload')\n",
+    )
+    ran = minimal(crash, untouched, host, "extend selfun.py", "selfunloadlongname", "eval 16")
+    assert "selfunloadlongname: after unload\n" in ran.text
+    assert "hexadecimal: 10" in ran.text
+
+
+def test_an_extension_whose_start_failed_is_tried_again(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    script(
+        crash,
+        "later.py",
+        "import os\n"
+        "def loaded():\n"
+        "    if not os.path.exists('now'): raise SystemExit('not yet')\n"
+        "    print('now it is')\n",
+    )
+    ran = minimal(
+        crash, untouched, host,
+        "extend later.py", "!touch now", "extend later.py", "extend later.py",
+    )  # fmt: skip
+    assert ran.after("crash_host.so: shared object loaded\n") == (
+        "./later.py: loaded\nextend: not yet\nnow it is\n./later.py: already loaded\n"
+    )
+
+
+def test_what_cannot_be_written_is_told(crash: Crash, untouched: Dump, host: Path) -> None:
+    script(crash, "hello.py", "print('\\ud800 lone')\nprint('hello')\n")
+    ran = minimal(crash, untouched, host, "py hello.py > /dev/full", "py hello.py")
+    assert re.search(r"py: OSError: \[Errno 28\] No space left on device", ran.text)
+    assert ran.text.endswith("\\ud800 lone\nhello\n")
+
+
 # --------------------------------------------------------------------------
 # output
 
@@ -428,6 +520,17 @@ def test_ctrl_c_while_crash_itself_works_is_crashs_own(terminal: Terminal) -> No
     terminal.child.expect_exact("1000100:")
     terminal.interrupt()
     terminal.until()
+    assert "hexadecimal: 10" in terminal.line("eval 16")
+
+
+def test_ctrl_c_waits_until_the_full_session_is_there(terminal: Terminal) -> None:
+    terminal.line("extend p2mfix.py", "p2mfix.py: loaded")
+    for _ in range(5):
+        terminal.child.expect(pexpect.TIMEOUT, timeout=0.5)
+        terminal.interrupt()
+    terminal.until()
+    terminal.line("p2m fix")  # where it was interrupted before that, it is tried again
+    assert "sysrq_handle_crash" in terminal.line("bt")
     assert "hexadecimal: 10" in terminal.line("eval 16")
 
 

@@ -25,6 +25,9 @@ def repaired(crash: Crash, truncated: Dump, host: Path) -> Ran:
         f"p2m pfn {found.table.max_pfn:x} > pfn4",
         f"p2m va {page_offset + (0x100000 << 12) + 0x123:x} > va", "p2m va linux_banner > va2",
         "p2m va ffffffffffe00000 > va3", "p2m va nosuchsymbol > va4",
+        "p2m pfn -1 > bad", "p2m pfn 1_0 >> bad", "p2m va -1 >> bad",
+        "p2m va ffff0000000000000 >> bad", "p2m va ffff00000000000 >> bad",
+        "p2m mfn 3fffffffffffffff > mfn3",
         f"p2m mfn {found.entry(found.rebuilt, 0x100000):x} > mfn", "p2m mfn 25000 > mfn2",
         "p2m fix > fix", "extend p2mfix.py > again",
     ]  # fmt: skip
@@ -73,6 +76,10 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
         r"not present\np2m: virtual address ffffffffffe00000 is not mapped\n$", said("va3")
     )
     assert said("va4").startswith("p2m: argument address: nosuchsymbol: not an address")
+    bad = said("bad").splitlines()
+    assert len(bad) == 5 and all(line.startswith("p2m: ") for line in bad), bad
+    assert "not canonical" in bad[4]
+    assert said("mfn3") == "mfn 3fffffffffffffff: not dom0's memory\n"
     assert said("mfn") == f"mfn {mfn:x}: pfn 100000\n"
     assert said("mfn2") == "mfn 25000: not dom0's memory\n"
     assert said("fix") == ""

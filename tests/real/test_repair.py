@@ -214,6 +214,15 @@ def test_p2mfix_opens_a_healthy_dump_exactly_as_plain_crash_does(
     assert (opened.text, opened.status) == (plain.text, plain.status)
 
 
+def test_p2mfix_takes_files_and_options_in_any_order(crash: Crash, truncated: Dump) -> None:
+    opened = crash.run(
+        [BIN / "p2mfix", "-s", "--hash", "1024", truncated.vmcore, truncated.vmlinux, "-d0"],
+        ["bt", "quit"],
+    )
+    assert opened.status == 0
+    assert "sysrq_handle_crash" in opened.text
+
+
 def test_p2mfix_gives_crashs_exit_status_and_errors_back(crash: Crash, truncated: Dump) -> None:
     unknown = crash.run([BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "--nosuchoption"], [])
     assert unknown.status == 1

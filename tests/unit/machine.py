@@ -36,6 +36,7 @@ KERNEL_MAP = 0xFFFFFFFF80000000
 KERNEL_DATA = 0xFFFFFFFF81C00000
 DIRECT_MAP = 0xFFFF888000000000
 OLD_DIRECT_MAP = 0xFFFF880000000000
+KERNEL_MAP = 0xFFFFFFFF80000000
 P2M_AREA = 0xFFFFC9003FE00000  # 2 MiB below a 1 GiB boundary
 BANNER = b"Linux version 5.4.17-test (builder@example) #1 SMP\n"
 
@@ -341,6 +342,10 @@ class Guest:
         """Map every pfn of ``memory`` (pfn to mfn) where the kernel has its direct map."""
         if base != OLD_DIRECT_MAP:
             self.variable("page_offset_base", base)
+        else:  # a kernel without the variable is known by its text in the map
+            text = self.symbols["linux_banner"]
+            text_mfn = (self.space.maddr(text) or 0) // PAGE
+            self.space.map(base + (text - KERNEL_MAP) // PAGE * PAGE, text_mfn)
         for pfn, mfn in memory.items():
             self.space.map(base + pfn * PAGE, mfn, extra=NO_EXECUTE)
 

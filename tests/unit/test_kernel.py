@@ -8,7 +8,6 @@ import pytest
 
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.kernel import (
-    PAGE_OFFSET_BEFORE_4_8,
     XEN_ELFNOTE_CRASH_INFO,
     XEN_ELFNOTE_CRASH_REGS,
     Kernel,
@@ -106,11 +105,26 @@ def test_an_address_has_the_machine_frame_it_is_mapped_to() -> None:
         kernel_of(guest).mfn_at(DIRECT_MAP + PAGE, "it")
 
 
+@pytest.mark.parametrize("base", [0xFFFF880000000000, 0xFFFF888000000000])
+def test_the_direct_map_begins_where_the_kernels_text_is_in_it(base: int) -> None:
+    guest = Guest(Machine())
+    text = guest.symbols["linux_banner"]
+    offset = (text - 0xFFFFFFFF80000000) // PAGE * PAGE
+    guest.space.map(base + offset, kernel_of(guest).mfn_at(text, "text"))
+    other = 0xFFFF880000000000 ^ 0xFFFF888000000000 ^ base
+    guest.space.map(other + offset, 0x99999)
+    assert kernel_of(guest).page_offset() == base
+
+
 def test_the_direct_map_begins_where_the_kernel_says() -> None:
     guest = Guest(Machine())
-    assert kernel_of(guest).page_offset() == PAGE_OFFSET_BEFORE_4_8 == 0xFFFF880000000000
     guest.variable("page_offset_base", 0xFFFF8F0000000000)
     assert kernel_of(guest).page_offset() == 0xFFFF8F0000000000
+
+
+def test_a_direct_map_that_is_nowhere_is_told() -> None:
+    with pytest.raises(P2mError, match="direct map is at none of its known places"):
+        kernel_of(Guest(Machine())).page_offset()
 
 
 # The root

@@ -1,0 +1,69 @@
+"""The combinations of crash and kernel that the package is tested on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .dump import Dump, Source, dom0_dump
+from .suites import suite
+
+NEWER_XEN = ("trixie", "xen-hypervisor-4.20-amd64")
+KERNELS = {"5.10": "bullseye", "6.1": None, "6.12": "trixie", "newest": "testing"}
+"""Each kernel by the release whose it is; None is this machine's own release."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A crash, by its release (None: this machine's), a kernel, and options it needs for it.
+
+    ``unrecognised``: plain crash does not know the kernel for a PV one, so it
+    dies on the untouched dump too.
+    """
+
+    crash: str
+    release: str | None
+    kernel: str
+    options: tuple[str, ...] = ()
+    unrecognised: bool = False
+
+    def __str__(self) -> str:
+        return f"crash {self.crash}, Linux {self.kernel}"
+
+
+CELLS = (
+    Cell("7.2.9", "bullseye", "5.10", unrecognised=True),
+    Cell("8.0.2", None, "5.10"),
+    Cell("8.0.2", None, "6.1"),
+    # crash before 8.0.3 does not know the struct module of Linux 6.4 and newer
+    Cell("8.0.2", None, "6.12", ("--no_modules",)),
+    Cell("8.0.6", "trixie", "5.10"),
+    Cell("8.0.6", "trixie", "6.1"),
+    Cell("8.0.6", "trixie", "6.12"),
+    Cell("9.0.2", "testing", "5.10"),
+    Cell("9.0.2", "testing", "6.1"),
+    Cell("9.0.2", "testing", "6.12"),
+    # crash 9.0.2 does not know the struct module of the newest kernel
+    Cell("9.0.2", "testing", "newest", ("--no_modules",)),
+)
+
+
+def source(kernel: str) -> Source:
+    """Return what the dump of that kernel is made of: Xen of 6.12 and newer is newer, too.
+
+    :raises Missing: the package archive lacks it.
+    """
+    release = KERNELS[kernel]
+    if release is None:
+        return Source()
+    kernels = suite(release).archive
+    if kernel == "5.10":
+        return Source(kernels)
+    return Source(kernels, xens=suite(NEWER_XEN[0]).archive, xen=NEWER_XEN[1])
+
+
+def untouched(kernel: str) -> Dump:
+    """Return the untouched dump of that kernel.
+
+    :raises Missing: the package archive lacks what it is made of.
+    """
+    return dom0_dump(source(kernel))
