@@ -292,7 +292,8 @@ def _captured(function: Any, line: str) -> str:
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
         lib.host_free(output[0])
-    _check(result, f"{line.split(maxsplit=1)[0] if line.split() else 'command'}: failed", text)
+    name = line.split(maxsplit=1)[0] if line.strip() else "command"
+    _check(result, f"{name}: {'not used as it should be' if 'Usage:' in text else 'failed'}", text)
     return text
 
 
