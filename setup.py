@@ -1,4 +1,4 @@
-"""Builds the shared object that crash's ``extend`` loads.
+"""Builds the shared objects: the one that crash's ``extend`` loads, and the one for ``p2mfix``.
 
 All else about the package is in pyproject.toml.  What is missing on the
 machine ends the build with one sentence that names what to install.
@@ -27,7 +27,7 @@ except ImportError:
 
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")
-DEPENDS = [str(HOST / name) for name in ("shim.h", "python.c", "build_host.py")]
+DEPENDS = [str(HOST / name) for name in ("shim.h", "xen_kdump.h", "python.c", "build_host.py")]
 
 
 def missing(what: str, debian: str, red_hat: str) -> NoReturn:
@@ -91,6 +91,9 @@ class BuildHost(build_ext):  # type: ignore[misc]
         """Compile and link, after looking that all that takes is there."""
         if not shutil.which(os.environ.get("CC", "cc")):
             missing("a C compiler", "gcc and libc6-dev", "gcc")
+        if ext.name.endswith("p2m_preload"):
+            super().build_extension(ext)
+            return
         headers = crash_headers()
         version = crash_version()
         folder, name = python_library()
@@ -122,7 +125,13 @@ class BuildHost(build_ext):  # type: ignore[misc]
 
 setup(
     ext_modules=[
-        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")], depends=DEPENDS)
+        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")], depends=DEPENDS),
+        Extension(
+            "pykdump_ext.host.p2m_preload",
+            sources=[str(HOST / "preload.c")],
+            depends=DEPENDS,
+            libraries=["dl"],
+        ),
     ],
     cmdclass={"build_ext": BuildHost},
 )

@@ -1,8 +1,10 @@
 """``p2mfix VMLINUX VMCORE [crash options]``: a full crash session on any Xen dump.
 
 A dump that crash can read by itself is opened by plain crash; one whose p2m
-list is broken by ``crash --minimal``, repaired and carried on.  In both cases
-this process becomes crash, so its exit status and Ctrl-C are crash's own.
+list is broken by ``crash --minimal``, repaired and carried on.  The rebuilt list
+is given to crash before it reads anything, so that it starts whatever the
+dump's own list has come to.  In every case this process becomes crash: its exit
+status and Ctrl-C are crash's own.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import __version__
@@ -20,15 +23,23 @@ from ..errors import P2mError
 from ..kernel import xen_info
 from ..memory import ElfCore
 from ..namelist import Namelist
-from ..p2m import diagnose
+from ..p2m import FrameList, diagnose
 from . import fail
-from .setup import crash_version, host_path, installed_crash
+from .setup import HOST, crash_version, host_path, installed_crash
 
+PRELOAD = HOST.with_name("p2m_preload.so")
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
 
 
-def needs_help(crash: str, vmlinux: str, vmcore: str) -> bool:
-    """True unless plain crash is known to open the dump by itself.
+@dataclass(frozen=True)
+class Help:
+    """What crash needs to open a dump: a list to begin with, where one could be rebuilt."""
+
+    frames: FrameList | None = None
+
+
+def help_for(crash: str, vmlinux: str, vmcore: str) -> Help | None:
+    """Return what crash needs, or None when it is known to open the dump by itself.
 
     :raises P2mError: one of the files cannot be opened.
     """
@@ -41,17 +52,31 @@ def needs_help(crash: str, vmlinux: str, vmcore: str) -> bool:
     try:
         core = ElfCore(vmcore)
     except P2mError:
-        return False  # not ELF: what it is, crash says
+        return None  # not ELF: what it is, crash says
     info = xen_info(core.notes)
     if info is None:
-        return False
+        return None
     try:
         namelist = Namelist(vmlinux)
-        if misses_pv_kernel(crash_version(crash) or "", namelist):
-            return True
-        return not diagnose(core, namelist, namelist.banner(), info).healthy
+        found = diagnose(core, namelist, namelist.banner(), info)
     except P2mError:
-        return True  # what is wrong is said inside crash
+        return Help()  # what is wrong is said inside crash
+    if not found.healthy and found.check.passed:
+        return Help(found.rebuilt)
+    misses = misses_pv_kernel(crash_version(crash) or "", namelist)
+    return Help() if misses or not found.healthy else None
+
+
+def preload(frames: FrameList) -> None:
+    """Set the environment so that crash has this list from its first read on."""
+    leaves = os.memfd_create("p2m", 0)  # stays open: the library in crash reads it
+    with os.fdopen(os.dup(leaves), "wb") as file:
+        file.write(frames.leaves)
+    os.environ["PYKDUMP_EXT_P2M"] = str(leaves)  # these three: host/preload.c
+    if "LD_PRELOAD" in os.environ:
+        os.environ["PYKDUMP_EXT_LD_PRELOAD"] = os.environ["LD_PRELOAD"]
+    libraries = [str(PRELOAD), *os.environ.get("LD_PRELOAD", "").split()]
+    os.environ["LD_PRELOAD"] = " ".join(libraries)
 
 
 # crash's options that take a value of their own (main.c, getopt_long()); -i apart
@@ -88,10 +113,13 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
         raise P2mError("crash is not installed: install the package crash")
     vmlinux, vmcore = in_order(args.files)
     options = [*others, *(word for pair in args.values for word in pair)]
-    if not needs_help(crash, vmlinux, vmcore):
+    needed = help_for(crash, vmlinux, vmcore)
+    if needed is None:
         later = ["-i", args.input] if args.input else []
         rcfiles = ["--no_crashrc"] if args.no_crashrc else []
         return [crash, *options, *rcfiles, *later, vmlinux, vmcore]
+    if needed.frames is not None:
+        preload(needed.frames)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": not args.no_crashrc, "input": args.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it by this name
     os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())

@@ -17,25 +17,8 @@
 #include <pthread.h>
 #include <stdint.h>
 #include "shim.h"
+#include "xen_kdump.h"
 
-/* Not in defs.h: xen_dom0.h of crash, the same since 2006 but for its tail. */
-struct xen_kdump_data {
-	ulong flags;
-	ulong cr3;
-	ulong p2m_mfn;
-	char *page;
-	ulong last_mfn_read;
-	ulong last_pmd_read;
-	ulong cache_hits;
-	ulong accesses;
-	int p2m_frames;
-	ulong *p2m_mfn_frame_list;
-	ulong xen_phys_start;
-	int xen_major_version;
-	int xen_minor_version;
-};
-#define KDUMP_P2M_INIT (0x1)
-#define KDUMP_MFN_LIST (0x4)
 extern struct xen_kdump_data *get_xen_kdump_data(void);
 
 extern char *readline(const char *);
@@ -1009,10 +992,12 @@ host_set_p2m(uint64_t *leaves, int count)
 	memcpy(copy, leaves, count * sizeof(ulong));
 	if (!original_p2m.saved) {
 		original_p2m.saved = TRUE;
-		original_p2m.flags = xkd->flags;
-		original_p2m.leaves = old;
-		original_p2m.count = xkd->p2m_frames;
-		old = NULL;
+		if (!getenv(PRELOADED)) {
+			original_p2m.flags = xkd->flags;
+			original_p2m.leaves = old;
+			original_p2m.count = xkd->p2m_frames;
+			old = NULL;
+		} /* else crash has had no list of its own yet */
 	}
 	put_p2m(copy, count, KDUMP_P2M_INIT);
 	free(old);

@@ -1,0 +1,24 @@
+/*
+ * Not in crash's defs.h: struct xen_kdump_data of its xen_dom0.h, the same in
+ * 7.2.9, 8.0.2, 8.0.6 and 9.0.2.
+ */
+struct xen_kdump_data {
+	unsigned long flags;
+	unsigned long cr3;
+	unsigned long p2m_mfn;
+	char *page;
+	unsigned long last_mfn_read;
+	unsigned long last_pmd_read;
+	unsigned long cache_hits;
+	unsigned long accesses;
+	int p2m_frames;
+	unsigned long *p2m_mfn_frame_list;
+	unsigned long xen_phys_start;
+	int xen_major_version;
+	int xen_minor_version;
+};
+#define KDUMP_P2M_INIT (0x1)
+#define KDUMP_MFN_LIST (0x4)
+
+/* Set in the environment of a crash that was given its list by p2m_preload.so */
+#define PRELOADED "PYKDUMP_EXT_PRELOADED"
