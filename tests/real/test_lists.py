@@ -40,7 +40,7 @@ def outside_the_dump(file: DumpFile, found: Diagnosis) -> None:
     file.edit_notes(with_list_mfn(0x7777777))
 
 
-def somebody_elses(file: DumpFile, found: Diagnosis) -> None:
+def a_page_that_is_no_list(file: DumpFile, found: Diagnosis) -> None:
     file.edit_notes(
         with_list_mfn(found.kernel.mfn_at(found.kernel.address("linux_banner"), "text"))
     )
@@ -72,7 +72,7 @@ def truncated_inside_a_page(file: DumpFile, found: Diagnosis) -> None:
 
 
 CASES: list[Damage] = [
-    absent, invalid, outside_the_dump, somebody_elses, page_overwritten,
+    absent, invalid, outside_the_dump, a_page_that_is_no_list, page_overwritten,
     zero_entries_in_the_middle, stale, in_a_circle, truncated_inside_a_page,
 ]  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shutil
 import struct
 import subprocess
 from pathlib import Path
@@ -14,8 +13,6 @@ from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.namelist import LONGEST_BANNER, Namelist
-
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc and ld")
 
 BANNER = "Linux version 5.4.17-test (builder@example) #1 SMP"
 SOURCE = f"""
