@@ -10,6 +10,7 @@ divided by the page size.
 from __future__ import annotations
 
 import mmap
+import struct
 import sys
 from array import array
 from bisect import bisect_right
@@ -26,6 +27,7 @@ from .errors import P2mError, ReadError
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 WORDS_PER_PAGE = PAGE_SIZE // 8
+LARGEST_NOTES = 64 << 20  # bytes; 8,192 cpus have some 6 MiB
 
 
 class MachineMemory(Protocol):
@@ -152,22 +154,64 @@ def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 
 
 def _notes(elf: ELFFile, file: mmap.mmap) -> Iterator[Note]:
-    """Yield every note of every PT_NOTE segment, in file order.
+    """Yield every note of every PT_NOTE segment, in file order."""
+    for segment in elf.iter_segments("PT_NOTE"):
+        offset = segment["p_offset"]
+        yield from _parse_notes(file[offset : offset + segment["p_filesz"]])
 
-    The bytes are taken apart here and not by the ELF library: it decodes the
+
+def _parse_notes(data: bytes) -> Iterator[Note]:
+    """Yield the notes that stand one behind the other in ``data``.
+
+    They are taken apart here and not by the ELF library: it decodes the
     contents of notes it knows, and damaged contents must not matter.
     """
-    for segment in elf.iter_segments("PT_NOTE"):
-        data = file[segment["p_offset"] : segment["p_offset"] + segment["p_filesz"]]
-        position = 0
-        while position + 12 <= len(data):
-            namesz, descsz, kind = (
-                int.from_bytes(data[position + i : position + i + 4], "little") for i in (0, 4, 8)
-            )
-            name_at = position + 12
-            desc_at = name_at + (namesz + 3 & ~3)
-            position = desc_at + (descsz + 3 & ~3)
-            if position > len(data) + 3:
-                return  # a damaged size; what follows cannot be found
-            owner = data[name_at : name_at + namesz].rstrip(b"\0").decode("latin-1")
-            yield Note(owner, kind, data[desc_at : desc_at + descsz])
+    position = 0
+    while position + 12 <= len(data):
+        namesz, descsz, kind = (
+            int.from_bytes(data[position + i : position + i + 4], "little") for i in (0, 4, 8)
+        )
+        name_at = position + 12
+        desc_at = name_at + (namesz + 3 & ~3)
+        position = desc_at + (descsz + 3 & ~3)
+        if position > len(data) + 3:
+            return  # a damaged size; what follows cannot be found
+        owner = data[name_at : name_at + namesz].rstrip(b"\0").decode("latin-1")
+        yield Note(owner, kind, data[desc_at : desc_at + descsz])
+
+
+# A kdump-compressed file (makedumpfile, diskdump_mod.h): struct disk_dump_header, and in
+# the block behind it struct kdump_sub_header, which has the notes from version 4 on.
+KDUMP_SIGNATURE = b"KDUMP   "
+FLATTENED_SIGNATURE = b"makedumpfile\0"
+KDUMP_BLOCK_SIZE = struct.Struct("<428xi")
+KDUMP_NOTES = struct.Struct("<48xQQ")  # offset_note, size_note
+
+
+def read_notes(path: str | Path) -> list[Note]:
+    """Return the notes of a dump, an ELF core or a kdump-compressed file.
+
+    :raises P2mError: the file is neither, or has no notes that can be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            header = file.read(KDUMP_BLOCK_SIZE.size)
+            if header.startswith(FLATTENED_SIGNATURE):
+                raise P2mError(
+                    f"{path}: is flattened, as makedumpfile -F sends it:"
+                    f" make a dump of it first, makedumpfile -R DUMP < {Path(path).name}"
+                )
+            if not header.startswith(KDUMP_SIGNATURE) or len(header) < KDUMP_BLOCK_SIZE.size:
+                return ElfCore(path).notes
+            (block_size,) = KDUMP_BLOCK_SIZE.unpack(header)
+            if block_size < PAGE_SIZE:
+                raise P2mError(f"{path}: a block size of {block_size}: its header is damaged")
+            file.seek(block_size)
+            sub_header = file.read(KDUMP_NOTES.size).ljust(KDUMP_NOTES.size, b"\0")
+            offset, size = KDUMP_NOTES.unpack(sub_header)
+            if size > LARGEST_NOTES or offset > Path(path).stat().st_size:
+                raise P2mError(f"{path}: notes of {size} bytes: its header is damaged")
+            file.seek(offset)
+            return list(_parse_notes(file.read(size)))
+    except OSError as error:
+        raise P2mError(f"{path}: {error.strerror}") from None

@@ -21,7 +21,7 @@ from .. import __version__
 from ..crashes import misses_pv_kernel
 from ..errors import P2mError
 from ..kernel import xen_info
-from ..memory import ElfCore
+from ..memory import ElfCore, read_notes
 from ..namelist import Namelist
 from ..p2m import FrameList, diagnose
 from . import fail
@@ -50,17 +50,17 @@ def help_for(crash: str, vmlinux: str, vmcore: str) -> Help | None:
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
     try:
-        core = ElfCore(vmcore)
+        info = xen_info(read_notes(vmcore))
     except P2mError:
-        return None  # not ELF: what it is, crash says
-    info = xen_info(core.notes)
+        return None  # what it is, crash says
     if info is None:
         return None
     try:
+        core = ElfCore(vmcore)
         namelist = Namelist(vmlinux)
         found = diagnose(core, namelist, namelist.banner(), info)
     except P2mError:
-        return Help()  # what is wrong is said inside crash
+        return Help()  # not ELF, or not to be diagnosed: what is wrong is said inside crash
     if not found.healthy and found.check.passed:
         return Help(found.rebuilt)
     misses = misses_pv_kernel(crash_version(crash) or "", namelist)
@@ -93,10 +93,9 @@ def in_order(files: Sequence[str]) -> list[str]:
 
     def is_core(path: str) -> bool:
         try:
-            ElfCore(path)
+            return bool(read_notes(path))
         except P2mError:
             return False
-        return True
 
     return [second, first] if is_core(first) and not is_core(second) else [first, second]
 

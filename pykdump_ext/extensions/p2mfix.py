@@ -13,7 +13,7 @@ from pykdump_ext.crashes import misses_pv_kernel
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start_full_session
 from pykdump_ext.kernel import XenInfo, xen_info
-from pykdump_ext.memory import ElfCore
+from pykdump_ext.memory import read_notes
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, FrameList, Kind, diagnose, kind_of
 
@@ -43,7 +43,7 @@ def xen_notes() -> XenInfo:
         raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
     if not session.xen_core or session.dumpfile is None:
         raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
-    info = xen_info(ElfCore(session.dumpfile).notes)
+    info = xen_info(read_notes(session.dumpfile))
     if info is None:
         raise P2mError("the dump has no XEN_ELFNOTE_CRASH_INFO note, so no p2m list")
     return info
