@@ -30,12 +30,12 @@ class Cell:
         return f"crash {self.crash}, Linux {self.kernel}"
 
 
+# Without crash 8.0.2 on 6.12: it does not know that kernel's struct module, and with
+# --no_modules it damages its own memory, on the untouched dump too
 CELLS = (
     Cell("7.2.9", "bullseye", "5.10", unrecognised=True),
     Cell("8.0.2", None, "5.10"),
     Cell("8.0.2", None, "6.1"),
-    # crash before 8.0.3 does not know the struct module of Linux 6.4 and newer
-    Cell("8.0.2", None, "6.12", ("--no_modules",)),
     Cell("8.0.6", "trixie", "5.10"),
     Cell("8.0.6", "trixie", "6.1"),
     Cell("8.0.6", "trixie", "6.12"),
