@@ -10,9 +10,8 @@ from functools import cache
 from pathlib import Path
 
 from .cache import locked, product, say
-from .packages import Archive, Missing, as_root, run
+from .packages import Archive, Missing, as_root, refresh, run
 
-MIRROR = ""
 PACKAGES = (
     "crash", "gcc", "libc6-dev", "zlib1g-dev", "libpython3-dev", "python3-venv", "makedumpfile",
 )  # fmt: skip
@@ -65,6 +64,19 @@ class Suite:
         return run(*as_root("chroot", self.root, "python3", "--version")).split()[1]
 
 
+def mirror() -> str:
+    """Return the address that this machine has the distribution's packages from.
+
+    :raises Missing: its package lists name none.
+    """
+    refresh()
+    words = ("--format", "$(REPO_URI)", "Created-By: Packages", "Label: Debian")
+    found = run("apt-get", "indextargets", *words).split()
+    if not found:
+        raise Missing("this machine's package lists are not those of Debian")
+    return found[0]
+
+
 @cache
 def suite(name: str) -> Suite:
     """Return the release ``name`` with the newest packages it has.
@@ -77,7 +89,7 @@ def suite(name: str) -> Suite:
         try:
             run(
                 *as_root("mmdebstrap"), "--variant=apt", f"--include={','.join(PACKAGES)}",
-                f"--aptopt={ANY_AGE}", name, folder / "root", MIRROR,
+                f"--aptopt={ANY_AGE}", name, folder / "root", mirror(),
             )  # fmt: skip
         except RuntimeError as error:
             raise Missing(f"the package archive has no usable release {name}: {error}") from None
