@@ -254,8 +254,6 @@ host_get_session(struct host_session *s)
 	s->xen_core = !!XEN_CORE_DUMPFILE();
 	s->xen_hyper = !!XEN_HYPER_MODE();
 	s->terminal = !!(pc->flags & TTY);
-	s->started = !!(pc->flags & RUNTIME);
-	s->scrolling = pc->stdpipe && (fp == pc->stdpipe);
 	s->stopped_rcfiles = !!(pc->flags & NOCRASHRC);
 	s->relocate = -kt->relocate;
 	s->namelist = pc->namelist;
@@ -264,7 +262,6 @@ host_get_session(struct host_session *s)
 	s->program_name = pc->program_name;
 	s->home = pc->home;
 	s->crash_version = build_version;
-	s->built_for = CRASH_VERSION;
 	s->rcfile = (pc->ifile_in_progress == RCHOME_IFILE) ? "home" :
 		(pc->ifile_in_progress == RCLOCAL_IFILE) ? "local" : NULL;
 	s->rcfile_offset = pc->ifile_offset;

@@ -20,8 +20,6 @@ struct host_session {
 	int xen_core;           /* a dump of a Xen host, opened for its dom0 */
 	int xen_hyper;          /* the same, opened for Xen itself */
 	int terminal;           /* commands come from a terminal */
-	int started;            /* the main loop has been reached */
-	int scrolling;          /* output goes to the scrolling pager */
 	int stopped_rcfiles;    /* --no_crashrc */
 	uint64_t relocate;      /* what to add to a link-time address (KASLR) */
 	char *namelist;
@@ -30,7 +28,6 @@ struct host_session {
 	char *program_name;
 	char *home;
 	char *crash_version;
-	char *built_for;        /* the version of crash this was built against */
 	char *rcfile;           /* "home" or "local" while lines of that file run */
 	long rcfile_offset;     /* how far it has been read, bytes */
 	char *input_waiting;    /* a file of crash -i that has not begun */
