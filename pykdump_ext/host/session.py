@@ -84,7 +84,7 @@ def start_full_session() -> None:
         raise P2mError("the full session failed to start before: open the dump again")
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
-    if not crash._found(lib.host_full_session(1)):
+    if not crash._found(lib.host_full_session()):
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     planned = os.environ.pop(AFTERWARDS, None)

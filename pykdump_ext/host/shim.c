@@ -293,7 +293,7 @@ recognise_pv_kernel(void)
 
 /* What main_loop() of main.c does after gdb is up, and minimal mode leaves out. */
 static void
-full_session(void *show)
+full_session(void *unused)
 {
 	pc->flags &= ~(MINIMAL_MODE | RUNTIME);
 	read_in_kernel_config(IKCFG_INIT);
@@ -309,7 +309,7 @@ full_session(void *show)
 	net_init();
 	dev_init();
 	machdep_init(POST_INIT);
-	if (*(int *)show && !(pc->flags & SILENT)) {
+	if (!(pc->flags & SILENT)) {
 		display_sys_stats();
 		show_context(CURRENT_CONTEXT());
 		fprintf(fp, "\n");
@@ -317,7 +317,7 @@ full_session(void *show)
 }
 
 int
-host_full_session(int show)
+host_full_session(void)
 {
 	char *curcmd = pc->curcmd;
 	FILE *stdpipe = pc->stdpipe;
@@ -334,7 +334,7 @@ host_full_session(int show)
 	if (fp != pc->stdpipe)
 		pc->stdpipe = NULL;
 	pc->flags &= ~RUNTIME;
-	result = guarded(full_session, &show, NULL, TRUE);
+	result = guarded(full_session, NULL, NULL, TRUE);
 	pc->flags |= RUNTIME;
 	pc->curcmd = curcmd;
 	pc->stdpipe = stdpipe;

@@ -65,5 +65,5 @@ void host_output_to_terminal(void);
 int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
 void host_undo_p2m(void);
-int host_full_session(int show);
+int host_full_session(void);
 void host_replay_rcfiles(int home, int local, char *input_file);

@@ -15,7 +15,6 @@ from ..paging import NOT_MAPPED
 from .layouts import P2mTable
 
 LEAVES_PER_PAGE = WORDS_PER_PAGE
-MAX_LEAVES = WORDS_PER_PAGE * LEAVES_PER_PAGE
 
 
 @dataclass(frozen=True)

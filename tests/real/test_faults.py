@@ -12,7 +12,7 @@ import pytest
 
 from pykdump_ext.memory import PAGE_SIZE
 from pykdump_ext.p2m import Diagnosis
-from tests.lab.broken import DumpFile, diagnosis, with_cr3s
+from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 
 from .conftest import BIN, Crash
@@ -24,8 +24,7 @@ GARBAGE = bytes(range(1, 255)) * 17
 @pytest.fixture(scope="module")
 def scratch(truncated: Dump, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dump]:
     """A copy of the truncated dump that tests may damage."""
-    copy = tmp_path_factory.mktemp("scratch") / "vmcore"
-    subprocess.run(["cp", "--reflink=auto", "--sparse=always", truncated.vmcore, copy], check=True)
+    copy = copy_of(truncated, tmp_path_factory.mktemp("scratch"))
     yield Dump(truncated.vmlinux, copy)
     copy.unlink()
 

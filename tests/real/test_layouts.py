@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 from pykdump_ext.kernel import Symbols, xen_info
 from pykdump_ext.memory import ElfCore
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import Diagnosis, diagnose
-from tests.lab.broken import DumpFile, diagnosis
+from tests.lab.broken import DumpFile, copy_of, diagnosis
 from tests.lab.dump import Dump
 from tests.lab.planted import flat, plant_two_levels, three_levels
 
@@ -68,8 +67,7 @@ def test_a_flat_p2m_is_rebuilt(untouched: Dump, truncated: Dump) -> None:
 
 
 def test_a_p2m_of_two_levels_is_rebuilt(untouched: Dump, truncated: Dump, tmp_path: Path) -> None:
-    copy = tmp_path / "vmcore"
-    subprocess.run(["cp", "--sparse=always", truncated.vmcore, copy], check=True)
+    copy = copy_of(truncated, tmp_path)
     symbols = plant_two_levels(truncated, DumpFile(copy))
     found = by_symbols(truncated, copy, symbols)
     assert_same_memory(found, diagnosis(untouched), "two-level")

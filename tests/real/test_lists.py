@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from pykdump_ext.memory import PAGE_SIZE
 from pykdump_ext.p2m import Diagnosis
-from tests.lab.broken import DumpFile, diagnosis, with_list_mfn
+from tests.lab.broken import DumpFile, copy_of, diagnosis, with_list_mfn
 from tests.lab.dump import Dump
 
 from .conftest import BIN, Crash
@@ -80,8 +79,7 @@ CASES: list[Damage] = [
 @pytest.fixture(scope="module")
 def scratch(untouched: Dump, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dump]:
     """A copy of the untouched dump that tests may damage."""
-    copy = tmp_path_factory.mktemp("lists") / "vmcore"
-    subprocess.run(["cp", "--reflink=auto", "--sparse=always", untouched.vmcore, copy], check=True)
+    copy = copy_of(untouched, tmp_path_factory.mktemp("lists"))
     yield Dump(untouched.vmlinux, copy)
     copy.unlink()
 
