@@ -23,6 +23,7 @@ LEVEL_SHIFTS = (39, 30, 21, 12)
 PTE_LEVEL = 3
 ENTRIES = 512
 NOT_MAPPED = 0xFFFFFFFFFFFFFFFF
+TABLES_KEPT = 4096  # table pages: 16 MiB; those of a terabyte's direct map would be 2 GiB
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class Step:
 
 
 class PageTables:
-    """The page tables below one root; every table page is read once.
+    """The page tables below one root; a table page is read once, while it is kept.
 
     :param root: machine address of the top table, as in cr3 (low bits ignored).
     """
@@ -78,6 +79,8 @@ class PageTables:
         """
         table = self._tables.get(maddr)
         if table is None:
+            if len(self._tables) >= TABLES_KEPT:
+                self._tables.clear()
             what = f"{LEVEL_NAMES[level]} page"
             table = self._tables[maddr] = read_words(self.memory, maddr >> PAGE_SHIFT, what)
         return table
@@ -141,6 +144,8 @@ class PageTables:
         if level == PTE_LEVEL:
             mapped = self._mapped.get(table)
             if mapped is None:
+                if len(self._mapped) >= TABLES_KEPT:
+                    self._mapped.clear()
                 mapped = self._mapped[table] = array(
                     "Q",
                     [

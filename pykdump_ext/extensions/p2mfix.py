@@ -6,7 +6,11 @@
 from __future__ import annotations
 
 import argparse
+import json
+import os
 import re
+import sys
+from collections.abc import Iterable, Sequence
 
 from pykdump_ext import crash
 from pykdump_ext.crashes import misses_pv_kernel
@@ -15,7 +19,20 @@ from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start
 from pykdump_ext.kernel import XenInfo, xen_info
 from pykdump_ext.memory import read_notes
 from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, FrameList, Kind, diagnose, kind_of
+from pykdump_ext.p2m import (
+    PFNS_PER_LEAF,
+    Diagnosis,
+    FrameList,
+    Kind,
+    diagnose,
+    kind_of,
+    ranges,
+    sample,
+    verify,
+)
+from pykdump_ext.p2m.verify import DIRECT_MAP, M2P
+
+SAMPLE = 1024  # leaves that verify looks at, unless told --all
 
 patch = P2mPatch()
 _diagnosis: list[Diagnosis] = []  # one, once it has been made
@@ -77,11 +94,11 @@ def pages(found: Diagnosis) -> str:
     return f"{coverage.covered:,} of {coverage.memory:,} pages ({percent:.1f}%)"
 
 
-def ranges(found: Diagnosis) -> str:
+def lost(found: Diagnosis) -> str:
     """Return the ranges of pfns whose leaves the dump's list has lost."""
-    lost = [f"{first:x}-{last:x}" for first, last in found.coverage.lost]
-    more = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
-    return ", ".join(lost[:4]) + more
+    parts = [f"{first:x}-{last:x}" for first, last in found.coverage.lost]
+    more = f" and {len(parts) - 4} more" if len(parts) > 4 else ""
+    return ", ".join(parts[:4]) + more
 
 
 def headline(found: Diagnosis) -> str:
@@ -105,7 +122,8 @@ def repair() -> None:
     say(headline(found))
     if coverage.kept:
         say(
-            f"{coverage.kept:,} leaves that the page tables have lost are kept as the list has them"
+            f"{len(coverage.kept):,} leaves that the page tables have lost"
+            " are kept as the list has them"
         )
     if found.healthy:
         say(f"the dump's list covers {pages(found)}: nothing to repair, nothing changed")
@@ -130,7 +148,7 @@ def repair() -> None:
     )
     say(
         f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
-        f" pfn {ranges(found)}; {found.seconds:.3f} s"
+        f" pfn {lost(found)}; {found.seconds:.3f} s"
     )
 
 
@@ -170,10 +188,11 @@ def status() -> None:
     print(f"  rebuilt list: {coverage.memory:,} pages in {coverage.leaves:,} leaves")
     if coverage.kept:
         print(
-            f"          kept: {coverage.kept:,} leaves of the dump's list, lost by the page tables"
+            f"          kept: {len(coverage.kept):,} leaves of the dump's list,"
+            " lost by the page tables"
         )
     if coverage.leaves_lost:
-        print(f"          lost: {coverage.leaves_lost:,} leaves, pfn {ranges(found)}")
+        print(f"          lost: {coverage.leaves_lost:,} leaves, pfn {lost(found)}")
     kinds = ", ".join(f"{coverage.kinds[kind]:,} {kind.value}" for kind in Kind)
     print(f"          pfns: {found.table.max_pfn:,} ({kinds})")
     agree, asked = found.check.agree, found.check.asked
@@ -235,6 +254,58 @@ def show_va(vaddr: int) -> None:
         print(f"    rebuilt list: {describe(found, found.rebuilt, pfn)}")
 
 
+def show_list(as_json: bool) -> None:
+    """``p2m list``."""
+    found = diagnosis()
+    if as_json:
+        listed = [
+            {
+                "first": part.first,
+                "last": part.last,
+                "pages": part.pages,
+                "kind": part.kind.value,
+                "source": part.source.value,
+            }
+            for part in ranges(found)
+        ]
+        print(json.dumps({"max_pfn": found.table.max_pfn, "ranges": listed}))
+        return
+    print(f"{'FIRST':>10} {'LAST':>10} {'PAGES':>14}  {'KIND':<9} KNOWN FROM")
+    for part in ranges(found):
+        print(
+            f"{part.first:>10x} {part.last:>10x} {part.pages:>14,}"
+            f"  {part.kind.value:<9} {part.source.value}"
+        )
+
+
+def watched(leaves: Sequence[tuple[int, int]]) -> Iterable[tuple[int, int]]:
+    """Pass on leaves one by one; where there is a terminal, show how far it has come."""
+    if not os.isatty(2) or not crash.session().terminal:
+        return leaves
+    from rich.console import Console  # noqa: PLC0415  (costs a tenth of a second)
+    from rich.progress import track  # noqa: PLC0415
+
+    terminal = Console(file=os.fdopen(os.dup(2), "w"))
+    return track(leaves, "p2mfix: comparing leaves", console=terminal, transient=True)
+
+
+def show_verification(everything: bool) -> None:
+    """``p2m verify``."""
+    found = diagnosis()
+    done = verify(found, sample(found, sys.maxsize if everything else SAMPLE), watched)
+    part = "all" if done.looked_at == done.leaves else "a sample"
+    print(f"{done.pages:,} pages in {done.looked_at:,} of {done.leaves:,} leaves ({part}):")
+    for name, tally in ((DIRECT_MAP, done.direct_map), (M2P, done.m2p)):
+        absent = f", not there for {tally.absent:,}" if tally.absent else ""
+        print(f"{name:>24}: agrees on {tally.agree:,}, disagrees on {tally.differ:,}{absent}")
+    for wrong in done.disagreements:
+        has = "mfn" if wrong.table == DIRECT_MAP else "pfn"
+        print(
+            f"  pfn {wrong.first:x}-{wrong.last:x}: the p2m has mfn {wrong.p2m:x} for the first,"
+            f" the {wrong.table} {has} {wrong.other:x}"
+        )
+
+
 def undo() -> None:
     """``p2m undo``."""
     if not patch.applied:
@@ -272,6 +343,12 @@ def parser() -> argparse.ArgumentParser:
     )
     actions = top.add_subparsers(dest="action", metavar="action")
     actions.add_parser("status", help="what was found, and which list crash reads by (default)")
+    actions.add_parser(
+        "list", help="all of it, as ranges of frames: what is there, and which of both knows it"
+    ).add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
+    actions.add_parser(
+        "verify", help="compare it with the direct map and with Xen's machine-to-phys table"
+    ).add_argument("--all", action="store_true", help=f"every leaf, not up to {SAMPLE:,} of them")
     actions.add_parser("fix", help="repair; in minimal mode go on to the full session")
     actions.add_parser("undo", help="give crash its own list back")
     actions.add_parser(
@@ -295,5 +372,9 @@ def p2m(args: argparse.Namespace) -> None:
         show_mfn(args.number)
     elif args.action == "va":
         show_va(args.address)
+    elif args.action == "list":
+        show_list(args.json)
+    elif args.action == "verify":
+        show_verification(args.all)
     else:
         {"fix": fix, "undo": undo}.get(args.action, status)()

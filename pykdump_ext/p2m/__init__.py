@@ -2,7 +2,8 @@
 
 ``layouts`` reads it from wherever a kernel version keeps it, ``framelist`` has
 the list that crash tools use, ``coverage`` compares the two, ``diagnosis`` does
-all of it for a dump.
+all of it for a dump; ``ranges`` shows it, ``verify`` compares it with what else
+knows of the kernel's memory.
 """
 
 from .coverage import Check, Coverage, check_direct_map, survey
@@ -10,6 +11,8 @@ from .diagnosis import Diagnosis, diagnose
 from .entries import Kind, kind_of
 from .framelist import FrameList, build_list, read_list
 from .layouts import LAYOUTS, PFNS_PER_LEAF, P2mTable, find_layout, read_table
+from .ranges import Range, Source, ranges
+from .verify import Disagreement, Verification, sample, verify
 
 __all__ = [
     "LAYOUTS",
@@ -17,15 +20,22 @@ __all__ = [
     "Check",
     "Coverage",
     "Diagnosis",
+    "Disagreement",
     "FrameList",
     "Kind",
     "P2mTable",
+    "Range",
+    "Source",
+    "Verification",
     "build_list",
     "check_direct_map",
     "diagnose",
     "find_layout",
     "kind_of",
+    "ranges",
     "read_list",
     "read_table",
+    "sample",
     "survey",
+    "verify",
 ]

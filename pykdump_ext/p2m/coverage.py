@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from heapq import merge
+from itertools import groupby
 
 from ..errors import P2mError, ReadError
 from ..kernel import Kernel
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
-from .entries import Kind, count, first_memory, kind_of
+from ..paging import NOT_MAPPED
+from .entries import CODES, Kind, kind_codes, kind_of
 from .framelist import FrameList
-from .layouts import PFNS_PER_LEAF, P2mTable
+from .layouts import PFNS_PER_LEAF, P2mTable, own_leaves
 
 
 @dataclass
@@ -20,8 +24,8 @@ class Coverage:
 
     ``kinds`` and ``covered`` count pfns.  ``leaves`` is how many leaves hold
     memory, ``lost`` the ranges of pfns (first, last) of those that the list
-    does not lead to.  ``kept`` is how many leaves only the list still has, the
-    page tables being damaged; ``unreadable`` has an error for each leaf that is
+    does not lead to.  ``kept`` has the indices of the leaves that only the list still
+    has, the page tables being damaged; ``unreadable`` has an error for each leaf that is
     not in the dump.
     """
 
@@ -30,7 +34,7 @@ class Coverage:
     leaves: int = 0
     leaves_lost: int = 0
     lost: list[tuple[int, int]] = field(default_factory=list)
-    kept: int = 0
+    kept: set[int] = field(default_factory=set)
     unreadable: list[str] = field(default_factory=list)
 
     @property
@@ -66,14 +70,26 @@ class DirectMap:
         except P2mError:
             self._base = None
 
+    def frames(self, pfn: int, count: int) -> array[int]:
+        """Return the mfns of ``count`` pages from ``pfn`` on; ``NOT_MAPPED`` where it has none.
+
+        Nothing of it is mapped where a table page cannot be read.
+        """
+        try:
+            if self._base is not None:
+                return self._kernel.tables.frames(self._base + pfn * PAGE_SIZE, count)
+        except ReadError:
+            pass
+        return array("Q", [NOT_MAPPED]) * count
+
     def confirms(self, index: int, leaf: bytes) -> bool | None:
         """Compare one memory entry of ``leaf`` as the one of pfns ``index * 512`` and on.
 
         None where there is nothing to compare: no memory in this leaf, or a
         page given back to Xen, which the direct map leaves out.
         """
-        offset = first_memory(leaf)
-        if offset is None or self._base is None:
+        offset = kind_codes(leaf).find(CODES[Kind.MEMORY])
+        if offset < 0 or self._base is None:
             return None
         pfn = index * PFNS_PER_LEAF + offset
         try:
@@ -101,11 +117,15 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
     to one that cannot be read or that the direct map contradicts, the list's
     leaf is kept, provided that the direct map confirms it; and a leaf that is
     nowhere becomes missing.  Return the p2m so settled, and its coverage.
+
+    Leaves that are shared pages in both cost next to nothing.
     """
     result = Coverage()
     direct_map = DirectMap(kernel)
-    leaves = array("Q", table.leaves)
-    for index, mfn in enumerate(table.leaves):
+    settled = array("Q", table.leaves)
+    identity = _shared_identity(table)
+    for index in _own_in_either(table, published):
+        mfn = table.leaves[index]
         first = index * PFNS_PER_LEAF
         pfns = min(PFNS_PER_LEAF, table.max_pfn - first)
         listed = published.leaf(index)
@@ -115,7 +135,7 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
                 leaf = _leaf(kernel.memory, mfn)
             except ReadError as error:
                 result.unreadable.append(str(error))
-                leaves[index] = table.missing_mfn
+                settled[index] = table.missing_mfn
         other = None
         if listed is not None and listed != mfn and not table.shared(listed):
             try:
@@ -127,17 +147,18 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
             and (leaf is None or direct_map.confirms(index, leaf) is False)
             and direct_map.confirms(index, other)
         ):
-            leaf, leaves[index] = other, listed or 0
-            result.kept += 1
+            leaf, settled[index] = other, listed or 0
+            result.kept.add(index)
+            if mfn == table.identity_mfn:
+                identity -= pfns
         if leaf is None:
-            kind = Kind.IDENTITY if mfn == table.identity_mfn else Kind.MISSING
-            result.kinds[kind] += pfns
             continue
         leaf = leaf[: pfns * 8]
-        for kind in Kind:
-            result.kinds[kind] += count(leaf, kind)
-        memory = count(leaf, Kind.MEMORY)
-        if listed == leaves[index]:
+        codes = kind_codes(leaf)
+        for kind, code in CODES.items():
+            result.kinds[kind] += codes.count(code)
+        memory = codes.count(CODES[Kind.MEMORY])
+        if listed == settled[index]:
             found = memory
         else:
             found = 0 if other is None else _same_memory(leaf, other)
@@ -145,7 +166,27 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
         result.covered += found
         if found < memory:
             result.lose(first, first + pfns - 1)
-    return replace(table, leaves=leaves), result
+    result.kinds[Kind.IDENTITY] += identity
+    result.kinds[Kind.MISSING] += table.max_pfn - sum(result.kinds.values())
+    return replace(table, leaves=settled), result
+
+
+def _own_in_either(table: P2mTable, published: FrameList) -> Iterator[int]:
+    """Yield the index of each leaf that is not a shared page in both, in order."""
+    shared = {0, table.missing_mfn, table.identity_mfn, NOT_MAPPED}
+    listed = own_leaves(published.leaves[: len(table.leaves)], shared)
+    indices = merge((i for i, _ in table.own_leaves()), (i for i, _ in listed))
+    return (index for index, _ in groupby(indices))
+
+
+def _shared_identity(table: P2mTable) -> int:
+    """Return how many pfns are in leaves that are the shared identity page."""
+    if table.identity_mfn is None:
+        return 0
+    pfns = table.leaves.count(table.identity_mfn) * PFNS_PER_LEAF
+    if table.leaves[-1] == table.identity_mfn:
+        pfns -= len(table.leaves) * PFNS_PER_LEAF - table.max_pfn
+    return pfns
 
 
 def _same_memory(leaf: bytes, other: bytes) -> int:
@@ -183,7 +224,7 @@ def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Che
     """
     result = Check()
     direct_map = DirectMap(kernel)
-    full = [(i, mfn) for i, mfn in enumerate(table.leaves) if not table.shared(mfn)]
+    full = list(table.own_leaves())
     for index, mfn in full[:: max(1, -(-len(full) // samples))]:
         agree = direct_map.confirms(index, _leaf(kernel.memory, mfn))
         result.agree += agree is True

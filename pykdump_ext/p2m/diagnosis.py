@@ -65,9 +65,7 @@ class Diagnosis:
         if not 0 <= mfn < IDENTITY_FRAME_BIT:
             return
         wanted = mfn.to_bytes(8, "little")
-        for index, leaf_mfn in enumerate(self.table.leaves):
-            if self.table.shared(leaf_mfn):
-                continue
+        for index, leaf_mfn in self.table.own_leaves():
             leaf = self.kernel.memory.read(leaf_mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
             position = leaf.find(wanted)
             while position >= 0:
@@ -114,7 +112,7 @@ def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenIn
     published = read_list(memory, info.frame_list_mfn)
     kernel = prove_root(memory, symbols, banner, root_candidates(memory, symbols, info, published))
     table = read_table(kernel)
-    if all(map(table.shared, table.leaves)):
+    if not any(table.own_leaves()):
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
     table, coverage = survey(kernel, table, published)
     if not coverage.memory:

@@ -37,29 +37,13 @@ def kind_of(entry: int) -> Kind:
     return Kind.MEMORY
 
 
-def _top_bytes(first: int, last: int) -> bytes:
-    return bytes(value for value in range(256) if not first <= value <= last)
-
-
 # The uppermost byte of an entry tells its kind: bits 62 and 63 are in it, and
-# an mfn has no more than 40 bits.  Counting over all the pages of a host is too
-# much for a Python loop; deleting bytes from a string is not.
-_OTHER_THAN = {
-    Kind.MEMORY: _top_bytes(0x00, 0x3F),
-    Kind.IDENTITY: _top_bytes(0x40, 0x7F),
-    Kind.FOREIGN: _top_bytes(0x80, 0xFE),
-    Kind.MISSING: _top_bytes(0xFF, 0xFF),
-}
+# an mfn has no more than 40 bits.  Looking at all the pages of a host one by one
+# is too much for a Python loop; translating a string of their bytes is not.
+CODES = {kind: code for code, kind in enumerate(Kind)}
+_CODE_OF_TOP_BYTE = bytes(CODES[kind_of(top << 56)] for top in range(256))
 
 
-def count(leaf: bytes, kind: Kind) -> int:
-    """Return how many entries of ``leaf`` (8 little-endian bytes each) are of ``kind``."""
-    return len(leaf[7::8].translate(None, _OTHER_THAN[kind]))
-
-
-def first_memory(leaf: bytes) -> int | None:
-    """Return the index of the first entry of ``leaf`` that is memory, or None."""
-    for index, top in enumerate(leaf[7::8]):
-        if top < 0x40:
-            return index
-    return None
+def kind_codes(leaf: bytes) -> bytes:
+    """Return the code (:data:`CODES`) of each entry of ``leaf``, 8 little-endian bytes each."""
+    return leaf[7::8].translate(_CODE_OF_TOP_BYTE)

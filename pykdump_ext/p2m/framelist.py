@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from ..errors import ReadError
 from ..memory import WORDS_PER_PAGE, MachineMemory, read_words
 from ..paging import NOT_MAPPED
-from .layouts import P2mTable
+from .layouts import P2mTable, with_replaced
 
 LEAVES_PER_PAGE = WORDS_PER_PAGE
 
@@ -67,7 +67,6 @@ def build_list(table: P2mTable) -> FrameList:
     it shares for them, which reads as missing too.
     """
     leaves = table.leaves
-    if table.identity_mfn is not None and table.identity_mfn in leaves:
-        shared = {table.identity_mfn: table.missing_mfn}
-        leaves = array("Q", [shared.get(mfn, mfn) for mfn in leaves])
+    if table.identity_mfn is not None:
+        leaves = with_replaced(leaves, table.identity_mfn, table.missing_mfn)
     return FrameList(leaves)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 from ..errors import P2mError
@@ -45,6 +45,42 @@ class P2mTable:
     def shared(self, leaf_mfn: int) -> bool:
         """True when the leaf is one of the shared pages, so holds no memory."""
         return leaf_mfn in (self.missing_mfn, self.identity_mfn, NOT_MAPPED)
+
+    def own_leaves(self) -> Iterator[tuple[int, int]]:
+        """Yield index and mfn of every leaf that is not a shared page."""
+        return own_leaves(self.leaves, {self.missing_mfn, self.identity_mfn, NOT_MAPPED})
+
+
+def own_leaves(leaves: array[int], shared: Container[int | None]) -> Iterator[tuple[int, int]]:
+    """Yield index and mfn of every one of ``leaves`` that is not in ``shared``.
+
+    Where a sparse p2m repeats itself, as one page of page tables stands for
+    all that is missing in a gigabyte of pfns, 512 leaves cost one comparison.
+    """
+    passed = b""
+    for start in range(0, len(leaves), LEAVES_PER_MID):
+        group = leaves[start : start + LEAVES_PER_MID]
+        content = group.tobytes()
+        if content == passed:
+            continue
+        own = [(start + i, mfn) for i, mfn in enumerate(group) if mfn not in shared]
+        if not own:
+            passed = content
+        yield from own
+
+
+def with_replaced(leaves: array[int], old: int, new: int) -> array[int]:
+    """Return ``leaves`` with ``new`` wherever ``old`` stands; repeated ones are cheap, as above."""
+    found = array("Q")
+    before, after = b"", array("Q")
+    for start in range(0, len(leaves), LEAVES_PER_MID):
+        group = leaves[start : start + LEAVES_PER_MID]
+        content = group.tobytes()
+        if content != before:
+            before = content
+            after = array("Q", [new if m == old else m for m in group]) if old in group else group
+        found.extend(after)
+    return found
 
 
 def leaf_count(pfns: int) -> int:
@@ -156,6 +192,6 @@ def read_table(kernel: Kernel) -> P2mTable:
     leaves = layout.leaves(kernel, leaf_count(pfns))
     missing = _shared_page(kernel, "p2m_missing", layout.missing_is_array)
     identity = _shared_page(kernel, "p2m_identity", layout.missing_is_array)
-    if missing is not None and NOT_MAPPED in leaves:
-        leaves = array("Q", [missing if mfn == NOT_MAPPED else mfn for mfn in leaves])
+    if missing is not None:
+        leaves = with_replaced(leaves, NOT_MAPPED, missing)
     return P2mTable(layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity)

@@ -11,6 +11,7 @@ from pykdump_ext.memory import PAGE_SIZE
 from pykdump_ext.p2m import Diagnosis
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_list_mfn
 from tests.lab.dump import Dump
+from tests.lab.planted import free_pages, words
 
 from .conftest import BIN, Crash
 from .test_repair import to_files, without_dumpfile
@@ -70,7 +71,20 @@ def truncated_inside_a_page(file: DumpFile, found: Diagnosis) -> None:
     file.write(list_pages(found)[1] * PAGE_SIZE + 33 * WORD, missing * (512 - 33))
 
 
+def another_domains(file: DumpFile, found: Diagnosis) -> None:
+    """A whole list of whole leaves, as another guest has one: of frames that are not dom0's."""
+    pages = [found.entry(found.rebuilt, pfn) or 0 for pfn in free_pages(found, 4)]
+    top, middle, *leaves = pages
+    others = [mfn for mfn in range(0x25000, 0x25400) if not any(found.pfns_of(mfn))]
+    file.write(top * PAGE_SIZE, words([middle] * 512))
+    file.write(middle * PAGE_SIZE, words(leaves * 256))
+    for number, leaf in enumerate(leaves):
+        file.write(leaf * PAGE_SIZE, words(others[number * 512 : number * 512 + 512]))
+    file.edit_notes(with_list_mfn(top))
+
+
 CASES: list[Damage] = [
+    another_domains,
     absent, invalid, outside_the_dump, a_page_that_is_no_list, page_overwritten,
     zero_entries_in_the_middle, stale, in_a_circle, truncated_inside_a_page,
 ]  # fmt: skip
@@ -101,8 +115,8 @@ def test_p2mfix_opens_a_dump_whose_list_is(
     folder = crash.folder / "out"
     try:
         damage(file, diagnosis(untouched))
-        words: list[str | Path] = [BIN / "p2mfix", scratch.vmlinux, scratch.vmcore, "-s"]
-        ran = crash.run(words, [*to_files(COMMANDS, folder), "!env | grep PRELOAD", "quit"])
+        p2mfix: list[str | Path] = [BIN / "p2mfix", scratch.vmlinux, scratch.vmcore, "-s"]
+        ran = crash.run(p2mfix, [*to_files(COMMANDS, folder), "!env | grep PRELOAD", "quit"])
     finally:
         file.undo()
     assert ran.status == 0, ran.text

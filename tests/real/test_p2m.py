@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.lab.broken import diagnosis
+from tests.lab.broken import DumpFile, copy_of, diagnosis
 from tests.lab.dump import Dump
+from tests.lab.planted import free_pages, words
 
 from .conftest import BIN, Crash, Ran
 
@@ -89,6 +92,100 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
 def test_silent_crash_stays_silent(repaired: Ran) -> None:
     assert "p2mfix:" not in repaired.text
     assert "KERNEL:" not in repaired.text
+
+
+def test_list_and_verify(crash: Crash, truncated: Dump, untouched: Dump, host: Path) -> None:
+    found = diagnosis(truncated)
+    lost = found.coverage.lost[0][0]
+    ran = crash(
+        truncated,
+        [f"extend {host}", "extend p2mfix.py", "p2m list > list", "p2m list --json > json",
+         "p2m verify > verify", "p2m verify --all > all", "p2m list | tail -1 > tail"],
+        "--minimal", "-s",
+    )  # fmt: skip
+    assert "Traceback" not in ran.text
+
+    def said(name: str) -> str:
+        return (crash.folder / name).read_text()
+
+    told = json.loads(said("json"))
+    assert told["max_pfn"] == found.table.max_pfn
+    parts = told["ranges"]
+    assert [part["first"] for part in parts[1:]] == [part["last"] + 1 for part in parts[:-1]]
+    assert (parts[0]["first"], parts[-1]["last"]) == (0, found.table.max_pfn - 1)
+    memory = {"list and page tables": 0, "page tables only": 0}
+    for part in parts:
+        assert part["pages"] == part["last"] - part["first"] + 1
+        if part["kind"] == "memory":
+            memory[part["source"]] += part["pages"]
+    assert memory["list and page tables"] == found.coverage.covered
+    assert sum(memory.values()) == 179_200
+    assert [p["first"] for p in parts if p["source"] == "page tables only"] == [lost]
+
+    head, *lines = said("list").splitlines()
+    assert head.split() == ["FIRST", "LAST", "PAGES", "KIND", "KNOWN", "FROM"]
+    rows = [line.split(maxsplit=4) for line in lines]
+    assert [(int(a, 16), int(b, 16), int(n.replace(",", "")), k, s) for a, b, n, k, s in rows] == [
+        tuple(part[key] for key in ("first", "last", "pages", "kind", "source")) for part in parts
+    ]
+    assert said("tail") == lines[-1] + "\n"
+    assert (
+        said("verify")
+        == said("all")
+        == (
+            "179,200 pages in 351 of 351 leaves (all):\n"
+            "              direct map: agrees on 179,200, disagrees on 0\n"
+            "   machine-to-phys table: agrees on 179,200, disagrees on 0\n"
+        )
+    )
+
+
+@pytest.fixture
+def other(untouched: Dump, tmp_path: Path) -> Iterator[Dump]:
+    """A copy whose p2m has three foreign frames, and four entries that are wrong."""
+    found = diagnosis(untouched)
+    copy = copy_of(untouched, tmp_path)
+    file = DumpFile(copy)
+    for number, pfn in enumerate(free_pages(found, 7)):
+        leaf = (found.rebuilt.leaf(pfn // 512) or 0) << 12
+        entry = 1 << 63 | 0x25000 + number if number < 3 else 0x25000 + number
+        file.write(leaf + pfn % 512 * 8, words([entry]))
+    yield Dump(untouched.vmlinux, copy)
+    copy.unlink()
+
+
+def test_foreign_frames_are_not_dom0s_and_wrong_entries_are_found(
+    crash: Crash, untouched: Dump, other: Dump, host: Path
+) -> None:
+    first = free_pages(diagnosis(untouched), 7)[0]
+    base = diagnosis(untouched).kernel.page_offset()
+    commands = [
+        f"extend {host}", "extend p2mfix.py", "p2m status > status", "p2m verify > verify",
+        "p2m list > list", f"p2m pfn {first:x} > pfn", "p2m mfn 25001 > mfn",
+        f"rd {base + (first << 12):x} > rd", f"rd {base + (first - 1 << 12):x} >> rd",
+    ]  # fmt: skip
+    crash(other, commands, "-s")
+
+    def said(name: str) -> str:
+        return (crash.folder / name).read_text()
+
+    assert "(179,197 memory, " in said("status") and " 3 foreign)" in said("status")
+    foreign = [line.split() for line in said("list").splitlines() if " foreign " in line]
+    assert [row[:4] for row in foreign] == [[f"{first:x}", f"{first + 2:x}", "3", "foreign"]]
+    assert said("pfn").startswith(f"pfn {first:x}: foreign\n")
+    assert said("mfn") == "mfn 25001: not dom0's memory\n"
+    # the frame is mapped there: crash reads it, as it does on a dump that needs no repair
+    crash(other, [command.replace("> rd", "> plain") for command in commands[-2:]])
+    assert said("rd") == said("plain")
+    verify = said("verify").splitlines()
+    assert verify[1:3] == [
+        "              direct map: agrees on 179,193, disagrees on 4",
+        "   machine-to-phys table: agrees on 179,193, disagrees on 4",
+    ]
+    wrong = f"  pfn {first + 3:x}-{first + 6:x}: the p2m has mfn 25003 for the first, the "
+    assert verify[3].startswith(wrong + "direct map mfn ")
+    assert verify[4].startswith(wrong + "machine-to-phys table pfn ")
+    assert len(verify) == 5
 
 
 def test_undo_brings_the_errors_back_and_fix_takes_them_away(

@@ -29,7 +29,7 @@ from pykdump_ext.p2m import (
     read_table,
     survey,
 )
-from pykdump_ext.p2m.entries import count, first_memory
+from pykdump_ext.p2m.entries import CODES, kind_codes
 from pykdump_ext.p2m.layouts import MAX_PFNS, leaf_count
 from pykdump_ext.paging import NOT_MAPPED
 
@@ -103,26 +103,21 @@ def expected_leaves(p2m: P2m, planted: Planted) -> list[int]:
     ],
 )
 def test_the_uppermost_bits_of_an_entry_tell_its_kind(entry: int, kind: Kind) -> None:
-    leaf = entry.to_bytes(8, "little")
     assert kind_of(entry) is kind
-    assert {k: count(leaf, k) for k in Kind} == {k: int(k is kind) for k in Kind}
-    assert first_memory(leaf) == (0 if kind is Kind.MEMORY else None)
+    assert kind_codes(entry.to_bytes(8, "little")) == bytes([CODES[kind]])
 
 
 @given(st.lists(st.sampled_from(Kind), max_size=60), st.integers(0, 2**40))
-def test_a_leafs_entries_are_counted_by_kind(kinds: list[Kind], mfn: int) -> None:
+def test_each_entry_of_a_leaf_has_its_code(kinds: list[Kind], mfn: int) -> None:
     leaf = b"".join(entry_of((k, mfn), i).to_bytes(8, "little") for i, k in enumerate(kinds))
-    for kind in Kind:
-        assert count(leaf, kind) == kinds.count(kind)
-    first = kinds.index(Kind.MEMORY) if Kind.MEMORY in kinds else None
-    assert first_memory(leaf) == first
+    assert kind_codes(leaf) == bytes(CODES[kind] for kind in kinds)
 
 
 @pytest.mark.parametrize(
     "entry", [NOTHING - 1, 0xFF << 56, FOREIGN_BIT | IDENTITY_BIT | 0x3F << 56]
 )
-def test_an_entry_that_only_begins_like_a_missing_one_is_of_one_kind(entry: int) -> None:
-    assert count(entry.to_bytes(8, "little"), kind_of(entry)) == 1
+def test_an_entry_that_only_begins_like_a_missing_one_has_one_code(entry: int) -> None:
+    assert kind_codes(entry.to_bytes(8, "little")) == bytes([CODES[kind_of(entry)]])
 
 
 @pytest.mark.parametrize(
