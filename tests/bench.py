@@ -23,8 +23,9 @@ from pykdump_ext.memory import ElfCore
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import diagnose
 
-from .lab.broken import truncated
+from .lab.broken import copy_of, truncate_list, truncated
 from .lab.dump import Dump, dom0_dump
+from .lab.huge import grow
 
 P2MFIX = Path(sys.executable).with_name("p2mfix")
 
@@ -54,9 +55,9 @@ def show(what: str, values: Sequence[float], unit: str) -> None:
     )
 
 
-def starts(untouched: Dump, broken: Dump, runs: int) -> None:
-    """Time plain crash on the untouched dump against p2mfix on the truncated one."""
-    plain: list[str | Path] = ["crash", untouched.vmlinux, untouched.vmcore]
+def starts(whole: Dump, broken: Dump, runs: int) -> None:
+    """Time plain crash on a whole dump against p2mfix on the broken one."""
+    plain: list[str | Path] = ["crash", whole.vmlinux, whole.vmcore]
     repaired: list[str | Path] = [P2MFIX, broken.vmlinux, broken.vmcore]
     times: dict[str, list[float]] = {"plain": [], "repaired": []}
     peaks: dict[str, list[float]] = {"plain": [], "repaired": []}
@@ -68,8 +69,8 @@ def starts(untouched: Dump, broken: Dump, runs: int) -> None:
                     times[name].append(seconds)
                     peaks[name].append(peak)
     ratios = [b / a for a, b in zip(times["plain"], times["repaired"])]
-    show("start, plain crash, untouched dump", times["plain"], "s")
-    show("start, p2mfix, truncated dump", times["repaired"], "s")
+    show("start, plain crash, whole list", times["plain"], "s")
+    show("start, p2mfix, truncated list", times["repaired"], "s")
     show("  the second over the first", ratios, "")
     show("peak memory, plain crash", peaks["plain"], "MiB")
     show("peak memory, p2mfix", peaks["repaired"], "MiB")
@@ -86,10 +87,23 @@ def rebuild(broken: Dump, runs: int) -> None:
     tracemalloc.start()
     diagnose(core, namelist, banner, info)
     peak = tracemalloc.get_traced_memory()[1] / (1 << 20)
-    show(
-        f"rebuild, {found[0].coverage.memory:,} pages", [f.seconds * 1000 for f in found[1:]], "ms"
-    )
+    tracemalloc.stop()
+    show("rebuild", [f.seconds * 1000 for f in found[1:]], "ms")
     show("memory of the rebuild", [peak], "MiB")
+
+
+def grown(untouched: Dump, size: int, runs: int) -> None:
+    """The same for a dom0 of ``size`` bytes, most of them missing (see tests/lab/huge.py)."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole, broken = (Dump(untouched.vmlinux, Path(folder) / n / "vmcore") for n in "wb")
+        for dump in (whole, broken):
+            dump.vmcore.parent.mkdir()
+            copy_of(untouched, dump.vmcore.parent)
+        truncate_list(untouched, broken.vmcore)
+        for dump in (whole, broken):
+            grow(untouched, dump.vmcore, size)
+        starts(whole, broken, runs)
+        rebuild(broken, runs)
 
 
 def main() -> None:
@@ -99,9 +113,12 @@ def main() -> None:
     runs = parser.parse_args().runs
     untouched = dom0_dump()
     broken = truncated(untouched)
-    print(f"{'':<44} {'minimum':>9} {'median':>9} {'maximum':>9}")
+    print(f"{'dom0 of 700 MiB':<44} {'minimum':>9} {'median':>9} {'maximum':>9}")
     starts(untouched, broken, runs)
     rebuild(broken, runs)
+    for size in (64 << 30, 1 << 40, 16 << 40):
+        print(f"\ndom0 of {size >> 30:,} GiB")
+        grown(untouched, size, runs)
 
 
 if __name__ == "__main__":
