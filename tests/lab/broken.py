@@ -113,6 +113,13 @@ def copy_of(dump: Dump, folder: Path) -> Path:
     return copy
 
 
+def list_entry(found: Diagnosis, leaf: int) -> int:
+    """Return the machine address of the entry that the dump's list has for a leaf."""
+    tops = found.kernel.memory.read(found.info.frame_list_mfn << PAGE_SHIFT, 4096, "list of lists")
+    page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
+    return (page << PAGE_SHIFT) + leaf % 512 * 8
+
+
 def truncate_list(dump: Dump, copy: Path) -> None:
     """Make the list of ``copy`` end at ``nr_pages``, as the kernels of the report publish it.
 
@@ -121,12 +128,10 @@ def truncate_list(dump: Dump, copy: Path) -> None:
     found = diagnosis(dump)
     kernel = found.kernel
     nr_pages = kernel.word(kernel.value("xen_start_info") + START_INFO_NR_PAGES, "nr_pages")
-    tops = kernel.memory.read(found.info.frame_list_mfn << PAGE_SHIFT, 4096, "list of lists")
     missing = found.table.missing_mfn.to_bytes(8, "little")
     file = DumpFile(copy)
     for leaf in range(nr_pages // PFNS_PER_LEAF, len(found.table.leaves)):
-        page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
-        file.write((page << PAGE_SHIFT) + leaf % 512 * 8, missing)
+        file.write(list_entry(found, leaf), missing)
 
 
 def truncated(dump: Dump) -> Dump:

@@ -1,75 +1,119 @@
-"""Older kernels' p2m, planted in copies of a real dump: found, rebuilt, opened."""
+"""Older kernels' p2m, planted in copies of a real dump: found, rebuilt, opened in crash."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
-from pykdump_ext.kernel import Symbols, xen_info
-from pykdump_ext.memory import ElfCore
-from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import Diagnosis, diagnose
-from tests.lab.broken import DumpFile, copy_of, diagnosis
+import pytest
+
+from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
-from tests.lab.planted import flat, plant_two_levels, three_levels
+from tests.lab.planted import PLANTS, planted
 
 from .conftest import BIN, Crash
 from .test_repair import to_files, without_dumpfile
 
 COMMANDS = (
-    "sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "vm", "files", "mount", "irq", "runq",
-    "timer", "p runqueues:1", "vtop modules", "rd modules 4",
+    "sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "kmem -v", "vm", "vm -p", "files", "mount",
+    "irq", "runq", "timer", "p runqueues:1", "rd -p 1000000 16",
 )  # fmt: skip
 
-
-def by_symbols(dump: Dump, vmcore: Path, symbols: Symbols) -> Diagnosis:
-    core = ElfCore(vmcore)
-    info = xen_info(core.notes)
-    assert info is not None
-    return diagnose(core, symbols, Namelist(dump.vmlinux).banner(), info)
-
-
-def assert_same_memory(found: Diagnosis, own: Diagnosis, layout: str) -> None:
-    """The rebuilt list is the kernel's own for every leaf that holds memory."""
-    assert found.table.layout == layout
-    assert found.check.passed
-    memory = [i for i, mfn in enumerate(own.table.leaves) if not own.table.shared(mfn)]
-    assert [found.rebuilt.leaf(i) for i in memory] == [own.published.leaf(i) for i in memory]
+# What ``help -k`` shows of a session that translates by that layout
+PROOFS = {
+    "three-level": r"p2m_mid_missing: ffff888[0-9a-f]+$",
+    "two-level": r"p2m_top_entries: 4096$\s+p2m_missing: ffffffff",
+    "flat": r"phys_to_machine_mapping: ffff888[0-9a-f]+$",
+}
+layouts = pytest.mark.parametrize("layout", PROOFS)
 
 
-def test_a_dump_with_three_levels_opens_in_crash(crash: Crash, untouched: Dump) -> None:
-    whole, truncated = three_levels(untouched)
+@pytest.fixture(scope="session")
+def commands(addresses: tuple[str, ...]) -> tuple[str, ...]:
+    return (*COMMANDS, *addresses)
+
+
+@pytest.fixture(scope="session")
+def wanted(
+    untouched: Dump, commands: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory
+) -> list[str]:
+    """What plain crash prints on the untouched dump."""
+    folder = tmp_path_factory.mktemp("wanted")
+    ran = Crash(folder, folder)(untouched, to_files(commands, folder / "printed"))
+    assert ran.status == 0
+    return printed(folder / "printed")
+
+
+def printed(folder: Path) -> list[str]:
+    """Return what each command printed, without the names of the two files."""
+    texts = [(folder / str(number)).read_text() for number in range(len(list(folder.iterdir())))]
+    return [re.sub(r"(?m)^\s*KERNEL: .*$", "", without_dumpfile(text)) for text in texts]
+
+
+@layouts
+def test_the_rebuilt_list_is_that_of_the_whole_dump(untouched: Dump, layout: str) -> None:
+    whole, truncated = (diagnosis(dump) for dump in planted(untouched, layout))
+    assert truncated.table.layout == layout
+    assert truncated.check.passed and not truncated.healthy and whole.healthy
     own = diagnosis(untouched)
-    assert_same_memory(diagnosis(truncated), own, "three-level")
-    assert not diagnosis(truncated).healthy and diagnosis(whole).healthy
+    memory = [i for i, mfn in enumerate(own.table.leaves) if not own.table.shared(mfn)]
+    assert len(memory) > 300
+    leaves = [truncated.rebuilt.leaf(i) for i in memory]
+    assert leaves == [whole.published.leaf(i) for i in memory]
+    for index, leaf in zip(memory, leaves):
+        assert leaf is not None
+        moved = truncated.kernel.memory.read(leaf << 12, 4096, "moved leaf")
+        assert moved == own.kernel.memory.read(own.table.leaves[index] << 12, 4096, "leaf")
 
-    died = crash(truncated, ["sys"])
+
+@layouts
+def test_leaves_lie_in_memory_that_the_broken_list_does_not_cover(
+    untouched: Dump, layout: str
+) -> None:
+    truncated = diagnosis(planted(untouched, layout)[1])
+    ((first, last),) = truncated.coverage.lost
+    lost = {truncated.entry(truncated.rebuilt, pfn) for pfn in range(first, last + 1)}
+    leaves = {mfn for mfn in truncated.table.leaves if not truncated.table.shared(mfn)}
+    assert len(leaves) > 300
+    assert leaves <= lost
+
+
+@layouts
+def test_crash_prints_the_same_by_its_own_code_for_the_layout(
+    crash: Crash,
+    untouched: Dump,
+    commands: tuple[str, ...],
+    wanted: list[str],
+    layout: str,
+) -> None:
+    whole, truncated = planted(untouched, layout)
+    options = PLANTS[layout].options
+    died = crash(truncated, ["sys"], *options)
     assert died.status == 1 and 'type: "tss_struct ist array"' in died.text
-    plain = crash(whole, to_files(COMMANDS, crash.folder / "plain"))
+
+    plain = crash(whole, [*to_files(commands, crash.folder / "plain"), "help -k"], *options)
     repaired = crash.run(
-        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore],
-        [*to_files(COMMANDS, crash.folder / "repaired"), "quit"],
+        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, *options],
+        [*to_files(commands, crash.folder / "repaired"), "help -k", "quit"],
     )
     assert plain.status == repaired.status == 0
-    assert ", three-level p2m, page tables at" in repaired.text
-    for number, command in enumerate(COMMANDS):
-        shown, wanted = (
-            without_dumpfile((crash.folder / name / str(number)).read_text())
-            for name in ("repaired", "plain")
-        )
-        assert wanted, command
-        assert shown == wanted, command
+    assert f", {layout} p2m, page tables at" in repaired.text
+    for session in (plain, repaired):
+        assert re.search(rf"(?m){PROOFS[layout]}", session.text)
+        assert re.search(r"p2m_cache_index: [1-9]", session.text)
+        assert ("ARCH_PVOPS_XEN" in session.text) == (layout != "flat")
+    texts = (printed(crash.folder / name) for name in ("plain", "repaired"))
+    for command, right, *shown in zip(commands, wanted, *texts):
+        assert right, command
+        assert shown == [right, right], command
 
 
-def test_a_flat_p2m_is_rebuilt(untouched: Dump, truncated: Dump) -> None:
-    found = by_symbols(truncated, truncated.vmcore, flat(truncated))
-    assert_same_memory(found, diagnosis(untouched), "flat")
-    assert not found.healthy
-
-
-def test_a_p2m_of_two_levels_is_rebuilt(untouched: Dump, truncated: Dump, tmp_path: Path) -> None:
-    copy = copy_of(truncated, tmp_path)
-    symbols = plant_two_levels(truncated, DumpFile(copy))
-    found = by_symbols(truncated, copy, symbols)
-    assert_same_memory(found, diagnosis(untouched), "two-level")
-    assert not found.healthy
+def test_an_older_kernels_top_page_table_is_a_root(crash: Crash, untouched: Dump) -> None:
+    truncated = planted(untouched, "three-level")[1]
+    copy = copy_of(truncated, crash.folder)
+    DumpFile(copy).edit_notes(with_cr3s(0x1000))
+    opened = crash.run([BIN / "p2mfix", truncated.vmlinux, copy], ["bt", "quit"])
+    assert opened.status == 0
+    assert re.search(r"page tables at [0-9a-f]+ \(init_level4_pgt\)", opened.text)
+    assert "sysrq_handle_crash" in opened.text
     copy.unlink()

@@ -69,21 +69,6 @@ def to_files(commands: tuple[str, ...], folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def addresses(untouched: Dump) -> tuple[str, ...]:
-    """``vtop`` of one address of each kind, taken from the dump itself."""
-    found = diagnosis(untouched)
-    kernel = found.kernel
-    remapped = kernel.page_offset() + 0x100000 * 4096  # pfn 100000 is remapped memory
-    per_cpu = kernel.word(kernel.address("__per_cpu_offset") + 8, "__per_cpu_offset")
-    vmalloc = kernel.value("xen_p2m_addr")
-    module = kernel.value("modules") - 8  # a struct module, in its module's memory
-    direct = kernel.page_offset() + 0x1000000
-    text = kernel.address("linux_banner")
-    per_cpu += kernel.address("current_task")
-    return tuple(f"vtop {va:x}" for va in (direct, remapped, per_cpu, vmalloc, module, text))
-
-
-@pytest.fixture(scope="session")
 def sessions(
     untouched: Dump,
     truncated: Dump,
