@@ -5,12 +5,14 @@ from __future__ import annotations
 import mmap
 import struct
 from array import array
+from dataclasses import dataclass
 from pathlib import Path
 
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from .errors import P2mError
+from .kernel import START_KERNEL_MAP, Symbols
 
 SYMBOL = struct.Struct("<IBBHQQ")  # Elf64_Sym
 LONGEST_BANNER = 512
@@ -97,3 +99,22 @@ class Namelist:
         if not text.startswith(b"Linux version "):
             raise P2mError(f"{self.path}: not a Linux kernel with its symbols")
         return text
+
+
+@dataclass(frozen=True)
+class Relocated:
+    """The symbols of a kernel that ran ``by`` bytes above where it was linked.
+
+    Addresses below the kernel's mapping are offsets, as those of per-cpu
+    variables, and stay.
+    """
+
+    symbols: Symbols
+    by: int
+
+    def address(self, name: str) -> int | None:
+        """Return the address that symbol ``name`` had in the dump, or None."""
+        address = self.symbols.address(name)
+        if address is None or address < START_KERNEL_MAP:
+            return address
+        return (address + self.by) % (1 << 64)

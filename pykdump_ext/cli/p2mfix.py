@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from ..crashes import misses_pv_kernel
 from ..errors import P2mError
 from ..kernel import xen_info
 from ..memory import ElfCore, read_notes
-from ..namelist import Namelist
+from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from . import fail
 from .setup import HOST, crash_version, host_path, installed_crash
@@ -38,8 +39,10 @@ class Help:
     frames: FrameList | None = None
 
 
-def help_for(crash: str, vmlinux: str, vmcore: str) -> Help | None:
+def help_for(crash: str, vmlinux: str, vmcore: str, offset: int) -> Help | None:
     """Return what crash needs, or None when it is known to open the dump by itself.
+
+    ``offset`` is how far above its link-time addresses the kernel ran, in bytes.
 
     :raises P2mError: one of the files cannot be opened.
     """
@@ -58,7 +61,7 @@ def help_for(crash: str, vmlinux: str, vmcore: str) -> Help | None:
     try:
         core = ElfCore(vmcore)
         namelist = Namelist(vmlinux)
-        found = diagnose(core, namelist, namelist.banner(), info)
+        found = diagnose(core, Relocated(namelist, offset), namelist.banner(), info)
     except P2mError:
         return Help()  # not ELF, or not to be diagnosed: what is wrong is said inside crash
     if not found.healthy and found.check.passed:
@@ -87,6 +90,27 @@ WITH_VALUE = (
 )  # fmt: skip
 
 
+def relocation(options: Sequence[tuple[str, str]]) -> int:
+    """Return how far above its link-time addresses crash's options have the kernel, in bytes.
+
+    ``--kaslr=OFFSET`` says that, ``--reloc=SIZE`` how far below (main.c); what
+    crash takes for a number, calculate() of tools.c.  ``--kaslr=auto`` is no
+    offset: the Linux vmcoreinfo that would tell it is not in a host's dump.
+    """
+    offset = 0
+    for option, value in options:
+        number = re.fullmatch(r"(~?)(0[xX])?([0-9a-fA-F]+?)([kKmMgG]?)", value)
+        if option not in ("--kaslr", "--reloc") or number is None:
+            continue
+        inverted, prefix, digits, unit = number.groups()
+        found = int(digits, 10 if digits.isdecimal() and not prefix else 16)
+        found <<= {"": 0, "k": 10, "m": 20, "g": 30}[unit.lower()]
+        if inverted:
+            found = ~found
+        offset = found if option == "--kaslr" else -found
+    return offset
+
+
 def in_order(files: Sequence[str]) -> list[str]:
     """Return the files with the namelist first: crash takes them in either order."""
     first, second = files
@@ -112,7 +136,7 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
         raise P2mError("crash is not installed: install the package crash")
     vmlinux, vmcore = in_order(args.files)
     options = [*others, *(word for pair in args.values for word in pair)]
-    needed = help_for(crash, vmlinux, vmcore)
+    needed = help_for(crash, vmlinux, vmcore, relocation(args.values))
     if needed is None:
         later = ["-i", args.input] if args.input else []
         rcfiles = ["--no_crashrc"] if args.no_crashrc else []

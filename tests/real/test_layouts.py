@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +11,10 @@ from tests.lab.dump import Dump
 from tests.lab.planted import PLANTS, planted
 
 from .conftest import BIN, Crash
-from .test_repair import to_files, without_dumpfile
+from .test_repair import printed, to_files
 
 COMMANDS = (
-    "sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "kmem -v", "vm", "vm -p", "files", "mount",
+    "sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "kmem -v", "vm", "files", "mount",
     "irq", "runq", "timer", "p runqueues:1", "rd -p 1000000 16",
 )  # fmt: skip
 
@@ -42,12 +41,6 @@ def wanted(
     ran = Crash(folder, folder)(untouched, to_files(commands, folder / "printed"))
     assert ran.status == 0
     return printed(folder / "printed")
-
-
-def printed(folder: Path) -> list[str]:
-    """Return what each command printed, without the names of the two files."""
-    texts = [(folder / str(number)).read_text() for number in range(len(list(folder.iterdir())))]
-    return [re.sub(r"(?m)^\s*KERNEL: .*$", "", without_dumpfile(text)) for text in texts]
 
 
 @layouts

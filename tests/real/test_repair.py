@@ -68,6 +68,12 @@ def to_files(commands: tuple[str, ...], folder: Path) -> list[str]:
     return [f"{command} > {folder}/{number}" for number, command in enumerate(commands)]
 
 
+def printed(folder: Path) -> list[str]:
+    """Return what each command printed, without the names of the two files."""
+    texts = [(folder / str(number)).read_text() for number in range(len(list(folder.iterdir())))]
+    return [re.sub(r"(?m)^\s*KERNEL: .*$", "", without_dumpfile(text)) for text in texts]
+
+
 @pytest.fixture(scope="session")
 def sessions(
     untouched: Dump,
