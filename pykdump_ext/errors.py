@@ -20,3 +20,4 @@ class ReadError(P2mError):
         self.kind = kind
         self.address = address
         self.what = what
+        self.why = why

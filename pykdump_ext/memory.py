@@ -9,13 +9,13 @@ divided by the page size.
 
 from __future__ import annotations
 
-import mmap
-import struct
+import io
 import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from .errors import P2mError, ReadError
+from .files import DumpFile, open_file
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
@@ -89,34 +90,34 @@ class Note:
 class ElfCore:
     """Machine memory in an ELF core file, as ``/proc/vmcore`` is copied.
 
-    The file is mapped read-only.
+    ``makedumpfile -E`` leaves pages out at the ends of segments, which then have
+    less in the file than in memory; crash reads zeros there.
 
+    :param source: the file, or its path.
     :raises P2mError: the file is not a readable 64-bit ELF core.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, source: str | Path | DumpFile) -> None:
+        file = source if isinstance(source, DumpFile) else open_file(source)
+        self._file = file
         try:
-            with self.path.open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-                elf = ELFFile(file)
-                self.notes = list(_notes(elf, self._map))
-                loads = sorted(
-                    (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]))
-                    for s in elf.iter_segments("PT_LOAD")
-                    if s["p_filesz"]
-                )
-                kind = elf["e_type"]
-                little = elf.little_endian and elf.elfclass == 64
-        except OSError as error:
-            raise P2mError(f"{path}: {error.strerror}") from None
+            elf = ELFFile(io.BufferedReader(file))
+            self.notes = list(_notes(elf, file))
+            segments = sorted(
+                (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]), int(s["p_memsz"]))
+                for s in elf.iter_segments("PT_LOAD")
+            )
+            kind = elf["e_type"]
+            little = elf.little_endian and elf.elfclass == 64
         except (ELFError, ValueError, KeyError, ArithmeticError, TypeError) as error:
-            raise P2mError(f"{path}: not a readable ELF file ({error})") from None
+            raise P2mError(f"{file.path}: not a readable ELF file ({error})") from None
         if kind != "ET_CORE" or not little:
-            raise P2mError(f"{path}: not a 64-bit ELF core file")
-        loads = _apart(loads)
-        self._starts = [start for start, _, _ in loads]
-        self._loads = loads
+            raise P2mError(f"{file.path}: not a 64-bit ELF core file")
+        self._loads = _apart([(start, size, offset) for start, size, offset, _ in segments if size])
+        self._starts = [start for start, _, _ in self._loads]
+        # where memory began, and how far it reached there, whatever the file has of it
+        self._memory_starts = [start for start, _, _, _ in segments]
+        self._memory_ends = list(accumulate((start + size for start, _, _, size in segments), max))
 
     def segments(self) -> list[tuple[int, int]]:
         """Return the (start, end) machine addresses that the file holds, in order."""
@@ -131,14 +132,19 @@ class ElfCore:
             start, length, offset = self._loads[index] if index >= 0 else (0, 0, 0)
             available = min(end, start + length) - maddr
             if available <= 0:
-                raise ReadError("machine address", maddr, what, "not in the dump")
-            position = offset + maddr - start
-            part = self._map[position : position + available]
+                raise ReadError("machine address", maddr, what, self._missing(maddr))
+            part = self._file.read_at(offset + maddr - start, available)
             if len(part) != available:
                 raise ReadError("machine address", maddr, what, "the dump file ends before it")
             parts.append(part)
             maddr += available
         return b"".join(parts)
+
+    def _missing(self, maddr: int) -> str:
+        """Return why the file does not have the byte at ``maddr``."""
+        index = bisect_right(self._memory_starts, maddr) - 1
+        existed = index >= 0 and maddr < self._memory_ends[index]
+        return "page excluded" if existed else "not in the dump"
 
 
 def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
@@ -153,14 +159,14 @@ def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _notes(elf: ELFFile, file: mmap.mmap) -> Iterator[Note]:
+def _notes(elf: ELFFile, file: DumpFile) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment, in file order."""
     for segment in elf.iter_segments("PT_NOTE"):
-        offset = segment["p_offset"]
-        yield from _parse_notes(file[offset : offset + segment["p_filesz"]])
+        size = min(segment["p_filesz"], LARGEST_NOTES)
+        yield from parse_notes(file.read_at(segment["p_offset"], size))
 
 
-def _parse_notes(data: bytes) -> Iterator[Note]:
+def parse_notes(data: bytes) -> Iterator[Note]:
     """Yield the notes that stand one behind the other in ``data``.
 
     They are taken apart here and not by the ELF library: it decodes the
@@ -178,40 +184,3 @@ def _parse_notes(data: bytes) -> Iterator[Note]:
             return  # a damaged size; what follows cannot be found
         owner = data[name_at : name_at + namesz].rstrip(b"\0").decode("latin-1")
         yield Note(owner, kind, data[desc_at : desc_at + descsz])
-
-
-# A kdump-compressed file (makedumpfile, diskdump_mod.h): struct disk_dump_header, and in
-# the block behind it struct kdump_sub_header, which has the notes from version 4 on.
-KDUMP_SIGNATURE = b"KDUMP   "
-FLATTENED_SIGNATURE = b"makedumpfile\0"
-KDUMP_BLOCK_SIZE = struct.Struct("<428xi")
-KDUMP_NOTES = struct.Struct("<48xQQ")  # offset_note, size_note
-
-
-def read_notes(path: str | Path) -> list[Note]:
-    """Return the notes of a dump, an ELF core or a kdump-compressed file.
-
-    :raises P2mError: the file is neither, or has no notes that can be read.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            header = file.read(KDUMP_BLOCK_SIZE.size)
-            if header.startswith(FLATTENED_SIGNATURE):
-                raise P2mError(
-                    f"{path}: is flattened, as makedumpfile -F sends it:"
-                    f" make a dump of it first, makedumpfile -R DUMP < {Path(path).name}"
-                )
-            if not header.startswith(KDUMP_SIGNATURE) or len(header) < KDUMP_BLOCK_SIZE.size:
-                return ElfCore(path).notes
-            (block_size,) = KDUMP_BLOCK_SIZE.unpack(header)
-            if block_size < PAGE_SIZE:
-                raise P2mError(f"{path}: a block size of {block_size}: its header is damaged")
-            file.seek(block_size)
-            sub_header = file.read(KDUMP_NOTES.size).ljust(KDUMP_NOTES.size, b"\0")
-            offset, size = KDUMP_NOTES.unpack(sub_header)
-            if size > LARGEST_NOTES or offset > Path(path).stat().st_size:
-                raise P2mError(f"{path}: notes of {size} bytes: its header is damaged")
-            file.seek(offset)
-            return list(_parse_notes(file.read(size)))
-    except OSError as error:
-        raise P2mError(f"{path}: {error.strerror}") from None

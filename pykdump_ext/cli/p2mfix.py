@@ -1,4 +1,4 @@
-"""``p2mfix VMLINUX VMCORE [crash options]``: a full crash session on any Xen dump.
+"""``p2mfix VMLINUX VMCORE... [crash options]``: a full crash session on any Xen dump.
 
 A dump that crash can read by itself is opened by plain crash; one whose p2m
 list is broken by ``crash --minimal``, repaired and carried on.  The rebuilt list
@@ -20,9 +20,9 @@ from pathlib import Path
 
 from .. import __version__
 from ..crashes import misses_pv_kernel
+from ..dumps import is_dump, open_dump
 from ..errors import P2mError
 from ..kernel import xen_info
-from ..memory import ElfCore, read_notes
 from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from . import fail
@@ -39,31 +39,31 @@ class Help:
     frames: FrameList | None = None
 
 
-def help_for(crash: str, vmlinux: str, vmcore: str, offset: int) -> Help | None:
+def help_for(crash: str, files: Sequence[str], offset: int) -> Help | None:
     """Return what crash needs, or None when it is known to open the dump by itself.
 
-    ``offset`` is how far above its link-time addresses the kernel ran, in bytes.
-
+    :param files: the namelist, then whatever crash is given besides.
+    :param offset: how far above its link-time addresses the kernel ran, in bytes.
     :raises P2mError: one of the files cannot be opened.
     """
-    for path in (vmlinux, vmcore):
+    for path in files:
         try:
             with Path(path).open("rb"):
                 pass
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
     try:
-        info = xen_info(read_notes(vmcore))
+        dump = open_dump([path for path in files if is_dump(path)])
+        info = xen_info(dump.notes)
     except P2mError:
         return None  # what it is, crash says
     if info is None:
         return None
     try:
-        core = ElfCore(vmcore)
-        namelist = Namelist(vmlinux)
-        found = diagnose(core, Relocated(namelist, offset), namelist.banner(), info)
+        namelist = Namelist(files[0])
+        found = diagnose(dump, Relocated(namelist, offset), namelist.banner(), info)
     except P2mError:
-        return Help()  # not ELF, or not to be diagnosed: what is wrong is said inside crash
+        return Help()  # not to be diagnosed: what is wrong is said inside crash
     if not found.healthy and found.check.passed:
         return Help(found.rebuilt)
     misses = misses_pv_kernel(crash_version(crash) or "", namelist)
@@ -111,19 +111,6 @@ def relocation(options: Sequence[tuple[str, str]]) -> int:
     return offset
 
 
-def in_order(files: Sequence[str]) -> list[str]:
-    """Return the files with the namelist first: crash takes them in either order."""
-    first, second = files
-
-    def is_core(path: str) -> bool:
-        try:
-            return bool(read_notes(path))
-        except P2mError:
-            return False
-
-    return [second, first] if is_core(first) and not is_core(second) else [first, second]
-
-
 def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
     """Return the command that opens the dump, and set what it needs in the environment.
 
@@ -134,20 +121,20 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
     crash = installed_crash()
     if crash is None:
         raise P2mError("crash is not installed: install the package crash")
-    vmlinux, vmcore = in_order(args.files)
+    files = sorted(args.files, key=is_dump)  # crash takes them in any order
+    needed = help_for(crash, files, relocation(args.values))
     options = [*others, *(word for pair in args.values for word in pair)]
-    needed = help_for(crash, vmlinux, vmcore, relocation(args.values))
     if needed is None:
         later = ["-i", args.input] if args.input else []
         rcfiles = ["--no_crashrc"] if args.no_crashrc else []
-        return [crash, *options, *rcfiles, *later, vmlinux, vmcore]
+        return [crash, *options, *rcfiles, *later, *files]
     if needed.frames is not None:
         preload(needed.frames)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": not args.no_crashrc, "input": args.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it by this name
     os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
-    return [crash, *start, *options, vmlinux, vmcore]
+    return [crash, *start, *options, *files]
 
 
 class Value(argparse.Action):
@@ -168,13 +155,15 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of ``p2mfix``: it names crash's options that it must understand."""
     made = argparse.ArgumentParser(
         prog="p2mfix",
-        usage="p2mfix [-h] [--version] VMLINUX VMCORE [crash options]",
+        usage="p2mfix [-h] [--version] VMLINUX VMCORE... [crash options]",
         description="Opens the dump of a Xen host in crash, repairing crash's p2m where the"
         " dump's list is broken. The dump itself is never written. All options of crash may be"
         " given; crash's exit status is returned.",
         allow_abbrev=False,
     )
-    made.add_argument("files", nargs=2, metavar="FILE", help="dom0's vmlinux, and the dump")
+    made.add_argument(
+        "files", nargs="*", metavar="FILE", help="dom0's vmlinux, and the dump's file or files"
+    )
     made.add_argument("-i", dest="input", metavar="FILE", help="crash commands to run first")
     made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
     made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)
@@ -186,9 +175,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``p2mfix``; does not return when crash could be started."""
-    args, others = parser().parse_known_args(argv)
+    options = parser()
+    args, unknown = options.parse_known_args(argv)
+    args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
+    if len(args.files) < 2:
+        options.error("the namelist and the dump are wanted")
     try:
-        command = command_line(args, others)
+        command = command_line(args, [word for word in unknown if word.startswith("-")])
         sys.stdout.flush()
         os.execv(command[0], command)
     except (P2mError, OSError) as error:

@@ -14,10 +14,10 @@ from collections.abc import Iterable, Sequence
 
 from pykdump_ext import crash
 from pykdump_ext.crashes import misses_pv_kernel
+from pykdump_ext.dumps import open_dump
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start_full_session
 from pykdump_ext.kernel import XenInfo, xen_info
-from pykdump_ext.memory import read_notes
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import (
     PFNS_PER_LEAF,
@@ -60,7 +60,7 @@ def xen_notes() -> XenInfo:
         raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
     if not session.xen_core or session.dumpfile is None:
         raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
-    info = xen_info(read_notes(session.dumpfile))
+    info = xen_info(open_dump([session.dumpfile]).notes)
     if info is None:
         raise P2mError("the dump has no XEN_ELFNOTE_CRASH_INFO note, so no p2m list")
     return info
@@ -207,8 +207,8 @@ def describe(found: Diagnosis, frames: FrameList, pfn: int) -> str:
         return "no leaf"
     try:
         entry = found.entry(frames, pfn)
-    except ReadError:
-        return f"leaf mfn {leaf:x}, which is not in the dump"
+    except ReadError as error:
+        return f"leaf mfn {leaf:x}, which cannot be read: {error.why or 'not in the dump'}"
     assert entry is not None
     kind = kind_of(entry)
     mfn = f"mfn {entry:x}, " if kind is Kind.MEMORY else ""
