@@ -30,10 +30,12 @@ LAST_RECORD = -1  # as its offset
 class DumpFile(io.RawIOBase):
     """A dump's plain file of ``size`` bytes: read at any offset, or as a stream.
 
-    ``path`` is that of the file that is really there.
+    ``path`` is that of the file that is really there; ``rewritten`` is True where
+    that has two records for the same place.
     """
 
     size: int
+    rewritten = False
 
     def __init__(self, path: Path, contents: mmap.mmap) -> None:
         super().__init__()
@@ -110,6 +112,7 @@ class FlattenedFile(DumpFile):
         self._starts = array("q", [starts[i] for i in order])
         self._places = array("q", [places[i] for i in order])
         self._sizes = array("q", [sizes[i] for i in order])
+        self.rewritten = len(set(starts)) < len(starts)
         # how far the records up to each one reach
         self._reach = array("Q", accumulate((starts[i] + sizes[i] for i in order), max))
         self.size = self._reach[-1] if order else 0

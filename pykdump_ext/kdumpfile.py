@@ -66,7 +66,7 @@ class _Part:
         self.end: int
         self.split = version >= SPLIT_VERSION and split != 0
         self.start, self.end = (start, end) if self.split else (0, max_mapnr)
-        if not 0 <= self.start <= self.end <= max_mapnr:
+        if self.start > min(self.end, max_mapnr):
             raise self._damaged(f"frames {start:x} to {end:x} of {max_mapnr:x}")
         bits_at = (1 + sub_blocks) * PAGE_SIZE
         bits_size = bit_blocks * PAGE_SIZE

@@ -99,7 +99,7 @@ class ElfCore:
 
     def __init__(self, source: str | Path | DumpFile) -> None:
         file = source if isinstance(source, DumpFile) else open_file(source)
-        self._file = file
+        self.file = file
         try:
             elf = ELFFile(io.BufferedReader(file))
             self.notes = list(_notes(elf, file))
@@ -133,7 +133,7 @@ class ElfCore:
             available = min(end, start + length) - maddr
             if available <= 0:
                 raise ReadError("machine address", maddr, what, self._missing(maddr))
-            part = self._file.read_at(offset + maddr - start, available)
+            part = self.file.read_at(offset + maddr - start, available)
             if len(part) != available:
                 raise ReadError("machine address", maddr, what, "the dump file ends before it")
             parts.append(part)

@@ -23,6 +23,7 @@ from ..crashes import misses_pv_kernel
 from ..dumps import is_dump, open_dump
 from ..errors import P2mError
 from ..kernel import xen_info
+from ..memory import ElfCore
 from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from . import fail
@@ -57,6 +58,14 @@ def help_for(crash: str, files: Sequence[str], offset: int) -> Help | None:
         info = xen_info(dump.notes)
     except P2mError:
         return None  # what it is, crash says
+    if isinstance(dump, ElfCore) and dump.file.rewritten:
+        # store_flat_data_array() of crash 8.0.2, and of later ones, keeps both
+        flat = dump.file.path
+        print(
+            f"p2mfix: {flat}: flattened, with the headers of its ELF file in it twice: where crash"
+            f" takes the wrong ones and ends, makedumpfile -R DUMP < {flat} makes a plain dump",
+            file=sys.stderr,
+        )
     if info is None:
         return None
     try:

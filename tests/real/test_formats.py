@@ -1,75 +1,256 @@
-"""Dumps as makedumpfile writes them: filtered, compressed, flattened."""
+"""Dumps as makedumpfile writes them: filtered, compressed, split, flattened."""
 
 from __future__ import annotations
 
+import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from pykdump_ext.compression import SNAPPY, ZSTD
+from pykdump_ext.dumps import open_dump
+from pykdump_ext.kernel import xen_info
+from pykdump_ext.namelist import Namelist
+from pykdump_ext.p2m import Diagnosis, diagnose
+from tests.lab.broken import diagnosis, with_list_mfn
 from tests.lab.dump import Dump
+from tests.lab.kdump import edit_notes, flattened, rewritten
 
-from .conftest import BIN, Crash
-from .test_repair import to_files, without_dumpfile
+from .conftest import BIN, Crash, Ran
+from .test_repair import to_files
 
 COMMANDS = ("sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "mount", "irq", "runq", "timer")
 FILTER = ("-X", "-d", "1")  # without the memory of other domains and pages of zeros
-FORMATS = {"ELF": "-E", "zlib": "-c", "lzo": "-l", "snappy": "-p"}
 
 
-def filtered(dump: Dump, target: Path, *options: str) -> Dump:
+def filtered(dump: Dump, folder: Path, *options: str, files: int = 1) -> list[Path]:
+    """Let makedumpfile write ``dump`` into ``folder``, as one file or split into several."""
+    targets = [folder / f"{dump.vmcore.parent.name}{number}" for number in range(files)]
+    if files > 1:
+        options = ("--split", *options)
     command: list[str | Path] = ["makedumpfile", *options, *FILTER, "-x", dump.vmlinux, dump.vmcore]
     if "-F" in options:
-        with target.open("wb") as file:
+        with targets[0].open("wb") as file:
             subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
     else:
-        subprocess.run([*command, target], stdout=subprocess.DEVNULL, check=True)
-    return Dump(dump.vmlinux, target)
+        subprocess.run([*command, *targets], stdout=subprocess.DEVNULL, check=True)
+    return targets
 
 
-@pytest.mark.parametrize("name", FORMATS)
-def test_a_filtered_dump_opens(
-    crash: Crash, untouched: Dump, truncated: Dump, host: Path, tmp_path: Path, name: str
-) -> None:
-    whole = filtered(untouched, tmp_path / "whole", FORMATS[name])
-    broken = filtered(truncated, tmp_path / "broken", FORMATS[name])
+@pytest.fixture(scope="module")
+def zlib(truncated: Dump, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The truncated dump, packed with zlib."""
+    return filtered(truncated, tmp_path_factory.mktemp("zlib"), "-c")[0]
 
-    died = crash(broken, ["sys"])
+
+@pytest.fixture(scope="module")
+def whole(untouched: Dump, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    """The untouched dump, packed with zlib."""
+    (path,) = filtered(untouched, tmp_path_factory.mktemp("whole"), "-c")
+    return Dump(untouched.vmlinux, path)
+
+
+def without_dumpfiles(text: str) -> str:
+    """Drop the lines that must differ, the files' names, and progress that a terminal overwrites.
+
+    Of several files each has a line.
+    """
+    text = re.sub(r"(?m)^\s*DUMPFILES?: .*$(\n {14}\S.*$)*", "", text)
+    return re.sub(r"\r[^\r\n]*\r", "", text)
+
+
+def printed(folder: Path) -> list[str]:
+    return [without_dumpfiles((folder / str(n)).read_text()) for n in range(len(COMMANDS))]
+
+
+def crash_prints(dump: Dump, folder: Path) -> list[str]:
+    plain = Crash(folder, folder)(dump, to_files(COMMANDS, folder / "plain"))
+    assert plain.status == 0
+    return printed(folder / "plain")
+
+
+@pytest.fixture(scope="module")
+def wanted(whole: Dump, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What plain crash prints on the untouched dump, filtered and compressed."""
+    found = crash_prints(whole, tmp_path_factory.mktemp("wanted"))
+    assert all(found)
+    return found
+
+
+def opens_as(
+    crash: Crash, vmlinux: Path, paths: Sequence[Path], host: Path, wanted: list[str]
+) -> Ran:
+    """Open a truncated dump in both ways; each must print what is wanted."""
+    files = [vmlinux, *paths]
+    died = crash.run(["crash", *files], ["sys"])
     assert died.status == 1 and 'type: "tss_struct ist array"' in died.text
-    plain = crash(whole, to_files(COMMANDS, crash.folder / "plain"))
     opened = crash.run(
-        [BIN / "p2mfix", broken.vmlinux, broken.vmcore],
+        [BIN / "p2mfix", *reversed(files)],
         [*to_files(COMMANDS, crash.folder / "opened"), "quit"],
     )
-    extended = crash(
-        broken,
-        [f"extend {host}", "extend p2mfix.py", *to_files(COMMANDS, crash.folder / "extended")],
-        "--minimal",
+    extended = crash.run(
+        ["crash", "--minimal", *files],
+        [
+            f"extend {host}",
+            "extend p2mfix.py",
+            *to_files(COMMANDS, crash.folder / "extended"),
+            "quit",
+        ],
     )
-    assert plain.status == opened.status == extended.status == 0
-    for number, command in enumerate(COMMANDS):
-        wanted, *shown = (
-            without_dumpfile((crash.folder / which / str(number)).read_text())
-            for which in ("plain", "opened", "extended")
-        )
-        assert wanted, command
-        assert shown == [wanted, wanted], command
+    assert opened.status == extended.status == 0, opened.text + extended.text
+    assert "Traceback" not in opened.text + extended.text
+    assert printed(crash.folder / "opened") == wanted
+    assert printed(crash.folder / "extended") == wanted
+    return opened
 
 
-def test_a_healthy_compressed_dump_opens_and_is_left_alone(
-    crash: Crash, untouched: Dump, tmp_path: Path
+def flags_of_pages(path: Path) -> set[int]:
+    """The flags of all descriptors: how the pages are packed."""
+    data = path.read_bytes()
+    sub_blocks, bit_blocks = (int.from_bytes(data[at : at + 4], "little") for at in (432, 436))
+    end = 4096 * (1 + sub_blocks + bit_blocks)
+    dumped = bin(int.from_bytes(data[end - bit_blocks * 2048 : end], "little")).count("1")
+    return {data[end + 24 * i + 12] for i in range(dumped)}
+
+
+def test_a_filtered_elf_dump_opens(
+    crash: Crash, untouched: Dump, truncated: Dump, host: Path, tmp_path: Path
 ) -> None:
-    whole = filtered(untouched, tmp_path / "whole", "-c")
-    opened = crash.run([BIN / "p2mfix", whole.vmlinux, whole.vmcore], ["bt", "quit"])
-    assert opened.status == 0
-    assert "nothing to repair, nothing changed" in opened.text
-    assert "sysrq_handle_crash" in opened.text
+    (whole,) = filtered(untouched, tmp_path, "-E")
+    wanted = crash_prints(Dump(untouched.vmlinux, whole), tmp_path)
+    broken = filtered(truncated, tmp_path, "-E")
+    opens_as(crash, untouched.vmlinux, broken, host, wanted)
 
 
-def test_a_flattened_dump_is_told_what_to_do_with(
-    crash: Crash, truncated: Dump, host: Path, tmp_path: Path
+def test_a_dump_packed_with_zlib_opens(
+    crash: Crash, untouched: Dump, zlib: Path, host: Path, wanted: list[str]
 ) -> None:
-    broken = filtered(truncated, tmp_path / "flat", "-F", "-c")
-    ran = crash(broken, [f"extend {host}", "extend p2mfix.py", "eval 16"], "--minimal")
-    assert "extend: " in ran.text and "makedumpfile -R DUMP < flat" in ran.text
-    assert "hexadecimal: 10" in ran.text
+    assert flags_of_pages(zlib) == {0, 1}
+    opens_as(crash, untouched.vmlinux, [zlib], host, wanted)
+
+
+def test_a_dump_packed_with_lzo_opens(
+    crash: Crash, truncated: Dump, host: Path, tmp_path: Path, wanted: list[str]
+) -> None:
+    broken = filtered(truncated, tmp_path, "-l")
+    assert flags_of_pages(broken[0]) == {0, 2}
+    opens_as(crash, truncated.vmlinux, broken, host, wanted)
+
+
+@pytest.mark.parametrize("method", [SNAPPY, ZSTD], ids=["snappy", "zstd"])
+def test_a_dump_packed_otherwise_opens(
+    crash: Crash,
+    truncated: Dump,
+    zlib: Path,
+    host: Path,
+    tmp_path: Path,
+    wanted: list[str],
+    method: int,
+) -> None:
+    broken = rewritten(zlib, tmp_path / "broken", method)
+    assert flags_of_pages(broken) == {0, method}
+    opens_as(crash, truncated.vmlinux, [broken], host, wanted)
+
+
+def test_a_split_dump_opens(
+    crash: Crash, truncated: Dump, host: Path, tmp_path: Path, wanted: list[str]
+) -> None:
+    broken = filtered(truncated, tmp_path, "-c", files=3)
+    opens_as(crash, truncated.vmlinux, [broken[1], broken[2], broken[0]], host, wanted)
+
+
+def test_a_flattened_compressed_dump_opens(
+    crash: Crash, truncated: Dump, host: Path, tmp_path: Path, wanted: list[str]
+) -> None:
+    broken = filtered(truncated, tmp_path, "-F", "-c")
+    opened = opens_as(crash, truncated.vmlinux, broken, host, wanted)
+    assert "makedumpfile -R" not in opened.text
+
+
+def test_a_flattened_elf_dump_opens(
+    crash: Crash, untouched: Dump, truncated: Dump, host: Path, tmp_path: Path
+) -> None:
+    (whole,) = filtered(untouched, tmp_path, "-E")
+    wanted = crash_prints(Dump(untouched.vmlinux, whole), tmp_path)
+    (plain,) = filtered(truncated, tmp_path, "-E")
+    flat = tmp_path / "flat"
+    flat.write_bytes(flattened(plain.read_bytes()))
+    opened = opens_as(crash, untouched.vmlinux, [flat], host, wanted)
+    assert "makedumpfile -R" not in opened.text
+
+
+def found_in(paths: list[Path], dump: Dump) -> Diagnosis:
+    core = open_dump(paths)
+    namelist = Namelist(dump.vmlinux)
+    info = xen_info(core.notes)
+    assert info is not None
+    return diagnose(core, namelist, namelist.banner(), info)
+
+
+def test_a_flattened_elf_dump_that_crash_may_misread_is_told_what_to_do_with(
+    crash: Crash, truncated: Dump, tmp_path: Path
+) -> None:
+    """makedumpfile writes program headers of zeros, and over them the real ones at the end."""
+    (flat,) = filtered(truncated, tmp_path, "-F", "-E")
+    assert found_in([flat], truncated).rebuilt == diagnosis(truncated).rebuilt
+    ran = crash.run([BIN / "p2mfix", truncated.vmlinux, flat], ["quit"])
+    assert f"p2mfix: {flat}: flattened, " in ran.text
+    assert f"makedumpfile -R DUMP < {flat} makes a plain dump" in ran.text
+
+
+def test_a_healthy_compressed_dump_is_opened_by_plain_crash(
+    crash: Crash, untouched: Dump, whole: Dump, tmp_path: Path
+) -> None:
+    split = filtered(untouched, tmp_path, "-c", files=2)
+    flat = tmp_path / "flat"
+    flat.write_bytes(flattened(whole.vmcore.read_bytes()))
+    for files in ([whole.vmcore], split, [flat]):
+        words = [untouched.vmlinux, *files]
+        plain = crash.run(["crash", *words], ["sys", "quit"])
+        opened = crash.run([BIN / "p2mfix", *words], ["sys", "quit"])
+        assert plain.status == 0 and "PANIC: " in plain.text
+        assert (opened.text, opened.status) == (plain.text, plain.status)
+
+
+def test_a_compressed_dump_on_which_crash_cannot_start_opens(
+    crash: Crash, whole: Dump, tmp_path: Path, wanted: list[str]
+) -> None:
+    broken = rewritten(whole.vmcore, tmp_path / "broken")
+    edit_notes(broken, with_list_mfn(0))
+    for options in ([], ["--minimal"]):
+        died = crash.run(["crash", *options, whole.vmlinux, broken], ["quit"])
+        assert died.status == 1
+        assert "cannot read xen kdump p2m mfn list page" in died.text
+    opened = crash.run(
+        [BIN / "p2mfix", whole.vmlinux, broken],
+        [*to_files(COMMANDS, crash.folder / "opened"), "quit"],
+    )
+    assert opened.status == 0, opened.text
+    assert printed(crash.folder / "opened") == wanted
+
+
+def test_what_was_excluded_is_said_to_be_excluded(
+    crash: Crash, untouched: Dump, zlib: Path, host: Path, tmp_path: Path
+) -> None:
+    found = diagnosis(untouched)
+    leaf = found.table.leaves[0x8000 // 512]
+    base = found.kernel.page_offset()
+    table = list(found.kernel.tables.walk(base + 0x9000 * 4096))[-1].entry_maddr >> 12
+    broken = rewritten(zlib, tmp_path / "broken", excluded={leaf, table})
+    ran = crash.run(
+        ["crash", "--minimal", untouched.vmlinux, broken],
+        [
+            f"extend {host}",
+            "extend p2mfix.py",
+            "p2m pfn 8123",
+            f"p2m va {base + 0x9000 * 4096:x}",
+            "quit",
+        ],
+    )
+    excluded = r'read error: machine address: %x000  type: "%s": page excluded'
+    assert f"1 leaves are not in the dump, the first: {excluded % (leaf, 'p2m leaf')}" in ran.text
+    shown = ran.after("pfn 8123: ")
+    assert f"dump's list: leaf mfn {leaf:x}, which cannot be read: page excluded" in shown
+    assert f"p2m: {excluded % (table, 'PTE page')}" in shown

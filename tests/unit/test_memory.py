@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.memory import ElfCore, Note, PageMemory, read_notes, read_words
+from pykdump_ext.memory import ElfCore, Note, PageMemory, read_words
 
 from .machine import PAGE
 
@@ -31,6 +31,7 @@ class Segment:
     data: bytes
     type: int = PT_LOAD
     claimed_size: int | None = None
+    memory_size: int | None = None
 
 
 def core_bytes(
@@ -44,8 +45,9 @@ def core_bytes(
     headers, contents = b"", b""
     for segment in segments:
         size = len(segment.data) if segment.claimed_size is None else segment.claimed_size
+        memory = size if segment.memory_size is None else segment.memory_size
         at = offset + len(contents)
-        headers += PHDR.pack(segment.type, 4, at, 0, segment.paddr, size, size, 0)
+        headers += PHDR.pack(segment.type, 4, at, 0, segment.paddr, size, memory, 0)
         contents += segment.data
     return head + headers + contents
 
@@ -290,52 +292,20 @@ def test_a_damaged_core_is_read_or_refused_with_a_sentence(
             memory.read(maddr, 32, "anything")
 
 
-# Kdump-compressed files: the notes only
+# Filtered ELF dumps
 
 
-def compressed(
-    tmp_path: Path, notes: bytes, *, block: int = 4096, offset: int = 8192, size: int = -1
-) -> Path:
-    file = tmp_path / "compressed"
-    header = b"KDUMP   ".ljust(428, b"\0") + block.to_bytes(4, "little", signed=True)
-    size = len(notes) if size < 0 else size
-    sub = bytes(48) + offset.to_bytes(8, "little") + size.to_bytes(8, "little")
-    file.write_bytes((header.ljust(4096, b"\0") + sub).ljust(8192, b"\0") + notes)
-    return file
-
-
-def test_the_notes_of_a_compressed_dump_are_read(tmp_path: Path) -> None:
-    data = note(b"Xen", 0x1000001, b"12345678") + note(b"CORE", 1, b"x")
-    found = read_notes(compressed(tmp_path, data))
-    assert [(n.owner, n.type, n.data) for n in found] == [
-        ("Xen", 0x1000001, b"12345678"),
-        ("CORE", 1, b"x"),
+def test_a_page_that_only_memory_had_is_excluded(tmp_path: Path) -> None:
+    segments = [
+        Segment(0x1000, b"A" * 0x1000, memory_size=0x3000),
+        Segment(0x8000, b"", memory_size=0x1000),
+        Segment(0x4000, b"B" * 0x1000),
     ]
-
-
-def test_an_elf_core_has_its_notes_read_the_same_way(tmp_path: Path) -> None:
-    segments = [Segment(0x1000, b"A"), Segment(0, note(b"Xen", 7, b"good"), PT_NOTE)]
-    core(tmp_path, segments)
-    (path,) = [p for p in tmp_path.iterdir() if p.is_file()]
-    assert [n.data for n in read_notes(path)] == [b"good"]
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [{"block": 0}, {"block": -4096}, {"offset": 1 << 60}, {"size": 1 << 62}],
-    ids=str,
-)
-def test_a_damaged_compressed_header_is_told(tmp_path: Path, damage: dict[str, int]) -> None:
-    with pytest.raises(P2mError, match="header is damaged"):
-        read_notes(compressed(tmp_path, note(b"Xen", 1, b"x"), **damage))
-
-
-def test_a_compressed_dump_without_notes_has_none(tmp_path: Path) -> None:
-    assert read_notes(compressed(tmp_path, b"")) == []
-
-
-def test_a_flattened_dump_is_named_as_one(tmp_path: Path) -> None:
-    file = tmp_path / "flat"
-    file.write_bytes(b"makedumpfile\0" + bytes(5000))
-    with pytest.raises(P2mError, match="is flattened"):
-        read_notes(file)
+    memory = core(tmp_path, segments)
+    assert memory.read(0x1FFE, 2, "x") == b"AA"
+    for maddr in (0x2000, 0x3FFF, 0x8000, 0x8FFF):
+        with pytest.raises(ReadError, match=f'address: {maddr:x}  type: "x": page excluded'):
+            memory.read(maddr, 1, "x")
+    for maddr in (0, 0xFFF, 0x5000, 0x7FFF, 0x9000, 2**63):
+        with pytest.raises(ReadError, match="not in the dump"):
+            memory.read(maddr, 1, "x")
