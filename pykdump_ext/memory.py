@@ -177,6 +177,8 @@ def parse_notes(data: bytes) -> Iterator[Note]:
         namesz, descsz, kind = (
             int.from_bytes(data[position + i : position + i + 4], "little") for i in (0, 4, 8)
         )
+        if not (namesz or descsz or kind):
+            return  # zeros, behind the last note
         name_at = position + 12
         desc_at = name_at + (namesz + 3 & ~3)
         position = desc_at + (descsz + 3 & ~3)
