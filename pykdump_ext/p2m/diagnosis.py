@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..errors import P2mError, ReadError
 from ..kernel import START_KERNEL_MAP, Kernel, Root, Symbols, XenInfo, prove_root
 from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
-from .framelist import FrameList, build_list, read_list
+from .framelist import FrameList, build_list, problems_of_crash, read_list
 from .layouts import PFNS_PER_LEAF, P2mTable, read_table
 
 TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
@@ -36,7 +36,7 @@ class Diagnosis:
     @property
     def healthy(self) -> bool:
         """True when there is nothing to repair."""
-        return self.coverage.complete
+        return self.coverage.complete and not self.published.problems
 
     def entry(self, frames: FrameList, pfn: int) -> int | None:
         """Return the p2m entry of ``pfn`` by ``frames``, or None where there is none.
@@ -117,6 +117,9 @@ def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenIn
     table, coverage = survey(kernel, table, published)
     if not coverage.memory:
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
+    if coverage.complete:
+        more = problems_of_crash(memory, published, table)
+        published = replace(published, problems=(*published.problems, *more))
     check = check_direct_map(kernel, table)
     seconds = time.perf_counter() - start
     return Diagnosis(info, kernel, table, published, build_list(table), coverage, check, seconds)

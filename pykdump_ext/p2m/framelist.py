@@ -7,10 +7,11 @@ mfn of one page of up to 512 mfns of pages of up to 512 mfns of p2m leaves.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..errors import ReadError
-from ..memory import WORDS_PER_PAGE, MachineMemory, read_words
+from ..memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, MachineMemory, read_words
 from ..paging import NOT_MAPPED
 from .layouts import P2mTable, with_replaced
 
@@ -22,7 +23,7 @@ class FrameList:
     """A list of leaves by mfn; 0 where it names none.
 
     ``problems`` has a sentence for each part of a published list that could
-    not be read.
+    not be read, or that crash could not read.
     """
 
     leaves: array[int]
@@ -32,6 +33,16 @@ class FrameList:
         """Return the mfn of leaf ``index``, or None where the list names none."""
         mfn = self.leaves[index] if index < len(self.leaves) else 0
         return mfn if mfn not in (0, NOT_MAPPED) else None
+
+    @property
+    def gap(self) -> int | None:
+        """The index of the first entry that is zero with others behind it, or None.
+
+        crash takes as many entries from the beginning of each page as are not
+        zero (``x86_64_xen_kdump_p2m_create()``): what is behind a gap it misreads.
+        """
+        used = -(-len(self.leaves.tobytes().rstrip(b"\0")) // self.leaves.itemsize)
+        return self.leaves.index(0) if 0 in self.leaves[:used] else None
 
 
 def read_list(memory: MachineMemory, list_list_mfn: int) -> FrameList:
@@ -56,6 +67,26 @@ def read_list(memory: MachineMemory, list_list_mfn: int) -> FrameList:
                 problems.append(str(error))
         leaves.extend(pages[mfn])
     return FrameList(leaves, tuple(problems))
+
+
+def problems_of_crash(
+    memory: MachineMemory, published: FrameList, table: P2mTable
+) -> Iterator[str]:
+    """Yield what keeps crash from reading by this list, even if it names every leaf.
+
+    A gap; or a leaf that cannot be read: crash reads one after the other to find
+    the pfn of a frame (``__xen_pvops_m2p_hyper()``), and one that fails ends it.
+    """
+    if published.gap is not None:
+        yield f"the list has a gap at leaf {published.gap:,}: crash misreads what is behind it"
+    shared = (0, table.missing_mfn, table.identity_mfn)
+    strange = set(published.leaves).difference(table.leaves, shared)
+    for mfn in sorted(strange):
+        try:
+            memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+        except ReadError as error:
+            yield str(error)
+            return
 
 
 def build_list(table: P2mTable) -> FrameList:

@@ -83,10 +83,23 @@ def another_domains(file: DumpFile, found: Diagnosis) -> None:
     file.edit_notes(with_list_mfn(top))
 
 
+def a_page_behind_the_memory_is_zero(file: DumpFile, found: Diagnosis) -> None:
+    """No leaf is lost: those of this page hold no memory."""
+    file.write(list_pages(found)[2] * PAGE_SIZE, bytes(PAGE_SIZE))
+
+
+def a_leaf_without_memory_is_outside_the_dump(file: DumpFile, found: Diagnosis) -> None:
+    """No leaf is lost: this one holds no memory."""
+    empty = next(i for i, mfn in enumerate(found.table.leaves) if found.table.shared(mfn))
+    page = list_pages(found)[1 + empty // 512] * PAGE_SIZE
+    file.write(page + empty % 512 * WORD, (0x7777777).to_bytes(WORD, "little"))
+
+
 CASES: list[Damage] = [
     another_domains,
     absent, invalid, outside_the_dump, a_page_that_is_no_list, page_overwritten,
     zero_entries_in_the_middle, stale, in_a_circle, truncated_inside_a_page,
+    a_page_behind_the_memory_is_zero, a_leaf_without_memory_is_outside_the_dump,
 ]  # fmt: skip
 
 

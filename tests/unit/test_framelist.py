@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from random import Random
 
@@ -16,6 +17,7 @@ from pykdump_ext.p2m import (
     Kind,
     P2mTable,
     build_list,
+    diagnose,
     read_list,
     read_table,
     survey,
@@ -350,3 +352,48 @@ def test_a_leaf_past_the_end_of_a_list_is_none() -> None:
 def kernel_of_one_leaf() -> Kernel:
     guest, _ = guest_with("flat", own_leaves(1))
     return Kernel(guest.machine.memory(), guest.symbols, Root(guest.root, "here"))
+
+
+# What crash cannot read
+
+
+def flaws(guest: Guest) -> tuple[str, ...]:
+    memory = guest.machine.memory()
+    found = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+    assert found.coverage.complete
+    assert found.healthy is not bool(found.published.problems)
+    return found.published.problems
+
+
+def whole_guest(layout: str) -> tuple[Guest, int]:
+    """Return a guest whose list is whole, and the mfn of the list's first page."""
+    guest, planted = guest_with(layout, P2m(700 * 512, {0: random_cells(Random(1))}))
+    guest.list_mfn, first, *_ = guest.publish(P2m(700 * 512), planted)
+    return guest, first
+
+
+@pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])
+def test_a_whole_list_is_healthy(layout: str) -> None:
+    guest, _ = whole_guest(layout)
+    assert flaws(guest) == ()
+
+
+@pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])
+def test_a_gap_where_no_memory_is_has_crash_misread_the_list(layout: str) -> None:
+    guest, first = whole_guest(layout)
+    guest.machine.put(first, 5, 0)
+    assert flaws(guest) == ("the list has a gap at leaf 5: crash misreads what is behind it",)
+
+
+@pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])
+def test_a_leaf_that_is_not_in_the_dump_ends_crash_even_where_no_memory_is(layout: str) -> None:
+    guest, first = whole_guest(layout)
+    guest.machine.put(first, 5, 0x7777777)
+    assert flaws(guest) == ('read error: machine address: 7777777000  type: "p2m leaf"',)
+
+
+def test_zeros_at_the_end_are_no_gap() -> None:
+    assert FrameList(array("Q", [7, 8, 0, 0])).gap is None
+    assert FrameList(array("Q")).gap is None
+    assert FrameList(array("Q", [0, 0])).gap is None
+    assert FrameList(array("Q", [7, 0, 8, 0])).gap == 1
