@@ -146,10 +146,11 @@ def repair() -> None:
         f" rebuilt from page tables: {coverage.memory:,}"
         + ("" if coverage.kept or coverage.unreadable else " (100%)")
     )
-    say(
-        f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
-        f" pfn {lost(found)}; {found.seconds:.3f} s"
-    )
+    if coverage.leaves_lost:
+        missing = f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
+        say(f"{missing} pfn {lost(found)}; {found.seconds:.3f} s")
+    else:
+        say(f"crash could not read by it: {found.published.problems[0]}")
 
 
 def fix() -> None:
