@@ -29,6 +29,7 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 WORDS_PER_PAGE = PAGE_SIZE // 8
 LARGEST_NOTES = 64 << 20  # bytes; 8,192 cpus have some 6 MiB
+MOST_SEGMENTS = 1 << 16  # a damaged count can be 2**32, all of them zeros
 
 
 class MachineMemory(Protocol):
@@ -102,6 +103,8 @@ class ElfCore:
         self.file = file
         try:
             elf = ELFFile(io.BufferedReader(file))
+            if elf.num_segments() > MOST_SEGMENTS:
+                raise ValueError(f"{elf.num_segments():,} segments")
             self.notes = list(_notes(elf, file))
             segments = sorted(
                 (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]), int(s["p_memsz"]))
@@ -177,8 +180,8 @@ def parse_notes(data: bytes) -> Iterator[Note]:
         namesz, descsz, kind = (
             int.from_bytes(data[position + i : position + i + 4], "little") for i in (0, 4, 8)
         )
-        if not (namesz or descsz or kind):
-            return  # zeros, behind the last note
+        if not namesz and not descsz and not kind:
+            return  # zeros, behind the last note; a damaged size can have millions of them
         name_at = position + 12
         desc_at = name_at + (namesz + 3 & ~3)
         position = desc_at + (descsz + 3 & ~3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -270,6 +271,26 @@ def test_notes_of_a_size_that_no_file_has_are_read_as_far_as_they_go(tmp_path: P
     data = note(b"Xen", 1, b"good")
     segments = [Segment(0x1000, b""), Segment(0, data, PT_NOTE, claimed_size=2**62)]
     assert core(tmp_path, segments).notes[:1] == [Note("Xen", 1, b"good")]
+
+
+def test_a_size_with_the_whole_file_in_it_ends_at_the_first_zeros(tmp_path: Path) -> None:
+    segments = [Segment(0, note(b"Xen", 1, b"good"), PT_NOTE, claimed_size=2**40)]
+    file = tmp_path / "vmcore"
+    file.write_bytes(core_bytes(segments))
+    os.truncate(file, 1 << 30)
+    assert ElfCore(file).notes == [Note("Xen", 1, b"good")]
+
+
+def test_more_segments_than_a_dump_has_are_told(tmp_path: Path) -> None:
+    content = bytearray(core_bytes([Segment(0x1000, b"A" * 64)]).ljust(4096, b"\0"))
+    struct.pack_into("<H", content, 56, 0xFFFF)  # e_phnum: the count is in section 0
+    struct.pack_into("<Q", content, 40, 4096)  # e_shoff
+    struct.pack_into("<HH", content, 58, 64, 1)  # e_shentsize, e_shnum
+    file = tmp_path / "vmcore"
+    file.write_bytes(content + bytes(44) + struct.pack("<I", 2**31) + bytes(16))
+    os.truncate(file, 1 << 30)
+    with pytest.raises(P2mError, match=r"not a readable ELF file \(2,147,483,648 segments\)"):
+        ElfCore(file)
 
 
 @settings(deadline=5000, max_examples=400)
