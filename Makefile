@@ -3,6 +3,7 @@
 # make matrix  the part of it that runs every crash with every kernel, and its table
 # make build   .venv with the package in it
 # make bench   start-up, rebuild: time and memory
+# make fuzz    fuzzing of files, notes, lists and page tables, guided by coverage
 # make lint    ruff and mypy (part of make test)
 # make clean   what was built here; the cache of dumps stays
 
@@ -18,7 +19,7 @@ PACKAGES := crash gcc libc6-dev zlib1g-dev libpython3-dev python3-venv \
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
 
-.PHONY: demo test matrix build bench lint deps clean
+.PHONY: demo test matrix build bench fuzz lint deps clean
 .DELETE_ON_ERROR:
 
 demo: build
@@ -32,6 +33,11 @@ matrix: build
 
 bench: build
 	$(BIN)/python -m tests.bench
+
+fuzz: build
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[fuzz]'
+	rm -rf build *.egg-info
+	$(BIN)/python -m tests.fuzz
 
 lint: build
 	$(BIN)/ruff check .
@@ -59,4 +65,4 @@ deps:
 	fi
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .fuzz

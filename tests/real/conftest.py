@@ -143,8 +143,25 @@ def matrix() -> list[tuple[str, str, str]]:
     return _MATRIX
 
 
+_FUZZED: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def fuzzed() -> list[str]:
+    """How each session on a dump damaged at random ended: number, place: how, if not well."""
+    return _FUZZED
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print the matrix as a table."""
+    """Print how the damaged dumps ended, and the matrix as a table."""
+    if _FUZZED:
+        ended = [line for line in _FUZZED if not line.endswith(": ")]
+        terminalreporter.section("dumps damaged at random")
+        terminalreporter.write_line(
+            f"{len(_FUZZED)} sessions; {len(ended)} that plain crash does not survive either"
+        )
+        for line in ended:
+            terminalreporter.write_line(line)
     if not _MATRIX:
         return
     kernels = list(dict.fromkeys(kernel for _, kernel, _ in _MATRIX))

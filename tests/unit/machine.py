@@ -334,6 +334,7 @@ class Guest:
                     mfn = planted.leaves.get(leaf, shared)
                     self.space.map(vaddr + i * PAGE, mfn, extra=NO_EXECUTE | GLOBAL_PAT)
         self.variable("xen_p2m_addr", P2M_AREA)
+        self.variable("xen_p2m_size", (p2m.leaf_total + 511) // 512 * 512 * 512)
         self.variable("p2m_missing", missing)
         self.variable("p2m_identity", identity)
         return planted

@@ -9,73 +9,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.p2m import Kind, diagnose, read_list, survey
+from pykdump_ext.p2m import diagnose, read_list
 
+from .damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
 from .machine import (
     FLAGS,
-    FOREIGN_BIT,
-    IDENTITY_BIT,
     KERNEL_DATA,
-    LARGE,
     LAYOUTS,
     NOTHING,
     P2M_AREA,
     PAGE,
     WORDS,
     Guest,
-    P2m,
-    Planted,
-    guest_with,
-    random_cells,
 )
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
-
-
-def small_guest(layout: str, seed: int) -> tuple[Guest, Planted]:
-    random = Random(seed)
-    total = 4 if layout == "flat" else 700
-    own = {i: random_cells(random) for i in (range(4) if layout == "flat" else (0, 1, 511, 699))}
-    own[0][0] = (Kind.MEMORY, random.randrange(2**20, 2**30))
-    identity = frozenset({2, 600}) if layout in ("three-level", "linear") else frozenset()
-    return guest_with(layout, P2m(total * 512 - 5, own, identity), random.choice([None, 1]))
-
-
-def look_at_everything(guest: Guest) -> None:
-    """Do all there is to do with a dump; any answer is right, or a P2mError."""
-    memory = guest.machine.memory()
-    try:
-        diagnosis = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
-        for pfn in (0, 1, 512, 1024, 2555, 700 * 512 - 6, 2**40):
-            diagnosis.kind(pfn)
-            diagnosis.entry(diagnosis.published, pfn)
-        list(diagnosis.pfns_of(0x123))
-        _, again = survey(diagnosis.kernel, diagnosis.table, diagnosis.rebuilt)
-        assert again.covered <= again.memory
-        assert diagnosis.coverage.covered <= diagnosis.coverage.memory
-    except P2mError as error:
-        assert str(error)
-
-
-def bad_word(random: Random, guest: Guest) -> int:
-    """Return a word such as turn up where they should not be."""
-    some_frame = random.choice(list(guest.machine.pages))
-    return random.choice(
-        [
-            0,
-            1,
-            NOTHING,
-            some_frame,
-            some_frame * PAGE | FLAGS,
-            some_frame * PAGE | FLAGS | LARGE,
-            some_frame | FOREIGN_BIT,
-            some_frame | IDENTITY_BIT,
-            KERNEL_DATA + random.randrange(100) * PAGE,
-            P2M_AREA + random.randrange(2**22),
-            random.randrange(2**16),
-            2**63 + random.randrange(2**63),
-        ]
-    )
 
 
 def used_words(guest: Guest, mfn: int) -> list[int]:
@@ -84,26 +32,31 @@ def used_words(guest: Guest, mfn: int) -> list[int]:
 
 
 @layouts
-@settings(deadline=20000, max_examples=120)
-@given(seed=st.integers(0, 2**32), words=st.integers(1, 40), where=st.sampled_from(
-    ["tables", "list", "leaves", "directories", "everything"]))  # fmt: skip
-def test_overwritten_words_give_an_answer_or_a_sentence(
-    layout: str, seed: int, words: int, where: str
+@pytest.mark.parametrize("part", PARTS)
+@settings(deadline=20000, max_examples=60)
+@given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
+def test_any_damage_gives_an_answer_or_a_sentence(
+    layout: str, part: str, early: int, seed: int, strokes: int
 ) -> None:
-    random = Random(seed)
-    guest, planted = small_guest(layout, seed % 7)
-    frames = {
-        "tables": guest.space.tables,
-        "list": [guest.list_mfn, *(guest.machine.get(guest.list_mfn, i) for i in range(3))],
-        "leaves": list(planted.leaves.values()),
-        "directories": planted.frames,
-        "everything": list(guest.machine.pages),
-    }[where]
-    for _ in range(words):
-        mfn = random.choice(frames or guest.space.tables)
-        if mfn in guest.machine.pages:
-            guest.machine.put(mfn, random.choice(used_words(guest, mfn)), bad_word(random, guest))
-    look_at_everything(guest)
+    guest, planted = small_guest(layout, early)
+    target = Target.of(guest, frames_of(guest, planted, part))
+    look_at_everything(guest, target.damaged(Random(seed).randbytes(STROKE.size * strokes)))
+
+
+@layouts
+@settings(deadline=20000, max_examples=120)
+@given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
+def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
+    layout: str, early: int, seed: int, strokes: int
+) -> None:
+    guest, planted = small_guest(layout, early)
+    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    target = Target.of(guest, frames_of(guest, planted, "list"))
+    memory = target.damaged(Random(seed).randbytes(STROKE.size * strokes))
+    found = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+    assert found.rebuilt == sound.rebuilt
+    assert found.coverage.kinds == sound.coverage.kinds
+    assert found.check == sound.check
 
 
 @layouts
@@ -115,7 +68,7 @@ def test_frames_that_are_not_in_the_dump_give_an_answer_or_a_sentence(
     guest, _ = small_guest(layout, seed % 7)
     for mfn in Random(seed).sample(sorted(guest.machine.pages), gone):
         del guest.machine.pages[mfn]
-    look_at_everything(guest)
+    look_at_everything(guest, guest.machine.memory())
 
 
 @layouts
@@ -125,7 +78,7 @@ def test_each_frame_in_turn_may_be_gone(layout: str) -> None:
     step = max(1, len(frames) // 60)
     for mfn in sorted(frames)[::step]:
         guest.machine.pages = {m: page for m, page in frames.items() if m != mfn}
-        look_at_everything(guest)
+        look_at_everything(guest, guest.machine.memory())
 
 
 @layouts
@@ -142,7 +95,7 @@ def test_a_table_in_a_circle_gives_an_answer_or_a_sentence(
     for index in used_words(guest, mfn):
         if mfn != guest.space.root or random.random() < 0.3:
             guest.machine.put(mfn, index, back * PAGE | FLAGS)
-    look_at_everything(guest)
+    look_at_everything(guest, guest.machine.memory())
 
 
 @pytest.mark.parametrize(
@@ -187,3 +140,12 @@ def test_any_frame_at_all_is_read_as_a_list(seed: int, mfn: int) -> None:
         published = read_list(memory, start)
         assert len(published.problems) <= 513
         assert published.leaf(2**18) is None
+
+
+def test_a_max_pfn_of_too_many_leaves_costs_no_list_of_them() -> None:
+    guest, _ = small_guest("flat", 1)
+    vaddr = guest.symbols["max_pfn"]
+    guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, 2**30)
+    found = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    assert len(found.rebuilt.leaves) <= 2**18
+    assert sum(found.coverage.kinds.values()) == 2**30

@@ -1,0 +1,212 @@
+"""``make fuzz``: coverage-guided fuzzing of what is read from a dump.
+
+Each target is a process of its own, with a corpus of seeds that is made here, a
+stated number of cases, and limits of time (a case) and of memory (the process).
+A case that ends in anything but an answer or a P2mError, takes too long or too
+much memory is a failure; it is kept in ``.fuzz``, and
+``python -m tests.fuzz TARGET .fuzz/FILE`` runs it again.
+
+A target for another reader of dumps is one more entry of TARGETS: a function of
+some bytes, its seeds, and how many cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import struct
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from random import Random
+
+import atheris
+
+with atheris.instrument_imports(include=["pykdump_ext"]):
+    from pykdump_ext.errors import P2mError
+    from pykdump_ext.kernel import (
+        XEN_ELFNOTE_CRASH_INFO,
+        XEN_ELFNOTE_CRASH_REGS,
+        xen_info,
+    )
+    from pykdump_ext.memory import ElfCore, read_notes
+    from pykdump_ext.p2m import Diagnosis, diagnose
+
+from .unit.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
+from .unit.machine import LAYOUTS
+from .unit.test_memory import PT_NOTE, Segment, core_bytes, note
+
+KEPT = Path(".fuzz")
+SECONDS_A_CASE = 20
+MEBIBYTES = 2048
+LONGEST = 8192  # bytes of a case
+
+
+@cache
+def _file() -> tuple[int, str]:
+    handle = os.memfd_create("fuzz")
+    return handle, f"/proc/self/fd/{handle}"
+
+
+def dump_of(content: bytes) -> str:
+    """Return the path of a file in memory that has this content now."""
+    handle, path = _file()
+    os.truncate(handle, 0)
+    os.pwrite(handle, content, 0)
+    return path
+
+
+def fuzz_files(data: bytes) -> None:
+    """Any bytes at all are a dump file."""
+    path = dump_of(data)
+    with contextlib.suppress(P2mError):
+        xen_info(read_notes(path))
+    with contextlib.suppress(P2mError):
+        core = ElfCore(path)
+        for start, end in core.segments()[:4]:
+            for maddr in (start, max(start, end - 8)):
+                with contextlib.suppress(P2mError):
+                    assert len(core.read(maddr, 8, "word")) == 8
+
+
+def fuzz_notes(data: bytes) -> None:
+    """Any bytes at all are the notes of a dump."""
+    core = core_bytes([Segment(0, data, PT_NOTE), Segment(0x1000, bytes(16))])
+    found = read_notes(dump_of(core))
+    assert sum(12 + len(n.data) for n in found) <= len(data)
+    with contextlib.suppress(P2mError):
+        xen_info(found)
+
+
+@cache
+def target(layout: str, part: str, early: int) -> tuple[Target, Diagnosis]:
+    """Return a guest to be damaged in one of its parts, and what is right for it."""
+    guest, planted = small_guest(layout, early, 700 if early == 0 else 12)
+    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    return Target.of(guest, frames_of(guest, planted, part)), sound
+
+
+def fuzz_lists(data: bytes) -> None:
+    """Whatever has become of the list, the rebuilt one is as if it were whole."""
+    layout, early = LAYOUTS[data[0] % 4], data[0] // 4 % 7
+    damaged, sound = target(layout, "list", early)
+    guest = damaged.guest
+    found = diagnose(damaged.damaged(data[1:]), guest.symbols, guest.banner, guest.xen_info())
+    assert found.rebuilt == sound.rebuilt
+    assert found.check == sound.check
+    assert found.coverage.kinds == sound.coverage.kinds
+    assert not found.coverage.kept
+
+
+def fuzz_tables(data: bytes) -> None:
+    """Whatever has become of page tables, leaves, variables: an answer, or a sentence."""
+    damaged, _ = target(LAYOUTS[data[0] % 4], PARTS[data[0] // 4 % 6], data[0] // 24 % 7)
+    look_at_everything(damaged.guest, damaged.damaged(data[1:]))
+
+
+def seeds_of_files() -> Iterator[bytes]:
+    """Yield a dump in each format."""
+    notes = next(seeds_of_notes())
+    segments = [Segment(0, notes, PT_NOTE), Segment(0x1000, b"A" * 64), Segment(0x2000, b"B" * 64)]
+    yield core_bytes(segments)
+    header = b"KDUMP   ".ljust(428, b"\0") + struct.pack("<i", 4096)
+    sub_header = bytes(48) + struct.pack("<QQ", 4160, len(notes))  # offset_note, size_note
+    yield header.ljust(4096, b"\0") + sub_header + notes
+    yield b"makedumpfile\0".ljust(64, b"\0")
+
+
+def seeds_of_notes() -> Iterator[bytes]:
+    """Yield the notes of a Xen host, and some that are not."""
+    registers = note(b"Xen", XEN_ELFNOTE_CRASH_REGS, bytes(32))
+    info = note(b"Xen", XEN_ELFNOTE_CRASH_INFO, bytes(80))
+    yield note(b"CORE", 1, bytes(336)) + registers * 2 + info + note(b"VMCOREINFO", 0, b"A=1\n")
+    yield info
+    yield note(b"Xen", XEN_ELFNOTE_CRASH_INFO, bytes(16))
+
+
+def seeds_of_damage() -> Iterator[bytes]:
+    """Yield a few strokes of each kind for each guest."""
+    random = Random(1)
+    for number in range(168):
+        yield bytes([number]) + random.randbytes(STROKE.size * (number % 5))
+
+
+@dataclass(frozen=True)
+class Fuzz:
+    """A target: what is done with a case, the cases to begin with, and how many."""
+
+    case: Callable[[bytes], None]
+    seeds: Callable[[], Iterator[bytes]]
+    runs: int
+
+
+TARGETS = {
+    "files": Fuzz(fuzz_files, seeds_of_files, 100_000),
+    "notes": Fuzz(fuzz_notes, seeds_of_notes, 200_000),
+    "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
+    "tables": Fuzz(fuzz_tables, seeds_of_damage, 20_000),
+}
+
+
+def become(name: str, arguments: list[str]) -> None:
+    """Let this process be libFuzzer on one target; it does not return."""
+    case = TARGETS[name].case
+    atheris.Setup([name, *arguments], lambda data: case(data or b"\0"))
+    atheris.Fuzz()
+
+
+def run(name: str, seed: int, times: float) -> tuple[int, str]:
+    """Run one target in a process of its own; return its exit status and a line about it."""
+    runs = int(TARGETS[name].runs * times)
+    with tempfile.TemporaryDirectory() as corpus:
+        for number, data in enumerate(TARGETS[name].seeds()):
+            (Path(corpus) / f"seed-{number:03}").write_bytes(data)
+        done = subprocess.run(
+            [
+                sys.executable, "-m", "tests.fuzz", name, corpus,
+                f"-runs={runs}", f"-seed={seed}", f"-timeout={SECONDS_A_CASE}",
+                f"-rss_limit_mb={MEBIBYTES}", f"-max_len={LONGEST}", "-print_final_stats=1",
+                f"-artifact_prefix={KEPT}/{name}-",
+            ],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,
+        )  # fmt: skip
+    text = done.stdout.decode(errors="replace")
+    stats = {k: int(v) for k, v in re.findall(r"stat::(\w+): +(\d+)", text)}
+    covered = re.findall(r" cov: (\d+)", text) or ["0"]
+    cases = stats.get("number_of_executed_units", 0)
+    status = done.returncode or int(cases < runs)
+    if status:
+        print(text[-6000:])
+    return status, (
+        f"{name:<8} {cases:>9,} cases, seed {seed}, {covered[-1]} points of the code reached,"
+        f" {stats.get('peak_rss_mb', 0)} MiB, slowest {stats.get('slowest_unit_time_sec', 0)} s:"
+        f" {'FAILED, exit status ' + str(status) if status else 'passed'}"
+    )
+
+
+def main() -> None:
+    """Run all targets, or those that are named."""
+    if len(sys.argv) > 2 and sys.argv[1] in TARGETS and Path(sys.argv[2]).exists():
+        become(sys.argv[1], sys.argv[2:])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--seed", type=int, default=1, help="where chance begins (1)")
+    parser.add_argument("--times", type=float, default=1, help="so many times the cases (1)")
+    args = parser.parse_args()
+    KEPT.mkdir(exist_ok=True)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        names = args.targets or list(TARGETS)
+        results = list(pool.map(lambda name: run(name, args.seed, args.times), names))
+    print("\n".join(line for _, line in results))
+    sys.exit(any(status for status, _ in results))
+
+
+if __name__ == "__main__":
+    main()
