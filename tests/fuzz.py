@@ -16,7 +16,6 @@ import argparse
 import contextlib
 import os
 import re
-import struct
 import subprocess
 import sys
 import tempfile
@@ -30,15 +29,17 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["pykdump_ext"]):
+    from pykdump_ext.compression import LZO, SNAPPY, ZLIB, ZSTD
+    from pykdump_ext.dumps import open_dump
     from pykdump_ext.errors import P2mError
     from pykdump_ext.kernel import (
         XEN_ELFNOTE_CRASH_INFO,
         XEN_ELFNOTE_CRASH_REGS,
         xen_info,
     )
-    from pykdump_ext.memory import ElfCore, read_notes
     from pykdump_ext.p2m import Diagnosis, diagnose
 
+from .lab.kdump import PAGE, RAW, flattened, kdump
 from .unit.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
 from .unit.machine import LAYOUTS
 from .unit.test_memory import PT_NOTE, Segment, core_bytes, note
@@ -46,7 +47,6 @@ from .unit.test_memory import PT_NOTE, Segment, core_bytes, note
 KEPT = Path(".fuzz")
 SECONDS_A_CASE = 20
 MEBIBYTES = 2048
-LONGEST = 8192  # bytes of a case
 
 
 @cache
@@ -65,21 +65,19 @@ def dump_of(content: bytes) -> str:
 
 def fuzz_files(data: bytes) -> None:
     """Any bytes at all are a dump file."""
-    path = dump_of(data)
     with contextlib.suppress(P2mError):
-        xen_info(read_notes(path))
-    with contextlib.suppress(P2mError):
-        core = ElfCore(path)
-        for start, end in core.segments()[:4]:
-            for maddr in (start, max(start, end - 8)):
-                with contextlib.suppress(P2mError):
-                    assert len(core.read(maddr, 8, "word")) == 8
+        dump = open_dump([dump_of(data)])
+        with contextlib.suppress(P2mError):
+            xen_info(dump.notes)
+        for maddr in (0, 8, 0x1000, 0x2000, 0x100000, 1 << 32, 1 << 44):
+            with contextlib.suppress(P2mError):
+                assert len(dump.read(maddr, 8, "word")) == 8
 
 
 def fuzz_notes(data: bytes) -> None:
     """Any bytes at all are the notes of a dump."""
     core = core_bytes([Segment(0, data, PT_NOTE), Segment(0x1000, bytes(16))])
-    found = read_notes(dump_of(core))
+    found = open_dump([dump_of(core)]).notes
     assert sum(12 + len(n.data) for n in found) <= len(data)
     with contextlib.suppress(P2mError):
         xen_info(found)
@@ -116,10 +114,17 @@ def seeds_of_files() -> Iterator[bytes]:
     notes = next(seeds_of_notes())
     segments = [Segment(0, notes, PT_NOTE), Segment(0x1000, b"A" * 64), Segment(0x2000, b"B" * 64)]
     yield core_bytes(segments)
-    header = b"KDUMP   ".ljust(428, b"\0") + struct.pack("<i", 4096)
-    sub_header = bytes(48) + struct.pack("<QQ", 4160, len(notes))  # offset_note, size_note
-    yield header.ljust(4096, b"\0") + sub_header + notes
-    yield b"makedumpfile\0".ljust(64, b"\0")
+    yield flattened(core_bytes(segments))
+
+
+def seeds_of_packed() -> Iterator[bytes]:
+    """Yield kdump-compressed dumps, packed in each way, and flattened."""
+    notes = next(seeds_of_notes())
+    pages = {frame: bytes([frame]) * PAGE for frame in (0, 1, 9)}
+    for method in (RAW, ZLIB, LZO, SNAPPY, ZSTD):
+        packed = kdump(pages, (2, 8), method, notes=notes)
+        yield packed
+    yield flattened(packed, 8192)
 
 
 def seeds_of_notes() -> Iterator[bytes]:
@@ -145,10 +150,12 @@ class Fuzz:
     case: Callable[[bytes], None]
     seeds: Callable[[], Iterator[bytes]]
     runs: int
+    longest: int = 8192  # bytes of a case
 
 
 TARGETS = {
     "files": Fuzz(fuzz_files, seeds_of_files, 100_000),
+    "packed": Fuzz(fuzz_files, seeds_of_packed, 50_000, 65536),
     "notes": Fuzz(fuzz_notes, seeds_of_notes, 200_000),
     "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
     "tables": Fuzz(fuzz_tables, seeds_of_damage, 20_000),
@@ -172,7 +179,8 @@ def run(name: str, seed: int, times: float) -> tuple[int, str]:
             [
                 sys.executable, "-m", "tests.fuzz", name, corpus,
                 f"-runs={runs}", f"-seed={seed}", f"-timeout={SECONDS_A_CASE}",
-                f"-rss_limit_mb={MEBIBYTES}", f"-max_len={LONGEST}", "-print_final_stats=1",
+                f"-rss_limit_mb={MEBIBYTES}", "-print_final_stats=1",
+                f"-max_len={TARGETS[name].longest}",
                 f"-artifact_prefix={KEPT}/{name}-",
             ],
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False,

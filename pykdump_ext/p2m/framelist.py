@@ -95,9 +95,13 @@ def build_list(table: P2mTable) -> FrameList:
     For every leaf that holds memory it is the one ``xen_build_mfn_list_list()``
     of ``arch/x86/xen/p2m.c`` builds with ``xen_max_p2m_pfn == max_pfn``.  Leaves
     of identity entries are missing here; a kernel's own list may name the page
-    it shares for them, which reads as missing too.
+    it shares for them, which reads as missing too.  It ends with the last leaf
+    there is: a damaged ``max_pfn`` can ask for many that are nowhere.
     """
     leaves = table.leaves
     if table.identity_mfn is not None:
         leaves = with_replaced(leaves, table.identity_mfn, table.missing_mfn)
+    if table.missing_mfn == NOT_MAPPED:
+        there = leaves.tobytes().rstrip(b"\xff")
+        leaves = leaves[: -(-len(there) // leaves.itemsize)]
     return FrameList(leaves)
