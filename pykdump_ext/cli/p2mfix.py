@@ -26,10 +26,10 @@ from ..kernel import xen_info
 from ..memory import ElfCore
 from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
+from ..preload import preload
 from . import fail
-from .setup import HOST, crash_version, host_path, installed_crash
+from .setup import crash_version, host_path, installed_crash
 
-PRELOAD = HOST.with_name("p2m_preload.so")
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
 
 
@@ -77,18 +77,6 @@ def help_for(crash: str, files: Sequence[str], offset: int) -> Help | None:
         return Help(found.rebuilt)
     misses = misses_pv_kernel(crash_version(crash) or "", namelist)
     return Help() if misses or not found.healthy else None
-
-
-def preload(frames: FrameList) -> None:
-    """Set the environment so that crash has this list from its first read on."""
-    leaves = os.memfd_create("p2m", 0)  # stays open: the library in crash reads it
-    with os.fdopen(os.dup(leaves), "wb") as file:
-        file.write(frames.leaves)
-    os.environ["PYKDUMP_EXT_P2M"] = str(leaves)  # these three: host/preload.c
-    if "LD_PRELOAD" in os.environ:
-        os.environ["PYKDUMP_EXT_LD_PRELOAD"] = os.environ["LD_PRELOAD"]
-    libraries = [str(PRELOAD), *os.environ.get("LD_PRELOAD", "").split()]
-    os.environ["LD_PRELOAD"] = " ".join(libraries)
 
 
 # crash's options that take a value of their own (main.c, getopt_long()); -i apart

@@ -16,7 +16,15 @@ from pykdump_ext import crash
 from pykdump_ext.crashes import misses_pv_kernel
 from pykdump_ext.dumps import open_dump
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.host import CrashMemory, CrashSymbols, P2mPatch, command, start_full_session
+from pykdump_ext.host import (
+    CrashMemory,
+    CrashSymbols,
+    P2mPatch,
+    command,
+    restart,
+    start_full_session,
+    started_repaired,
+)
 from pykdump_ext.kernel import XenInfo, xen_info
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import (
@@ -25,6 +33,7 @@ from pykdump_ext.p2m import (
     FrameList,
     Kind,
     diagnose,
+    find_layout,
     kind_of,
     ranges,
     sample,
@@ -115,6 +124,22 @@ def headline(found: Diagnosis) -> str:
 # Doing
 
 
+def ensure_checked(found: Diagnosis) -> None:
+    """Let only a list pass that the direct map confirms.
+
+    :raises P2mError: it does not.
+    """
+    if not found.check.asked:
+        raise P2mError(
+            "no page of the rebuilt list is in the kernel's direct map: nothing is changed"
+        )
+    if not found.check.passed:
+        raise P2mError(
+            f"the rebuilt list fails its check: of {found.check.asked}"
+            f" pages the direct map agrees on {found.check.agree}; nothing is changed"
+        )
+
+
 def repair() -> None:
     """Rebuild, check, then patch: all of it or nothing."""
     found = diagnosis()
@@ -131,15 +156,7 @@ def repair() -> None:
     if coverage.unreadable:
         count, first = len(coverage.unreadable), coverage.unreadable[0]
         say(f"{count:,} leaves are not in the dump, the first: {first}")
-    if not found.check.asked:
-        raise P2mError(
-            "no page of the rebuilt list is in the kernel's direct map: nothing is changed"
-        )
-    if not found.check.passed:
-        raise P2mError(
-            f"the rebuilt list fails its check: of {found.check.asked}"
-            f" pages the direct map agrees on {found.check.agree}; nothing is changed"
-        )
+    ensure_checked(found)
     patch.apply(found.rebuilt)
     say(
         f"the dump's list covers {pages(found)};"
@@ -153,10 +170,33 @@ def repair() -> None:
         say(f"crash could not read by it: {found.published.problems[0]}")
 
 
+def start_again() -> None:
+    """In a full session that began with a broken list: start crash anew with the rebuilt one.
+
+    What crash has read at its start it keeps, and some of those reads have failed.
+    """
+    found = diagnosis()
+    if found.healthy or started_repaired():
+        return
+    ensure_checked(found)
+    say("crash was started with a broken list, and keeps what it has read by it")
+    say("starting it anew in place, with its extensions and history, without its settings ...")
+    try:
+        restart(found.rebuilt)
+    except P2mError as problem:
+        say(f"{problem}: tasks, modules and the like stay as crash has read them")
+        say("to have them right, open the dump anew: p2mfix VMLINUX VMCORE")
+
+
 def fix() -> None:
-    """Repair, and carry a minimal session on to a full one."""
-    repair()
+    """Repair, and carry a minimal session on to a full one, or start a full one anew."""
     session = crash.session()
+    if session.live:
+        say("this is a live session: crash translates there by itself, nothing to repair")
+        return
+    if not session.minimal:
+        start_again()
+    repair()
     if session.minimal:
         if misses_pv_kernel(session.crash_version, CrashSymbols()):
             say(f"crash {session.crash_version} does not know this kernel for a PV one: it is told")
@@ -307,12 +347,35 @@ def show_verification(everything: bool) -> None:
         )
 
 
+def show_live(pfn: int | None) -> None:
+    """``p2m status``, and ``p2m pfn N``, of a running kernel: by its own virtual addresses.
+
+    :raises P2mError: it is none of a Xen PV domain, or of a layout before 3.19.
+    """
+    layout = find_layout(CrashSymbols())
+    if layout.name != "linear":
+        raise P2mError(f"in a live session a {layout.name} p2m is not read")
+    p2m_addr, pfns = (crash.readPtr(crash.sym2addr(name)) for name in ("xen_p2m_addr", "max_pfn"))
+    if not p2m_addr:
+        raise P2mError("the running kernel is not that of a Xen PV domain: it has no p2m")
+    if pfn is None:
+        release = banner().split()[2].decode("latin-1")
+        print(f"Linux {release}, running, {layout.name} p2m at {p2m_addr:x}, {pfns:,} pfns")
+        print("   crash reads: the running kernel; there is no dump's list to repair")
+        return
+    if pfn >= pfns:
+        raise P2mError(f"pfn {pfn:x} is above the last one, {pfns - 1:x}")
+    entry = crash.readPtr(p2m_addr + 8 * pfn)
+    kind = kind_of(entry)
+    print(f"pfn {pfn:x}: " + (f"mfn {entry:x}, " if kind is Kind.MEMORY else "") + kind.value)
+
+
 def undo() -> None:
     """``p2m undo``."""
     if not patch.applied:
         raise P2mError("nothing to undo: crash reads by the dump's own list")
     patch.undo()
-    say("crash reads by the dump's own list again")
+    say("crash reads by the dump's own list again; what it has read before stays as it is")
 
 
 def hexadecimal(text: str) -> int:
@@ -350,7 +413,7 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser(
         "verify", help="compare it with the direct map and with Xen's machine-to-phys table"
     ).add_argument("--all", action="store_true", help=f"every leaf, not up to {SAMPLE:,} of them")
-    actions.add_parser("fix", help="repair; in minimal mode go on to the full session")
+    actions.add_parser("fix", help="repair; go on to the full session, or start a full one anew")
     actions.add_parser("undo", help="give crash its own list back")
     actions.add_parser(
         "pfn", help="what is behind a pseudo-physical frame, by both lists"
@@ -367,7 +430,9 @@ def parser() -> argparse.ArgumentParser:
 @command("p2m", parser=parser(), help="map of a Xen dom0's frames", minimal=True)
 def p2m(args: argparse.Namespace) -> None:
     """The command ``p2m``."""
-    if args.action == "pfn":
+    if crash.session().live and args.action in (None, "status", "pfn"):
+        show_live(args.number if args.action == "pfn" else None)
+    elif args.action == "pfn":
         show_pfn(args.number)
     elif args.action == "mfn":
         show_mfn(args.number)

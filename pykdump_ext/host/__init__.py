@@ -15,7 +15,8 @@ loaded and its commands are there; ``unloaded`` before they go.
 """
 
 from .extensions import CommandError, command
-from .session import CrashMemory, CrashSymbols, P2mPatch, start_full_session
+from .restart import restart
+from .session import CrashMemory, CrashSymbols, P2mPatch, start_full_session, started_repaired
 
 __all__ = [
     "CommandError",
@@ -23,5 +24,7 @@ __all__ = [
     "CrashSymbols",
     "P2mPatch",
     "command",
+    "restart",
     "start_full_session",
+    "started_repaired",
 ]

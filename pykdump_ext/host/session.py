@@ -13,6 +13,7 @@ from crash_host import ffi, lib
 from .. import crash
 from ..errors import P2mError, ReadError
 from ..p2m import FrameList
+from ..preload import REPAIRED
 from .extensions import is_loaded
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
@@ -66,6 +67,12 @@ class P2mPatch:
 
 
 _spent = False  # a start that failed half way cannot be begun again
+_repaired = os.environ.pop(REPAIRED, None) is not None
+
+
+def started_repaired() -> bool:
+    """True when crash has had a rebuilt list since before its full session started."""
+    return _repaired
 
 
 def start_full_session() -> None:
@@ -77,7 +84,7 @@ def start_full_session() -> None:
     :raises P2mError: crash met an error on the way; the session stays minimal,
         and cannot be carried on any more.
     """
-    global _spent  # noqa: PLW0603
+    global _spent, _repaired  # noqa: PLW0603
     if not crash.session().minimal:
         return
     if _spent:
@@ -87,6 +94,7 @@ def start_full_session() -> None:
     if not crash._found(lib.host_full_session()):
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
+    _repaired = _repaired or P2mPatch().applied
     planned = os.environ.pop(AFTERWARDS, None)
     if planned is not None:
         after = json.loads(planned)

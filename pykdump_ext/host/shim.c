@@ -33,6 +33,8 @@ extern void history_set_history_state(void *);
 extern const char *python_start(const char *library);
 extern int python_command(char *name, int argc, char **argv);
 
+#define HISTORY "PYKDUMP_EXT_HISTORY"  /* where the crash before this one has left its history */
+
 static char own_path[PATH_MAX];
 
 /* crash has one thread; another one of Python's may not enter it. */
@@ -265,6 +267,7 @@ host_get_session(struct host_session *s)
 	s->rcfile = (pc->ifile_in_progress == RCHOME_IFILE) ? "home" :
 		(pc->ifile_in_progress == RCLOCAL_IFILE) ? "local" : NULL;
 	s->rcfile_offset = pc->ifile_offset;
+	s->input_fd = pc->ifile && !s->rcfile ? fileno(pc->ifile) : -1;
 	s->input_waiting = (pc->flags & CMDLINE_IFILE) ? pc->input_file : NULL;
 }
 
@@ -575,10 +578,11 @@ do_gdb(void *arg)
 		error(FATAL, "gdb request failed: %s\n", call->line);
 }
 
+static int depth; /* of commands that Python has crash run */
+
 static int
 captured(void (*body)(void *), char *line, char **output, size_t *length)
 {
-	static int depth;
 	char command_line[BUFSIZE], orig_line[BUFSIZE];
 	char *saved_args[MAXARGS];
 	char *curcmd = pc->curcmd, *lastcmd = pc->lastcmd;
@@ -1021,6 +1025,73 @@ host_undo_p2m(void)
 }
 
 /* ------------------------------------------------------------------ */
+/* Another crash in the place of this one */
+
+int
+host_nested(void)
+{
+	return depth > 0;
+}
+
+char *
+host_extension(int number)
+{
+	struct extension_table *ext;
+
+	for (ext = extension_table; ext && number; ext = ext->next)
+		number--;
+	return ext ? ext->filename : NULL;
+}
+
+int
+host_save_history(char *path)
+{
+	return write_history(path) ? HOST_ERROR : HOST_OK;
+}
+
+size_t
+host_unread_input(char **data)
+{
+	*data = stdin->_IO_read_ptr;
+	return stdin->_IO_read_end - stdin->_IO_read_ptr;
+}
+
+/* As restore_sanity() and clean_exit(): let those end who read what this command prints. */
+static void
+do_leave(void *unused)
+{
+	FILE **pipes[] = { &pc->pipe, &pc->ifile_pipe };
+	int i;
+
+	fflush(NULL);
+	if (pc->stdpipe) {
+		close(fileno(pc->stdpipe));
+		pc->stdpipe = NULL;
+		waitpid(pc->stdpipe_pid, NULL, 0);
+		pc->stdpipe_pid = 0;
+	}
+	for (i = 0; i < 2; i++)
+		if (*pipes[i]) {
+			pclose(*pipes[i]);
+			*pipes[i] = NULL;
+		}
+	/* namelists that crash has unpacked */
+	if (pc->namelist_orig && file_exists(pc->namelist, NULL))
+		unlink(pc->namelist);
+	if (pc->namelist_debug_orig && file_exists(pc->namelist_debug, NULL))
+		unlink(pc->namelist_debug);
+	if (pc->cleanup && file_exists(pc->cleanup, NULL))
+		unlink(pc->cleanup);
+}
+
+/* Only an exec may follow. */
+int
+host_leave(void)
+{
+	return guarded(do_leave, NULL, NULL, TRUE);
+}
+
+/* ------------------------------------------------------------------ */
 /* Loading */
 
 __attribute__((constructor)) static void
@@ -1028,6 +1099,7 @@ load(void)
 {
 	cookie_io_functions_t functions = { .write = take_message };
 	struct command_table_entry *cp;
+	char *history = getenv(HISTORY);
 	Dl_info info;
 
 	if (!STREQ(build_version, CRASH_VERSION)) {
@@ -1056,5 +1128,10 @@ load(void)
 	if (extend_entry) {
 		original_extend = extend_entry->func;
 		extend_entry->func = extend_command;
+	}
+	if (history) {
+		read_history(history);
+		unlink(history);
+		unsetenv(HISTORY);
 	}
 }

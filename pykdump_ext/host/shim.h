@@ -29,7 +29,8 @@ struct host_session {
 	char *home;
 	char *crash_version;
 	char *rcfile;           /* "home" or "local" while lines of that file run */
-	long rcfile_offset;     /* how far it has been read, bytes */
+	long rcfile_offset;     /* how far it, or the file of input_fd, has been read, bytes */
+	int input_fd;           /* another file that lines are run from ("<", -i), or -1 */
 	char *input_waiting;    /* a file of crash -i that has not begun */
 };
 
@@ -67,3 +68,10 @@ int host_p2m_is_set(void);
 void host_undo_p2m(void);
 int host_full_session(void);
 void host_replay_rcfiles(int home, int local, char *input_file);
+
+/* For another crash in the place of this one */
+int host_nested(void);      /* does a program run this command? */
+char *host_extension(int number);  /* file names, the last loaded first; NULL behind them */
+int host_save_history(char *path);
+size_t host_unread_input(char **data);  /* what stdio has of the input; bytes */
+int host_leave(void);

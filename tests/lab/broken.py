@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
 from pykdump_ext.kernel import xen_info
-from pykdump_ext.memory import PAGE_SHIFT, ElfCore
+from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE, ElfCore
 from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, diagnose
+from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, Kind, diagnose
 
 from .cache import product
 from .dump import Dump
@@ -132,6 +132,49 @@ def truncate_list(dump: Dump, copy: Path) -> None:
     file = DumpFile(copy)
     for leaf in range(nr_pages // PFNS_PER_LEAF, len(found.table.leaves)):
         file.write(list_entry(found, leaf), missing)
+
+
+def free_pages(found: Diagnosis, count: int) -> list[int]:
+    """Return ``count`` consecutive pfns of memory that nothing has ever been written to.
+
+    From the end of memory down: there the kernel has handed out least.
+    """
+    run: list[int] = []
+    for pfn in range(found.table.max_pfn - 1, 0, -1):
+        entry = found.entry(found.rebuilt, pfn)
+        empty = (
+            entry is not None
+            and found.kind(pfn) is Kind.MEMORY
+            and not any(found.kernel.memory.read(entry << PAGE_SHIFT, PAGE_SIZE, "a page"))
+        )
+        run = [pfn, *run] if empty else []
+        if len(run) == count:
+            return run
+    raise RuntimeError("the dump has no free pages to plant anything in")
+
+
+def lose(dump: Dump, copy: Path, pfns: Iterable[int]) -> None:
+    """Make the list of ``copy`` lose single pfns: their leaves are stale copies without them.
+
+    The copies stand at the end of memory, in pages that nothing was ever written to.
+    """
+    found = diagnosis(dump)
+    memory = found.kernel.memory
+    tops = memory.read(found.info.frame_list_mfn << PAGE_SHIFT, PAGE_SIZE, "list of lists")
+    lost = sorted(set(pfns))
+    leaves = sorted({pfn // PFNS_PER_LEAF for pfn in lost})
+    file = DumpFile(copy)
+    for leaf, free in zip(leaves, free_pages(found, len(leaves))):
+        old, new = found.rebuilt.leaf(leaf), found.entry(found.rebuilt, free)
+        assert old is not None and new is not None
+        entries = bytearray(memory.read(old << PAGE_SHIFT, PAGE_SIZE, "p2m leaf"))
+        for pfn in lost:
+            if pfn // PFNS_PER_LEAF == leaf:
+                at = pfn % PFNS_PER_LEAF * 8
+                entries[at : at + 8] = b"\xff" * 8
+        file.write(new << PAGE_SHIFT, bytes(entries))
+        page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
+        file.write((page << PAGE_SHIFT) + leaf % 512 * 8, new.to_bytes(8, "little"))
 
 
 def truncated(dump: Dump) -> Dump:

@@ -15,7 +15,7 @@ from pathlib import Path
 from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE
 from pykdump_ext.p2m import Diagnosis, Kind
 
-from .broken import DumpFile, copy_of, diagnosis, list_entry, truncate_list
+from .broken import DumpFile, copy_of, diagnosis, free_pages, list_entry, truncate_list
 from .cache import product
 from .dump import Dump
 
@@ -24,25 +24,6 @@ PER_PAGE = PAGE_SIZE // WORD
 NOTHING = b"\xff" * PAGE_SIZE  # a leaf of missing entries
 TWO_LEVEL_ENTRIES = 4096  # of the array that becomes p2m_top
 SPARE_PAGES = 16  # for what stands above the leaves: five pages of a three-level tree
-
-
-def free_pages(found: Diagnosis, count: int) -> list[int]:
-    """Return ``count`` consecutive pfns of memory that nothing has ever been written to.
-
-    From the end of memory down: there the kernel has handed out least.
-    """
-    run: list[int] = []
-    for pfn in range(found.table.max_pfn - 1, 0, -1):
-        entry = found.entry(found.rebuilt, pfn)
-        empty = (
-            entry is not None
-            and found.kind(pfn) is Kind.MEMORY
-            and not any(found.kernel.memory.read(entry << PAGE_SHIFT, PAGE_SIZE, "a page"))
-        )
-        run = [pfn, *run] if empty else []
-        if len(run) == count:
-            return run
-    raise RuntimeError("the dump has no free pages to plant anything in")
 
 
 def words(values: list[int]) -> bytes:
