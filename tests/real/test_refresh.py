@@ -1,26 +1,23 @@
-"""Full sessions that began with failing reads: ``p2m fix`` has them show what a whole list shows."""
+"""Full sessions that began with failing reads: ``p2m fix`` shows what a whole list shows."""
 
 from __future__ import annotations
 
-import os
 import re
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from pykdump_ext.memory import PAGE_SHIFT
 from pykdump_ext.p2m import Diagnosis
 from tests.lab.broken import copy_of, diagnosis, lose
-from tests.lab.cache import root
 from tests.lab.dump import Dump
-from tests.lab.matrix import Cell, untouched
+from tests.lab.matrix import Cell
+from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
-from tests.lab.suites import HOME
 
-from .conftest import BIN, SECONDS, Crash, Ran, environment
+from .conftest import Crash, Ran
+from .test_host import Terminal
 from .test_matrix import Place
 from .test_repair import digest, to_files, without_dumpfile
 
@@ -86,7 +83,7 @@ class Started:
         folder.mkdir()
         self.folder = folder
         self.place = Place(cell, folder)
-        self.whole = untouched(cell.kernel)
+        self.whole = untouched_of(cell.kernel)
         self.found = diagnosis(self.whole)
         found = self.place.run([self.place.p2mfix.with_name("pykdump-ext"), "host"], [])
         self.host = found.text.strip()
@@ -158,3 +155,123 @@ def test_fix_in_a_full_session_shows_what_a_whole_list_shows(
     assert outputs(folder / "again", AGAIN) == {c: crash.wanted[c] for c in AGAIN}
     assert digest(vmcore) == before, "the dump was written"
     vmcore.unlink()
+
+
+# --------------------------------------------------------------------------
+# What the new crash has of the one before
+
+
+@pytest.fixture(scope="module")
+def damaged(untouched: Dump, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+    """A dump on which crash starts without the modules."""
+    found = diagnosis(untouched)
+    folder = tmp_path_factory.mktemp("damaged")
+    vmcore = copy_of(untouched, folder)
+    lose(untouched, vmcore, [pfn_of(found, found.kernel.value("modules") - 8)])
+    return Dump(untouched.vmlinux, vmcore)
+
+
+COUNT = "mod | grep -c virtio"  # 0 of them are there before, 6 after
+
+
+def test_the_rest_of_a_pipe_is_run_by_the_new_crash(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    ran = crash(
+        damaged,
+        [COUNT, f"extend {host}", "extend p2mfix.py | cat", "p2m", COUNT, "py", "print(6 * 7)"],
+        "-s",
+    )
+    assert ran.status == 0, ran.text
+    assert re.findall(r"(?m)^(0|6|42)$", ran.text) == ["0", "6", "42"]
+    assert "crash reads: by the rebuilt list" in ran.text
+
+
+def test_a_pipe_that_is_written_to_later_is_read_to_its_end(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    lines = f"echo 'extend {host}'; echo 'extend p2mfix.py'; sleep 12; echo '{COUNT}'; echo quit"
+    ran = crash.run(
+        ["sh", "-c", f"({lines}) | crash -s {damaged.vmlinux} {damaged.vmcore}; sleep 1"]
+    )
+    assert ran.text.endswith("\n6\n"), ran.text
+
+
+def test_the_rest_of_files_is_run_by_the_new_crash(crash: Crash, damaged: Dump, host: Path) -> None:
+    (crash.home / ".crashrc").write_text(f"extend {host}\nalias count mod | grep -c virtio\n")
+    (crash.folder / "first").write_text("!echo before\nextend p2mfix.py\ncount\n")
+    (crash.folder / "typed").write_text("count\nextend p2mfix.py\ncount\n")
+    both = crash(damaged, ["!echo typed"], "-s", "-i", "first")
+    assert re.findall(r"(?m)^(before|0|6|typed)$", both.text) == ["before", "6", "typed"]
+    run = crash(damaged, ["< typed", "!echo typed"], "-s")
+    assert re.findall(r"(?m)^(0|6|typed)$", run.text) == ["0", "6", "typed"]
+
+
+def test_a_crashrc_that_repairs_is_run_once_more_and_no_more(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    (crash.home / ".crashrc").write_text(f"extend {host}\nextend p2mfix.py\n")
+    ran = crash(damaged, [COUNT, "p2m"])
+    assert ran.text.count("starting it anew") == 1
+    assert ran.text.count("leaves were missing") == 1
+    assert "already loaded" not in ran.text
+    assert "crash reads: by the rebuilt list" in ran.text
+
+
+def test_a_program_that_runs_fix_is_not_ended_by_it(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    (crash.folder / "program.py").write_text(
+        "import crash\nprint(crash.exec_crash_command('extend p2mfix.py'))\nprint('went on')\n"
+    )
+    ran = crash(damaged, [f"extend {host}", "py program.py", "p2m", COUNT])
+    assert ran.status == 0, ran.text
+    assert "crash cannot be started anew by a program that runs in it" in ran.text
+    assert "went on" in ran.text
+    assert "crash reads: by the rebuilt list" in ran.text
+    assert "\n0\n" in ran.text
+
+
+def test_undo_leaves_what_the_new_crash_has_read(crash: Crash, damaged: Dump, host: Path) -> None:
+    commands = [f"extend {host}", "extend p2mfix.py", "p2m undo", "p2m", COUNT, "p2m fix", "p2m"]
+    ran = crash(damaged, commands)
+    assert ran.status == 0, ran.text
+    assert "what it has read before stays as it is" in ran.text
+    reads = re.findall("crash reads: by the (.*)", ran.text)
+    assert reads == ["dump's list", "rebuilt list"]
+    assert ran.text.count("starting it anew") == 1
+    assert "\n6\n" in ran.text
+
+
+def test_a_healthy_dump_is_not_started_anew(crash: Crash, untouched: Dump, host: Path) -> None:
+    ran = crash(untouched, [f"extend {host}", "extend p2mfix.py", "p2m fix"])
+    assert ran.text.count("nothing to repair, nothing changed") == 2
+    assert "anew" not in ran.text
+
+
+def test_a_terminal_keeps_its_history_and_extensions(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    (crash.folder / "hello.py").write_text(
+        "from pykdump_ext.host import command\n"
+        "@command('hello', help='greets')\ndef hello(words):\n    print('good day')\n"
+    )
+    (crash.home / ".crashrc").write_text("set scroll off\nset emacs\n")
+    terminal = Terminal(crash, ["crash", "-s", str(damaged.vmlinux), str(damaged.vmcore)])
+    terminal.until()
+    terminal.line(f"extend {host}")
+    terminal.line("extend hello.py")
+    assert "good day" in terminal.line("hello")
+    terminal.line("p2m", "command not found")
+    terminal.until()
+    shown = terminal.line("extend p2mfix.py")
+    assert "hello.py: loaded" in shown
+    assert "6" in terminal.line(COUNT)
+    terminal.child.send("\x10\x10\x10\x10\r")  # up to: hello
+    terminal.until("good day")
+    terminal.until()
+    assert not list(Path("/tmp").glob("crash-history*"))
+    terminal.child.sendline("quit")
+    terminal.child.expect(pexpect.EOF)
+    terminal.child.close()
+    assert terminal.child.exitstatus == 0
