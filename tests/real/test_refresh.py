@@ -113,7 +113,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Cell], Starte
         (CELLS[0], current_tasks, 'type: "current_task (per_cpu)"', ["p current_task:a"]),
         (CELLS[0], tasks, 'type: "fill_task_struct"', ["ps", "foreach bt"]),
         (CELLS[0], modules, "cannot access vmalloc'd module memory", ["mod", "sym -m xenfs"]),
-        (CELLS[0], slabs, "kmem_cache", ["kmem -s"]),
+        (CELLS[0], slabs, "", ["kmem -s"]),
         (CELLS[0], everything, "", ["ps", "mod", "kmem -s"]),
         (CELLS[1], everything, "", ["mod", "kmem -s"]),
     ],
@@ -179,7 +179,16 @@ def test_the_rest_of_a_pipe_is_run_by_the_new_crash(
 ) -> None:
     ran = crash(
         damaged,
-        [COUNT, f"extend {host}", "extend p2mfix.py | cat", "p2m", COUNT, "py", "print(6 * 7)"],
+        [
+            COUNT,
+            f"extend {host}",
+            "extend p2mfix.py | cat",
+            "p2m",
+            COUNT,
+            "py",
+            "print(6 * 7)",
+            "exit()",
+        ],
         "-s",
     )
     assert ran.status == 0, ran.text
@@ -198,9 +207,9 @@ def test_a_pipe_that_is_written_to_later_is_read_to_its_end(
 
 
 def test_the_rest_of_files_is_run_by_the_new_crash(crash: Crash, damaged: Dump, host: Path) -> None:
-    (crash.home / ".crashrc").write_text(f"extend {host}\nalias count mod | grep -c virtio\n")
-    (crash.folder / "first").write_text("!echo before\nextend p2mfix.py\ncount\n")
-    (crash.folder / "typed").write_text("count\nextend p2mfix.py\ncount\n")
+    (crash.home / ".crashrc").write_text(f"extend {host}\n")
+    (crash.folder / "first").write_text(f"!echo before\nextend p2mfix.py\n{COUNT}\n")
+    (crash.folder / "typed").write_text(f"{COUNT}\nextend p2mfix.py\n{COUNT}\n")
     both = crash(damaged, ["!echo typed"], "-s", "-i", "first")
     assert re.findall(r"(?m)^(before|0|6|typed)$", both.text) == ["before", "6", "typed"]
     run = crash(damaged, ["< typed", "!echo typed"], "-s")
