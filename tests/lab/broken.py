@@ -160,7 +160,6 @@ def lose(dump: Dump, copy: Path, pfns: Iterable[int]) -> None:
     """
     found = diagnosis(dump)
     memory = found.kernel.memory
-    tops = memory.read(found.info.frame_list_mfn << PAGE_SHIFT, PAGE_SIZE, "list of lists")
     lost = sorted(set(pfns))
     leaves = sorted({pfn // PFNS_PER_LEAF for pfn in lost})
     file = DumpFile(copy)
@@ -173,8 +172,7 @@ def lose(dump: Dump, copy: Path, pfns: Iterable[int]) -> None:
                 at = pfn % PFNS_PER_LEAF * 8
                 entries[at : at + 8] = b"\xff" * 8
         file.write(new << PAGE_SHIFT, bytes(entries))
-        page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
-        file.write((page << PAGE_SHIFT) + leaf % 512 * 8, new.to_bytes(8, "little"))
+        file.write(list_entry(found, leaf), new.to_bytes(8, "little"))
 
 
 def truncated(dump: Dump) -> Dump:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE
-from pykdump_ext.p2m import Diagnosis, Kind
 
 from .broken import DumpFile, copy_of, diagnosis, free_pages, list_entry, truncate_list
 from .cache import product

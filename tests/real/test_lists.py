@@ -9,9 +9,9 @@ import pytest
 
 from pykdump_ext.memory import PAGE_SIZE
 from pykdump_ext.p2m import Diagnosis
-from tests.lab.broken import DumpFile, copy_of, diagnosis, with_list_mfn
+from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages, with_list_mfn
 from tests.lab.dump import Dump
-from tests.lab.planted import free_pages, words
+from tests.lab.planted import words
 
 from .conftest import BIN, Crash
 from .test_repair import to_files, without_dumpfile

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.broken import DumpFile, copy_of, diagnosis
+from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages
 from tests.lab.dump import Dump
-from tests.lab.planted import free_pages, words
+from tests.lab.planted import words
 
 from .conftest import BIN, Crash, Ran
 
