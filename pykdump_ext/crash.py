@@ -58,7 +58,11 @@ class Excluded(error):
 
 
 class Session(NamedTuple):
-    """What kind of session this is; paths are None where crash has none."""
+    """What kind of session this is; paths are None where crash has none.
+
+    ``terminal`` tells where commands come from, ``output_terminal`` where their
+    output goes at this moment: not to a pager, a pipe or a file.
+    """
 
     minimal: bool
     silent: bool
@@ -66,6 +70,7 @@ class Session(NamedTuple):
     xen_core: bool
     xen_hyper: bool
     terminal: bool
+    output_terminal: bool
     relocate: int
     namelist: str | None
     namelist_debug: str | None
@@ -124,6 +129,7 @@ def session() -> Session:
         xen_core=bool(s.xen_core),
         xen_hyper=bool(s.xen_hyper),
         terminal=bool(s.terminal),
+        output_terminal=bool(s.output_terminal),
         relocate=s.relocate,
         namelist=_text(s.namelist),
         namelist_debug=_text(s.namelist_debug),

@@ -15,9 +15,10 @@ ELF_CORE = (b"\x7fELF", b"\x04\x00")  # how it begins; e_type ET_CORE at offset 
 
 
 class Dump(MachineMemory, Protocol):
-    """A dump: machine memory, and the notes that came with it."""
+    """A dump: machine memory, and the notes that came with it; ``format`` is for people."""
 
     notes: list[Note]
+    format: str
 
 
 def is_dump(path: str | Path) -> bool:

@@ -30,11 +30,12 @@ LAST_RECORD = -1  # as its offset
 class DumpFile(io.RawIOBase):
     """A dump's plain file of ``size`` bytes: read at any offset, or as a stream.
 
-    ``path`` is that of the file that is really there; ``rewritten`` is True where
-    that has two records for the same place.
+    ``path`` is that of the file that is really there; ``flattened`` is True where
+    that is one, ``rewritten`` where it has two records for the same place.
     """
 
     size: int
+    flattened = False
     rewritten = False
 
     def __init__(self, path: Path, contents: mmap.mmap) -> None:
@@ -86,6 +87,8 @@ class FlattenedFile(DumpFile):
 
     What no record has is zero, and a later record writes over an earlier one.
     """
+
+    flattened = True
 
     def __init__(self, path: Path, contents: mmap.mmap) -> None:
         super().__init__(path, contents)

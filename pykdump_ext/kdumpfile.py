@@ -49,6 +49,7 @@ class _Part:
     def __init__(self, file: DumpFile) -> None:
         path = self.path = file.path
         self._file = file
+        self.flattened = file.flattened
         self.header = file.read_at(0, HEADER_SIZE)
         if not self.header.startswith(SIGNATURE):
             raise P2mError(f"{path}: not a kdump-compressed file")
@@ -154,6 +155,11 @@ class KdumpFile:
             if part.start < before.end:
                 raise P2mError(f"{before.path}, {part.path}: have the same frames")
         self.notes = first.notes
+        self.format = "kdump-compressed"
+        if first.split:
+            self.format += f", {len(self._parts)} files of a split one"
+        if first.flattened:
+            self.format += ", flattened"
         self._frames = first.frames
         self._starts = [part.start for part in self._parts]
 

@@ -95,12 +95,15 @@ class ElfCore:
     less in the file than in memory; crash reads zeros there.
 
     :param source: the file, or its path.
+    ``missing`` is how many bytes the file is too short for what its header says.
+
     :raises P2mError: the file is not a readable 64-bit ELF core.
     """
 
     def __init__(self, source: str | Path | DumpFile) -> None:
         file = source if isinstance(source, DumpFile) else open_file(source)
         self.file = file
+        self.format = "ELF, flattened" if file.flattened else "ELF"
         try:
             elf = ELFFile(io.BufferedReader(file))
             if elf.num_segments() > MOST_SEGMENTS:
@@ -116,6 +119,7 @@ class ElfCore:
             raise P2mError(f"{file.path}: not a readable ELF file ({error})") from None
         if kind != "ET_CORE" or not little:
             raise P2mError(f"{file.path}: not a 64-bit ELF core file")
+        self.missing = max(0, *(at + size - file.size for _, size, at, _ in [*segments, (0,) * 4]))
         self._loads = _apart([(start, size, offset) for start, size, offset, _ in segments if size])
         self._starts = [start for start, _, _ in self._loads]
         # where memory began, and how far it reached there, whatever the file has of it

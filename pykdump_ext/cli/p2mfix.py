@@ -17,6 +17,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+
+import argcomplete
+from argcomplete.completers import FilesCompleter
 
 from .. import __version__
 from ..crashes import misses_pv_kernel
@@ -27,7 +31,9 @@ from ..memory import ElfCore
 from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from ..preload import preload
+from . import diagnose as diagnose_command
 from . import fail
+from . import map as map_command
 from .setup import crash_version, host_path, installed_crash
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
@@ -148,19 +154,49 @@ class Value(argparse.Action):
         namespace.values = [*namespace.values, (option_string, values)]
 
 
+COMMANDS: dict[str, ModuleType] = {
+    "diagnose": diagnose_command,
+    "map": map_command,
+}
+EPILOG = """\
+commands:
+{commands}
+  p2mfix COMMAND --help tells of each. A vmlinux with the name of a command is given as ./NAME.
+
+examples:
+  p2mfix vmlinux vmcore                 a full crash session
+  p2mfix vmlinux vmcore -s -i commands  options of crash go to crash
+  p2mfix vmlinux vmcore.1 vmcore.2      the files of a split dump, in any order
+  p2mfix --kaslr=0x1c000000 vmlinux vmcore
+  p2mfix diagnose --jobs 4 /var/crash   a line for each dump in a folder
+
+environment:
+  CRASH         the crash to run, where it is not the one of the path
+  P2MFIX_DEBUG  1: errors inside crash come with a Python traceback
+
+exit status:
+  crash's own once crash has been started; 1 after an error, 2 after a wrong command line.
+"""
+
+
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of ``p2mfix``: it names crash's options that it must understand."""
+    """Return the parser of ``p2mfix VMLINUX VMCORE``; it knows the crash options it must."""
+    commands = "\n".join(f"  {name:<10} {made.SUMMARY}" for name, made in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="p2mfix",
-        usage="p2mfix [-h] [--version] VMLINUX VMCORE... [crash options]",
-        description="Opens the dump of a Xen host in crash, repairing crash's p2m where the"
-        " dump's list is broken. The dump itself is never written. All options of crash may be"
-        " given; crash's exit status is returned.",
+        usage="p2mfix [-h] [--version] VMLINUX VMCORE... [crash options]\n"
+        "       p2mfix COMMAND ...",
+        description="Opens the dump of a Xen host in crash, repairing crash's p2m where the\n"
+        "dump's list of it is broken. The dump itself is never written. All options of crash\n"
+        "may be given.",
+        epilog=EPILOG.format(commands=commands),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    made.add_argument(
+    files = made.add_argument(
         "files", nargs="*", metavar="FILE", help="dom0's vmlinux, and the dump's file or files"
     )
+    files.completer = _first_words  # type: ignore[attr-defined]
     made.add_argument("-i", dest="input", metavar="FILE", help="crash commands to run first")
     made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
     made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)
@@ -170,16 +206,56 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
+def command_parser(name: str, with_name: bool = False) -> argparse.ArgumentParser:
+    """Return the parser of ``p2mfix NAME``, of what is behind that, or with the name itself."""
+    module = COMMANDS[name]
+    made = argparse.ArgumentParser(
+        prog=f"p2mfix {name}",
+        description=module.DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    if with_name:
+        made.add_argument("name", choices=[name])
+    module.add_arguments(made)
+    return made
+
+
+def _first_words(prefix: str, **_: object) -> list[str]:
+    """Complete the first word: a command, or a file."""
+    commands = [name for name in COMMANDS if name.startswith(prefix)]
+    return [*commands, *FilesCompleter()(prefix)]
+
+
+def complete() -> None:
+    """Answer the shell that asks how a command line may go on; it does nothing otherwise."""
+    if "_ARGCOMPLETE" not in os.environ:
+        return
+    words = os.environ.get("COMP_LINE", "").split()
+    if len(words) > 1 and words[1] in COMMANDS:
+        made = command_parser(words[1], with_name=True)
+    else:
+        made = parser()
+    argcomplete.autocomplete(made)
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``p2mfix``; does not return when crash could be started."""
-    options = parser()
-    args, unknown = options.parse_known_args(argv)
-    args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
-    if len(args.files) < 2:
-        options.error("the namelist and the dump are wanted")
+    complete()
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words and words[0] in COMMANDS:
+            COMMANDS[words[0]].run(command_parser(words[0]).parse_args(words[1:]))
+            return
+        options = parser()
+        args, unknown = options.parse_known_args(words)
+        args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
+        if len(args.files) < 2:
+            options.error("the namelist and the dump are wanted")
         command = command_line(args, [word for word in unknown if word.startswith("-")])
         sys.stdout.flush()
         os.execv(command[0], command)
     except (P2mError, OSError) as error:
         fail("p2mfix", error)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None

@@ -40,6 +40,8 @@ from pykdump_ext.p2m import (
     verify,
 )
 from pykdump_ext.p2m.verify import DIRECT_MAP, M2P
+from pykdump_ext.pictures import add_picture_arguments
+from pykdump_ext.pictures import show as show_pictures
 
 SAMPLE = 1024  # leaves that verify looks at, unless told --all
 
@@ -413,6 +415,9 @@ def parser() -> argparse.ArgumentParser:
     actions.add_parser(
         "verify", help="compare it with the direct map and with Xen's machine-to-phys table"
     ).add_argument("--all", action="store_true", help=f"every leaf, not up to {SAMPLE:,} of them")
+    add_picture_arguments(
+        actions.add_parser("map", help="the same as a picture; in colour without a pager")
+    )
     actions.add_parser("fix", help="repair; go on to the full session, or start a full one anew")
     actions.add_parser("undo", help="give crash its own list back")
     actions.add_parser(
@@ -440,6 +445,10 @@ def p2m(args: argparse.Namespace) -> None:
         show_va(args.address)
     elif args.action == "list":
         show_list(args.json)
+    elif args.action == "map":
+        colour = crash.session().output_terminal
+        width = min(os.get_terminal_size(1).columns, 120) if colour else 80
+        show_pictures(diagnosis(), args, width, colour)
     elif args.action == "verify":
         show_verification(args.all)
     else:

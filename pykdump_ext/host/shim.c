@@ -256,6 +256,7 @@ host_get_session(struct host_session *s)
 	s->xen_core = !!XEN_CORE_DUMPFILE();
 	s->xen_hyper = !!XEN_HYPER_MODE();
 	s->terminal = !!(pc->flags & TTY);
+	s->output_terminal = fp && isatty(fileno(fp));
 	s->stopped_rcfiles = !!(pc->flags & NOCRASHRC);
 	s->relocate = -kt->relocate;
 	s->namelist = pc->namelist;

@@ -20,6 +20,7 @@ struct host_session {
 	int xen_core;           /* a dump of a Xen host, opened for its dom0 */
 	int xen_hyper;          /* the same, opened for Xen itself */
 	int terminal;           /* commands come from a terminal */
+	int output_terminal;    /* what is printed now goes to one, and to no pager */
 	int stopped_rcfiles;    /* --no_crashrc */
 	uint64_t relocate;      /* what to add to a link-time address (KASLR) */
 	char *namelist;

@@ -9,6 +9,7 @@ knows of the kernel's memory.
 from .coverage import Check, Coverage, check_direct_map, survey
 from .diagnosis import Diagnosis, diagnose
 from .entries import Kind, kind_of
+from .failure import Failure, failure_of, failure_of_list
 from .framelist import FrameList, build_list, read_list
 from .layouts import LAYOUTS, PFNS_PER_LEAF, P2mTable, find_layout, read_table
 from .ranges import Range, Source, ranges
@@ -21,6 +22,7 @@ __all__ = [
     "Coverage",
     "Diagnosis",
     "Disagreement",
+    "Failure",
     "FrameList",
     "Kind",
     "P2mTable",
@@ -30,6 +32,8 @@ __all__ = [
     "build_list",
     "check_direct_map",
     "diagnose",
+    "failure_of",
+    "failure_of_list",
     "find_layout",
     "kind_of",
     "ranges",

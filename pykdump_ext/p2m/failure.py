@@ -1,0 +1,105 @@
+"""What has become of a published list, by name, and what crash says of such a dump.
+
+The messages are those of crash 8.0.2 on real dumps broken in each way
+(``tests/real/test_lists.py``); addresses are left out.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from ..errors import ReadError
+from ..kernel import XenInfo
+from .diagnosis import Diagnosis
+from .framelist import LEAVES_PER_PAGE, FrameList
+from .layouts import PFNS_PER_LEAF
+
+
+class Failure(enum.Enum):
+    """A way for a list to be broken: its name, and the message crash gives for it."""
+
+    ABSENT = ("no list was published", "cannot read xen kdump p2m mfn page")
+    UNREADABLE = ("the list is not in the dump", "cannot read xen kdump p2m mfn page")
+    CIRCULAR = ("the list names itself", "vmlinux and vmcore do not match!")
+    NO_LIST = (
+        "what is published is no list, or another domain's",
+        "cannot read xen kdump p2m mfn list page, or: vmlinux and vmcore do not match!",
+    )
+    DAMAGED = (
+        "a page of the list is damaged",
+        'read error: physical address: ...  type: "xen_kdump_p2m mfn frame"',
+    )
+    HOLES = (
+        "the list has empty entries in its middle",
+        "malloc assertion failure, or other signs of damaged memory",
+    )
+    LEAVES_MISSING = (
+        "the list lacks leaves in its middle",
+        "read error: kernel virtual address: ...",
+    )
+    TRUNCATED = (
+        "the list ends too early",
+        'read error: kernel virtual address: ...  type: "current_task (per_cpu)",'
+        ' then type: "tss_struct ist array"',
+    )
+    TOO_SHORT = (
+        "the list cannot name memory above 512 GiB",
+        "read error: kernel virtual address: ..., for memory above 512 GiB",
+    )
+    STALE = (
+        "the list names leaves that are not the kernel's",
+        "read error: kernel virtual address: ..., or: vmlinux and vmcore do not match!",
+    )
+
+    def __init__(self, meaning: str, crash_says: str) -> None:
+        self.meaning = meaning
+        self.crash_says = crash_says
+
+
+def failure_of_list(info: XenInfo, published: FrameList) -> Failure | None:
+    """Return what is plainly wrong with a list, the kernel's own p2m not being known."""
+    if info.frame_list_mfn in (0, 0xFFFFFFFFFFFFFFFF):
+        return Failure.ABSENT
+    if not published.leaves:
+        return Failure.UNREADABLE
+    if published.leaf(0) == info.frame_list_mfn:
+        return Failure.CIRCULAR
+    return None
+
+
+def failure_of(found: Diagnosis) -> Failure | None:
+    """Return what is wrong with the list of a dump, or None: it is whole."""
+    if found.healthy:
+        return None
+    published, coverage = found.published, found.coverage
+    plain = failure_of_list(found.info, published)
+    if plain is not None:
+        return plain
+    if not coverage.covered:
+        return Failure.NO_LIST
+    if published.gap is not None:
+        return Failure.HOLES
+    if published.problems:
+        return Failure.DAMAGED
+    lost = [
+        leaf
+        for first, last in coverage.lost
+        for leaf in range(first // PFNS_PER_LEAF, last // PFNS_PER_LEAF + 1)
+    ]
+    if lost[0] >= LEAVES_PER_PAGE**2:
+        return Failure.TOO_SHORT
+
+    def named(leaf: int) -> bool:
+        mfn = published.leaf(leaf)
+        return mfn is not None and not found.table.shared(mfn)
+
+    strange = [leaf for leaf in lost if named(leaf)]
+    if strange:
+        try:
+            for leaf in strange:
+                found.entry(published, leaf * PFNS_PER_LEAF)
+        except ReadError:
+            return Failure.DAMAGED
+        return Failure.STALE
+    ends = not any(named(leaf) for leaf, _ in found.table.own_leaves() if leaf > lost[0])
+    return Failure.TRUNCATED if ends else Failure.LEAVES_MISSING
