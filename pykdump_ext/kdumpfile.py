@@ -94,7 +94,7 @@ class _Part:
             return []
         if size > LARGEST_NOTES or offset + size > self._file.size:
             raise self._damaged(f"notes of {size} bytes")
-        return list(parse_notes(self._file.read_at(offset, size)))
+        return list(parse_notes(self._file.read_at(offset, size), offset))
 
     def _section(self, mfn: int) -> tuple[int, int]:
         """Return the bits of the dumped frames around ``mfn``, and its place in them."""

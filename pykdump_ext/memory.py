@@ -14,7 +14,7 @@ import sys
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Protocol
@@ -81,11 +81,15 @@ class PageMemory:
 
 @dataclass(frozen=True)
 class Note:
-    """An ELF note of a dump: its owner's name, its type, its bytes."""
+    """An ELF note of a dump: its owner's name, its type, its bytes.
+
+    ``offset`` is where in the file these bytes are.
+    """
 
     owner: str
     type: int
     data: bytes
+    offset: int = field(default=0, compare=False)
 
 
 class ElfCore:
@@ -169,12 +173,12 @@ def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
 def _notes(elf: ELFFile, file: DumpFile) -> Iterator[Note]:
     """Yield every note of every PT_NOTE segment, in file order."""
     for segment in elf.iter_segments("PT_NOTE"):
-        size = min(segment["p_filesz"], LARGEST_NOTES)
-        yield from parse_notes(file.read_at(segment["p_offset"], size))
+        offset, size = segment["p_offset"], min(segment["p_filesz"], LARGEST_NOTES)
+        yield from parse_notes(file.read_at(offset, size), offset)
 
 
-def parse_notes(data: bytes) -> Iterator[Note]:
-    """Yield the notes that stand one behind the other in ``data``.
+def parse_notes(data: bytes, offset: int) -> Iterator[Note]:
+    """Yield the notes that stand one behind the other in ``data``, from ``offset`` of the file on.
 
     They are taken apart here and not by the ELF library: it decodes the
     contents of notes it knows, and damaged contents must not matter.
@@ -192,4 +196,4 @@ def parse_notes(data: bytes) -> Iterator[Note]:
         if position > len(data) + 3:
             return  # a damaged size; what follows cannot be found
         owner = data[name_at : name_at + namesz].rstrip(b"\0").decode("latin-1")
-        yield Note(owner, kind, data[desc_at : desc_at + descsz])
+        yield Note(owner, kind, data[desc_at : desc_at + descsz], offset + desc_at)

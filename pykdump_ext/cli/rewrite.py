@@ -1,0 +1,158 @@
+"""``p2mfix rewrite VMCORE OUT``: a copy of the dump that plain crash opens, without any plugin."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from ..errors import P2mError
+from ..kernel import xen_info
+from ..memory import PAGE_SHIFT, ElfCore, is_compressed
+from ..namelist import Namelist
+from ..p2m import PFNS_PER_LEAF, Diagnosis, diagnose
+from ..rewrite import LARGEST_LIST, check_paths, rewrite_dump
+from . import fail
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Give the parser of ``p2mfix rewrite`` its arguments."""
+    parser.description = (
+        "Writes a copy of the dump of a Xen host with a whole p2m list in it, which crash,"
+        " makedumpfile and libkdumpfile read without any plugin. The dump itself is never written."
+    )
+    parser.add_argument("vmcore", type=Path, metavar="VMCORE", help="the dump, an ELF file")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
+    parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="dom0's vmlinux")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+
+
+def run(args: argparse.Namespace) -> None:
+    """Write the copy, or say why there is none to write.
+
+    :raises P2mError: there cannot be one; nothing is left behind.
+    """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, frame: sys.exit(128 + number))
+    try:
+        _run(args.vmcore, args.out, args.vmlinux, args.force)
+    except OSError as error:
+        raise P2mError(f"{error.filename or args.out}: {error.strerror}") from None
+    except KeyboardInterrupt:
+        print("p2mfix: stopped, nothing is left behind", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
+    if is_compressed(vmcore):
+        raise P2mError(
+            f"{vmcore}: is kdump-compressed, and only ELF dumps can be rewritten:"
+            " p2mfix VMLINUX VMCORE opens it as it is"
+        )
+    core = ElfCore(vmcore)
+    check_paths(vmcore, out, force)
+    found = _diagnosis(core, vmlinux)
+    coverage = found.coverage
+    print(
+        f"p2mfix: the dump's list covers {coverage.covered:,} of {coverage.memory:,} pages"
+        f" ({100 * coverage.covered / coverage.memory:.1f}%)"
+    )
+    if found.healthy:
+        print("p2mfix: nothing to repair, nothing is written: crash opens this dump by itself")
+        return
+    beyond = _beyond(found)
+    start = time.perf_counter()
+    with _progress() as watch:
+        pages, unused, cloned = rewrite_dump(core, found, out, watch)
+    seconds = time.perf_counter() - start
+    print(
+        f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were missing;"
+        f" the whole list is in {pages.frames} new pages, machine frames"
+        f" {pages.mfn:x}-{pages.mfn + pages.frames - 1:x}"
+    )
+    if beyond:
+        print(
+            f"p2mfix: {beyond:,} leaves above 512 GiB have no place in any list: for what is"
+            " there open the dump with p2mfix VMLINUX VMCORE"
+        )
+    if not unused:
+        print(
+            "p2mfix: no frames were found that Xen has and does not use: makedumpfile -X may"
+            " leave these out, filter the dump first and then rewrite it"
+        )
+    size = out.stat().st_size / 1e9
+    how = "sharing its blocks with the dump, " if cloned else ""
+    print(f"p2mfix: {out}: {size:.1f} GB written, {how}{seconds:.1f} s")
+
+
+def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
+    """Return what there is to say of the dump's p2m, once it is proved right.
+
+    :raises P2mError: it is not.
+    """
+    info = xen_info(core.notes)
+    if info is None:
+        raise P2mError(f"{core.path}: is not the dump of a Xen host, so there is no p2m to repair")
+    if vmlinux is None:
+        raise P2mError("dom0's kernel is needed to rebuild the list: --vmlinux FILE")
+    namelist = Namelist(vmlinux)
+    found = diagnose(core, namelist, namelist.banner(), info)
+    if not found.healthy and not found.check.passed:
+        raise P2mError(
+            f"the rebuilt list fails its check: of {found.check.asked} pages the direct map"
+            f" agrees on {found.check.agree}; nothing is written"
+        )
+    return found
+
+
+def _beyond(found: Diagnosis) -> int:
+    """Return how many of the leaves that are lost no list has a place for.
+
+    :raises P2mError: that is so of all of them.
+    """
+    limit = LARGEST_LIST * PFNS_PER_LEAF
+    beyond = sum(
+        (last + 1 - max(first, limit) + PFNS_PER_LEAF - 1) // PFNS_PER_LEAF
+        for first, last in found.coverage.lost
+        if last >= limit
+    )
+    if beyond == found.coverage.leaves_lost:
+        raise P2mError(
+            f"the list is whole up to {limit << PAGE_SHIFT >> 30} GiB, and no list can tell of"
+            " more: open the dump with p2mfix VMLINUX VMCORE"
+        )
+    return beyond
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """Show how far the copy is, on a terminal."""
+    console = Console(stderr=True)
+    bar = Progress(
+        BarColumn(), DownloadColumn(), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    with bar:
+        task = bar.add_task("")
+        yield lambda done, size: bar.update(task, completed=done, total=size)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run it by itself."""
+    parser = argparse.ArgumentParser(prog="p2mfix rewrite")
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(argv))
+    except P2mError as error:
+        fail("p2mfix", error)
+
+
+if __name__ == "__main__":
+    main()
