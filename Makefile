@@ -15,7 +15,7 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # What the targets need of the distribution: to build, then for the lab
 PACKAGES := crash gcc libc6-dev zlib1g-dev libpython3-dev python3-venv \
-	binutils cpio makedumpfile mmdebstrap qemu-system-x86
+	binutils cpio makedumpfile mmdebstrap python3-libkdumpfile qemu-system-x86
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
 

@@ -17,7 +17,7 @@ from ..errors import P2mError
 from ..kernel import xen_info
 from ..memory import PAGE_SHIFT, ElfCore, is_compressed
 from ..namelist import Namelist
-from ..p2m import PFNS_PER_LEAF, Diagnosis, diagnose
+from ..p2m import PFNS_PER_LEAF, Diagnosis, diagnose, diagnose_without_namelist
 from ..rewrite import LARGEST_LIST, check_paths, rewrite_dump
 from . import fail
 
@@ -30,7 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("vmcore", type=Path, metavar="VMCORE", help="the dump, an ELF file")
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
-    parser.add_argument("--vmlinux", type=Path, metavar="FILE", help="dom0's vmlinux")
+    parser.add_argument(
+        "--vmlinux",
+        type=Path,
+        metavar="FILE",
+        help="dom0's vmlinux; only needed where the kernel tells Xen too little of its p2m",
+    )
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
 
 
@@ -101,9 +106,13 @@ def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
     if info is None:
         raise P2mError(f"{core.path}: is not the dump of a Xen host, so there is no p2m to repair")
     if vmlinux is None:
-        raise P2mError("dom0's kernel is needed to rebuild the list: --vmlinux FILE")
-    namelist = Namelist(vmlinux)
-    found = diagnose(core, namelist, namelist.banner(), info)
+        try:
+            found = diagnose_without_namelist(core, info)
+        except P2mError as error:
+            raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
+    else:
+        namelist = Namelist(vmlinux)
+        found = diagnose(core, namelist, namelist.banner(), info)
     if not found.healthy and not found.check.passed:
         raise P2mError(
             f"the rebuilt list fails its check: of {found.check.asked} pages the direct map"

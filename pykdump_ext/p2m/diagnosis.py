@@ -13,6 +13,7 @@ from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, problems_of_crash, read_list
 from .layouts import PFNS_PER_LEAF, P2mTable, read_table
+from .shared_info import find_kernel, read_linear_table
 
 TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
 
@@ -111,7 +112,23 @@ def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenIn
     start = time.perf_counter()
     published = read_list(memory, info.frame_list_mfn)
     kernel = prove_root(memory, symbols, banner, root_candidates(memory, symbols, info, published))
-    table = read_table(kernel)
+    return _compared(info, kernel, read_table(kernel), published, start)
+
+
+def diagnose_without_namelist(memory: MachineMemory, info: XenInfo) -> Diagnosis:
+    """Do the same for a kernel that tells Xen where its p2m is; no symbols are needed.
+
+    :raises P2mError: it does not, or a part is unreadable.
+    """
+    start = time.perf_counter()
+    published = read_list(memory, info.frame_list_mfn)
+    kernel, vaddr = find_kernel(memory, info)
+    return _compared(info, kernel, read_linear_table(kernel, vaddr), published, start)
+
+
+def _compared(
+    info: XenInfo, kernel: Kernel, table: P2mTable, published: FrameList, start: float
+) -> Diagnosis:
     if not any(table.own_leaves()):
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
     table, coverage = survey(kernel, table, published)

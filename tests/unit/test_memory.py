@@ -36,10 +36,13 @@ class Segment:
 
 
 def core_bytes(
-    segments: list[Segment], e_type: int = ET_CORE, ident: bytes = IDENT_64_LITTLE
+    segments: list[Segment],
+    e_type: int = ET_CORE,
+    ident: bytes = IDENT_64_LITTLE,
+    room: int = 0,
 ) -> bytes:
-    """Return an ELF file with these segments, one after the other."""
-    offset = EHDR.size + PHDR.size * len(segments)
+    """Return an ELF file with these segments, one after the other, ``room`` bytes before them."""
+    offset = EHDR.size + PHDR.size * len(segments) + room
     head = EHDR.pack(
         ident, e_type, 62, 1, 0, EHDR.size, 0, 0, EHDR.size, PHDR.size, len(segments), 0, 0, 0
     )
@@ -50,7 +53,7 @@ def core_bytes(
         at = offset + len(contents)
         headers += PHDR.pack(segment.type, 4, at, 0, segment.paddr, size, memory, 0)
         contents += segment.data
-    return head + headers + contents
+    return head + headers + b"\xaa" * room + contents
 
 
 def note(owner: bytes, kind: int, data: bytes) -> bytes:

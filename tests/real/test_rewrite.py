@@ -1,0 +1,213 @@
+"""Rewritten dumps: crash, makedumpfile and libkdumpfile read them, without any plugin."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.lab.broken import DumpFile, copy_of, diagnosis, truncate_list
+from tests.lab.dump import Dump
+from tests.lab.huge import grow, mark
+
+from .conftest import Crash, Ran
+from .test_formats import COMMANDS as FEW_COMMANDS
+from .test_formats import filtered
+from .test_lists import Damage, absent, invalid, page_overwritten, zero_entries_in_the_middle
+from .test_repair import COMMANDS, digest, to_files, without_dumpfile
+
+PAGE_OFFSET = 0xFFFF888000000000
+REWRITE = (sys.executable, "-m", "pykdump_ext.cli.rewrite")
+DISTRIBUTIONS_PYTHON = "/usr/bin/python3"  # which python3-libkdumpfile is for
+
+
+def rewritten(crash: Crash, dump: Dump, out: Path) -> tuple[Dump, Ran]:
+    ran = crash.run([*REWRITE, dump.vmcore, out, "--vmlinux", dump.vmlinux])
+    return Dump(dump.vmlinux, out), ran
+
+
+def printed(crash: Crash, dump: Dump, commands: tuple[str, ...], name: str) -> list[str]:
+    """What plain crash prints, command by command."""
+    folder = crash.folder / name
+    ran = crash(dump, to_files(commands, folder), "-s")
+    assert ran.status == 0, ran.text
+    return [without_dumpfile((folder / str(n)).read_text()) for n in range(len(commands))]
+
+
+@pytest.fixture(scope="module")
+def copy(truncated: Dump, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dump]:
+    """The dump of the report, rewritten without its kernel at hand."""
+    folder = tmp_path_factory.mktemp("rewritten")
+    before = digest(truncated.vmcore)
+    made = Dump(truncated.vmlinux, folder / "copy")
+    ran = Crash(folder, folder).run([*REWRITE, truncated.vmcore, made.vmcore])
+    assert ran.status == 0, ran.text
+    assert re.fullmatch(
+        r"p2mfix: the dump's list covers [\d,]+ of 179,200 pages \(\d\d\.\d%\)\n"
+        r"p2mfix: \d+ of \d+ leaves were missing; the whole list is in 5 new pages,"
+        r" machine frames [0-9a-f]+-[0-9a-f]+\n"
+        r"p2mfix: \S+/copy: 1\.4 GB written, (sharing its blocks with the dump, )?\d+\.\d s\n",
+        ran.text,
+    ), ran.text
+    assert digest(truncated.vmcore) == before, "the dump was written"
+    yield made
+    made.vmcore.unlink()
+
+
+def test_plain_crash_prints_what_it_prints_on_the_untouched_dump(
+    crash: Crash, untouched: Dump, copy: Dump, addresses: tuple[str, ...]
+) -> None:
+    commands = (*COMMANDS, *addresses)
+    wanted = printed(crash, untouched, commands, "untouched")
+    shown = printed(crash, copy, commands, "rewritten")
+    for number, command in enumerate(commands):
+        assert shown[number] == wanted[number], command
+
+
+def test_with_the_kernel_at_hand_the_copy_is_the_same(
+    crash: Crash, truncated: Dump, copy: Dump, tmp_path: Path
+) -> None:
+    out, ran = rewritten(crash, truncated, tmp_path / "out")
+    assert ran.status == 0, ran.text
+    assert digest(out.vmcore) == digest(copy.vmcore)
+
+
+def test_makedumpfile_filters_it_and_crash_opens_the_result(
+    crash: Crash, untouched: Dump, copy: Dump, tmp_path: Path
+) -> None:
+    wanted = printed(crash, filtered(untouched, tmp_path / "1", "-c"), FEW_COMMANDS, "untouched")
+    shown = printed(crash, filtered(copy, tmp_path / "2", "-c"), FEW_COMMANDS, "rewritten")
+    assert all(wanted)
+    assert shown == wanted
+
+
+def test_a_filtered_elf_dump_can_be_rewritten(
+    crash: Crash, untouched: Dump, truncated: Dump, tmp_path: Path
+) -> None:
+    """It has no room for one more program header."""
+    broken = filtered(truncated, tmp_path / "broken", "-E")
+    out, ran = rewritten(crash, broken, tmp_path / "out")
+    assert ran.status == 0, ran.text
+    wanted = printed(crash, filtered(untouched, tmp_path / "1", "-E"), FEW_COMMANDS, "untouched")
+    assert printed(crash, out, FEW_COMMANDS, "rewritten") == wanted
+
+
+LIBKDUMPFILE = """
+import sys
+from kdumpfile import KDUMP_KPHYSADDR, KDUMP_KVADDR, kdumpfile
+dump = kdumpfile(sys.argv[1])
+for name, value in (("xen_xlat", 1), ("virt_bits", 48), ("rootpgt.addr", int(sys.argv[2], 16)),
+                    ("rootpgt.as", 1)):
+    dump.attr["addrxlat.force." + name] = value
+dump.attr["addrxlat.ostype"] = "linux"
+for spaces, addresses in ((KDUMP_KPHYSADDR, sys.argv[3]), (KDUMP_KVADDR, sys.argv[4])):
+    for address in addresses.split(","):
+        try:
+            print(address, dump.read(spaces, int(address, 16), 64).hex())
+        except Exception as error:
+            print(address, error)
+"""
+
+
+def test_libkdumpfile_reads_it(crash: Crash, untouched: Dump, truncated: Dump, copy: Dump) -> None:
+    """Told of Xen and of four levels, which a dump of Xen's does not tell of itself."""
+    found = diagnosis(untouched)
+    root = f"{found.kernel.root.maddr:x}"
+    pfns = sorted(
+        pfn for first, last in diagnosis(truncated).coverage.lost for pfn in (first, last)
+    )
+    physical = ",".join(f"{pfn << 12:x}" for pfn in (0x1000, *pfns))
+    virtual = ",".join(
+        f"{va:x}"
+        for va in (found.kernel.address("linux_banner"), *(PAGE_OFFSET + (p << 12) for p in pfns))
+    )
+
+    def read(dump: Dump) -> str:
+        words: list[str | Path] = [
+            DISTRIBUTIONS_PYTHON,
+            "-c",
+            LIBKDUMPFILE,
+            dump.vmcore,
+            root,
+            physical,
+            virtual,
+        ]
+        ran = crash.run(words)
+        assert ran.status == 0, ran.text
+        return ran.text
+
+    wanted = read(untouched)
+    assert "Page not found" not in wanted
+    assert b"Linux version 6".hex() in wanted
+    assert "Page not found" in read(truncated)
+    assert read(copy) == wanted
+
+
+@pytest.mark.parametrize(
+    "damage", [absent, invalid, page_overwritten, zero_entries_in_the_middle],
+    ids=lambda damage: damage.__name__,
+)  # fmt: skip
+def test_plain_crash_opens_a_rewritten_dump_whose_list_was(
+    crash: Crash, untouched: Dump, tmp_path: Path, damage: Damage
+) -> None:
+    broken = Dump(untouched.vmlinux, copy_of(untouched, tmp_path))
+    damage(DumpFile(broken.vmcore), diagnosis(untouched))
+    without = crash.run([*REWRITE, broken.vmcore, tmp_path / "out", "--force"])
+    if damage in (absent, invalid):  # so nothing proves which guest is dom0
+        assert without.status == 1 and "give the kernel, --vmlinux FILE" in without.text
+        out, ran = rewritten(crash, broken, tmp_path / "out")
+    else:
+        out, ran = Dump(broken.vmlinux, tmp_path / "out"), without
+    assert ran.status == 0, ran.text
+    commands = ("sys", "bt -a", "ps", "mod", "kmem -i", "p runqueues:1")
+    wanted = printed(crash, untouched, commands, "untouched")
+    assert printed(crash, out, commands, "rewritten") == wanted
+
+
+def test_above_512_gib_what_the_list_can_hold_is_written(
+    crash: Crash, untouched: Dump, tmp_path: Path
+) -> None:
+    broken = Dump(untouched.vmlinux, copy_of(untouched, tmp_path))
+    truncate_list(untouched, broken.vmcore)
+    firsts = grow(untouched, broken.vmcore, 1 << 40)
+    out, ran = rewritten(crash, broken, tmp_path / "out")
+    assert ran.status == 0, ran.text
+    above = [pfn for pfn in firsts if pfn >= 512**3]
+    assert f"{len(above)} leaves above 512 GiB have no place in any list" in ran.text
+    opened = crash(out, [f"rd {PAGE_OFFSET + (pfn << 12):x} 2" for pfn in firsts], "-s")
+    assert opened.status == 0
+    for pfn in firsts:
+        low, high = (int.from_bytes(part, "little") for part in (mark(pfn)[:8], mark(pfn)[8:16]))
+        assert (f":  {low:016x} {high:016x}" in opened.text) == (pfn < 512**3)
+    again, ran = rewritten(crash, out, tmp_path / "again")
+    assert ran.status == 1
+    assert "the list is whole up to 512 GiB, and no list can tell of more" in ran.text
+    assert not again.vmcore.exists()
+
+
+def test_a_healthy_dump_is_not_written(crash: Crash, untouched: Dump, tmp_path: Path) -> None:
+    out, ran = rewritten(crash, untouched, tmp_path / "out")
+    assert ran.status == 0
+    assert "nothing to repair, nothing is written" in ran.text
+    assert not list(tmp_path.glob("*out*")) and not out.vmcore.exists()
+
+
+def test_errors_are_sentences(crash: Crash, truncated: Dump, not_xen: Dump, tmp_path: Path) -> None:
+    def says(vmcore: Path, out: Path, *options: str | Path) -> str:
+        ran = crash.run([*REWRITE, vmcore, out, *options])
+        assert ran.status == 1
+        assert ran.text.startswith("p2mfix: ") and ran.text.count("\n") == 1, ran.text
+        return ran.text
+
+    vmlinux = ("--vmlinux", truncated.vmlinux)
+    out = tmp_path / "out"
+    assert "is the dump itself" in says(truncated.vmcore, truncated.vmcore, *vmlinux, "--force")
+    assert "not the dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
+    assert "No such file" in says(tmp_path / "none", out, *vmlinux)
+    assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")
+    compressed = filtered(truncated, tmp_path / "compressed", "-c")
+    assert "p2mfix VMLINUX VMCORE opens it" in says(compressed.vmcore, out, *vmlinux)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compressed", "home", "work"]
