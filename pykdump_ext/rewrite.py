@@ -290,8 +290,9 @@ def check_space(fd: int, folder: Path, more: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise P2mError(
-            f"{folder}: has {free / 1e9:.1f} GB free, the copy takes {needed / 1e9:.1f} GB:"
-            " write it elsewhere, or open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
+            f"{folder.resolve()}: has {free / 1e9:.1f} GB free,"
+            f" the copy takes {needed / 1e9:.1f} GB: write it elsewhere,"
+            " or open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
         )
 
 
