@@ -23,6 +23,7 @@ from .p2m import (
     FrameList,
     Kind,
     diagnose,
+    diagnose_without_namelist,
     failure_of,
     failure_of_list,
     read_list,
@@ -187,15 +188,16 @@ def report_and_diagnosis(
     result.list_leaves = sum(1 for mfn in set(published.leaves) if mfn not in (0, NOT_MAPPED))
     _judge(result, failure_of_list(info, published))
     namelist = pick_namelist(dump, info, published, namelists)
-    if namelist is None:
-        wanted = f"the vmlinux of {result.release}" if result.release else "its kernel's vmlinux"
-        others = "none of the namelists is its kernel's: " if namelists else ""
-        result.problems.append(f"{others}more can be said with {wanted}")
-        return result, None
-    result.vmlinux = str(namelist.path)
-    result.release = release_of(namelist.banner().decode("latin-1"))
     try:
-        found = diagnose(dump, namelist, namelist.banner(), info)
+        if namelist is None:
+            wanted = f"the vmlinux of {result.release}" if known else "its kernel's vmlinux"
+            others = "none of the namelists is its kernel's: " if namelists else ""
+            result.problems.append(f"{others}crash needs {wanted}")
+            found = diagnose_without_namelist(dump, info)
+        else:
+            result.vmlinux = str(namelist.path)
+            result.release = release_of(namelist.banner().decode("latin-1"))
+            found = diagnose(dump, namelist, namelist.banner(), info)
     except P2mError as error:
         result.problems.append(str(error))
         return result, None
@@ -218,7 +220,7 @@ def _tell(result: Report, found: Diagnosis) -> None:
         result.verdict = HEALTHY
     _judge(result, failure_of(found))
     program = "crash" if found.healthy else "p2mfix"
-    result.next = f"{program} {result.vmlinux} {result.dump}"
+    result.next = f"{program} {result.vmlinux or 'VMLINUX'} {result.dump}"
 
 
 def _judge(result: Report, broken: Failure | None) -> None:

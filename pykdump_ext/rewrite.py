@@ -22,7 +22,7 @@ from elftools.elf.elffile import ELFFile
 
 from .errors import P2mError, ReadError
 from .kernel import XEN_ELFNOTE_CRASH_INFO, XEN_NOTE_OWNER, xen_info
-from .memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, ElfCore, Note, read_notes
+from .memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, ElfCore, Note
 from .p2m import Diagnosis, FrameList, read_list
 from .p2m.entries import INVALID_P2M_ENTRY
 from .p2m.layouts import with_replaced
@@ -189,18 +189,20 @@ def plan(core: ElfCore, found: Diagnosis) -> tuple[Rewrite, ListPages, bool]:
 
     :raises P2mError: the file cannot be given one more program header.
     """
-    with core.path.open("rb") as file:
+    with core.file.path.open("rb") as file:
         elf = ELFFile(file)
         file.seek(0)
         header = list(EHDR.unpack(file.read(EHDR.size)))
         file.seek(elf["e_phoff"])
         table = file.read(elf.num_segments() * PHDR.size)
         segments = [Segment(*fields) for fields in PHDR.iter_unpack(table)]
-        size = core.path.stat().st_size
+        size = core.file.path.stat().st_size
         extended = elf["e_phnum"] == PN_XNUM
         sections = elf["e_shoff"] if elf["e_shnum"] or extended else 0
     if not extended and len(segments) + 1 >= PN_XNUM:
-        raise P2mError(f"{core.path}: has {len(segments)} program headers and can have no more")
+        raise P2mError(
+            f"{core.file.path}: has {len(segments)} program headers and can have no more"
+        )
 
     used = sorted((s.paddr, s.paddr + s.memsz) for s in segments if s.type == PT_LOAD)
     count = pages_needed(len(found.rebuilt.leaves))
@@ -371,10 +373,11 @@ def rewrite_dump(
 
     def check(path: Path) -> None:
         """Read the list back as tools do."""
-        info = xen_info(read_notes(path))
-        listed = read_list(ElfCore(path), info.frame_list_mfn if info else 0)
+        written = ElfCore(path)
+        info = xen_info(written.notes)
+        listed = read_list(written, info.frame_list_mfn if info else 0)
         if listed.problems or listed.leaves != pages.leaves:
             raise P2mError(f"{target}: the list does not read back from the copy; nothing is kept")
 
-    cloned = write(copy, core.path, target, check, watch)
+    cloned = write(copy, core.file.path, target, check, watch)
     return pages, unused, cloned

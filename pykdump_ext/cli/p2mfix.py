@@ -34,6 +34,7 @@ from ..preload import preload
 from . import diagnose as diagnose_command
 from . import fail
 from . import map as map_command
+from . import rewrite as rewrite_command
 from .setup import crash_version, host_path, installed_crash
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
@@ -157,6 +158,7 @@ class Value(argparse.Action):
 COMMANDS: dict[str, ModuleType] = {
     "diagnose": diagnose_command,
     "map": map_command,
+    "rewrite": rewrite_command,
 }
 EPILOG = """\
 commands:

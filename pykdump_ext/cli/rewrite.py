@@ -6,28 +6,30 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from ..dumps import open_dump
 from ..errors import P2mError
 from ..kernel import xen_info
-from ..memory import PAGE_SHIFT, ElfCore, is_compressed
+from ..memory import PAGE_SHIFT, ElfCore
 from ..namelist import Namelist
 from ..p2m import PFNS_PER_LEAF, Diagnosis, diagnose, diagnose_without_namelist
 from ..rewrite import LARGEST_LIST, check_paths, rewrite_dump
-from . import fail
+
+SUMMARY = "write a copy of the dump with a whole list, for plain crash and other tools"
+DESCRIPTION = """\
+Writes a copy of the dump of a Xen host with a whole p2m list in it, which crash, makedumpfile
+and libkdumpfile read without any plugin. The dump itself is never written. Where the file system
+can share blocks the copy takes no time and no space."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Give the parser of ``p2mfix rewrite`` its arguments."""
-    parser.description = (
-        "Writes a copy of the dump of a Xen host with a whole p2m list in it, which crash,"
-        " makedumpfile and libkdumpfile read without any plugin. The dump itself is never written."
-    )
     parser.add_argument("vmcore", type=Path, metavar="VMCORE", help="the dump, an ELF file")
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
     parser.add_argument(
@@ -56,12 +58,12 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
-    if is_compressed(vmcore):
+    core = open_dump([vmcore])
+    if not isinstance(core, ElfCore) or core.file.flattened:
         raise P2mError(
-            f"{vmcore}: is kdump-compressed, and only ELF dumps can be rewritten:"
+            f"{vmcore}: is {core.format}, and only plain ELF dumps can be rewritten:"
             " p2mfix VMLINUX VMCORE opens it as it is"
         )
-    core = ElfCore(vmcore)
     check_paths(vmcore, out, force)
     found = _diagnosis(core, vmlinux)
     coverage = found.coverage
@@ -104,7 +106,9 @@ def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
     """
     info = xen_info(core.notes)
     if info is None:
-        raise P2mError(f"{core.path}: is not the dump of a Xen host, so there is no p2m to repair")
+        raise P2mError(
+            f"{core.file.path}: is not the dump of a Xen host, so there is no p2m to repair"
+        )
     if vmlinux is None:
         try:
             found = diagnose_without_namelist(core, info)
@@ -151,17 +155,3 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
     with bar:
         task = bar.add_task("")
         yield lambda done, size: bar.update(task, completed=done, total=size)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run it by itself."""
-    parser = argparse.ArgumentParser(prog="p2mfix rewrite")
-    add_arguments(parser)
-    try:
-        run(parser.parse_args(argv))
-    except P2mError as error:
-        fail("p2mfix", error)
-
-
-if __name__ == "__main__":
-    main()

@@ -135,7 +135,7 @@ def _compared(
     if not coverage.memory:
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
     if coverage.complete:
-        more = problems_of_crash(memory, published, table)
+        more = problems_of_crash(kernel.memory, published, table)
         published = replace(published, problems=(*published.problems, *more))
     check = check_direct_map(kernel, table)
     seconds = time.perf_counter() - start

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,20 +12,25 @@ from tests.lab.broken import DumpFile, copy_of, diagnosis, truncate_list
 from tests.lab.dump import Dump
 from tests.lab.huge import grow, mark
 
-from .conftest import Crash, Ran
+from .conftest import BIN, Crash, Ran
 from .test_formats import COMMANDS as FEW_COMMANDS
 from .test_formats import filtered
 from .test_lists import Damage, absent, invalid, page_overwritten, zero_entries_in_the_middle
 from .test_repair import COMMANDS, digest, to_files, without_dumpfile
 
 PAGE_OFFSET = 0xFFFF888000000000
-REWRITE = (sys.executable, "-m", "pykdump_ext.cli.rewrite")
+REWRITE = (BIN / "p2mfix", "rewrite")
 DISTRIBUTIONS_PYTHON = "/usr/bin/python3"  # which python3-libkdumpfile is for
 
 
 def rewritten(crash: Crash, dump: Dump, out: Path) -> tuple[Dump, Ran]:
     ran = crash.run([*REWRITE, dump.vmcore, out, "--vmlinux", dump.vmlinux])
     return Dump(dump.vmlinux, out), ran
+
+
+def packed(dump: Dump, folder: Path, option: str) -> Dump:
+    folder.mkdir()
+    return Dump(dump.vmlinux, filtered(dump, folder, option)[0])
 
 
 def printed(crash: Crash, dump: Dump, commands: tuple[str, ...], name: str) -> list[str]:
@@ -78,8 +82,8 @@ def test_with_the_kernel_at_hand_the_copy_is_the_same(
 def test_makedumpfile_filters_it_and_crash_opens_the_result(
     crash: Crash, untouched: Dump, copy: Dump, tmp_path: Path
 ) -> None:
-    wanted = printed(crash, filtered(untouched, tmp_path / "1", "-c"), FEW_COMMANDS, "untouched")
-    shown = printed(crash, filtered(copy, tmp_path / "2", "-c"), FEW_COMMANDS, "rewritten")
+    wanted = printed(crash, packed(untouched, tmp_path / "1", "-c"), FEW_COMMANDS, "untouched")
+    shown = printed(crash, packed(copy, tmp_path / "2", "-c"), FEW_COMMANDS, "rewritten")
     assert all(wanted)
     assert shown == wanted
 
@@ -88,10 +92,10 @@ def test_a_filtered_elf_dump_can_be_rewritten(
     crash: Crash, untouched: Dump, truncated: Dump, tmp_path: Path
 ) -> None:
     """It has no room for one more program header."""
-    broken = filtered(truncated, tmp_path / "broken", "-E")
+    broken = packed(truncated, tmp_path / "broken", "-E")
     out, ran = rewritten(crash, broken, tmp_path / "out")
     assert ran.status == 0, ran.text
-    wanted = printed(crash, filtered(untouched, tmp_path / "1", "-E"), FEW_COMMANDS, "untouched")
+    wanted = printed(crash, packed(untouched, tmp_path / "1", "-E"), FEW_COMMANDS, "untouched")
     assert printed(crash, out, FEW_COMMANDS, "rewritten") == wanted
 
 
@@ -208,6 +212,6 @@ def test_errors_are_sentences(crash: Crash, truncated: Dump, not_xen: Dump, tmp_
     assert "not the dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
     assert "No such file" in says(tmp_path / "none", out, *vmlinux)
     assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")
-    compressed = filtered(truncated, tmp_path / "compressed", "-c")
+    compressed = packed(truncated, tmp_path / "compressed", "-c")
     assert "p2mfix VMLINUX VMCORE opens it" in says(compressed.vmcore, out, *vmlinux)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["compressed", "home", "work"]

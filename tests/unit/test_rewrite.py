@@ -19,11 +19,13 @@ from hypothesis import strategies as st
 
 from pykdump_ext import rewrite
 from pykdump_ext.cli import rewrite as command
+from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.kernel import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS, xen_info
 from pykdump_ext.memory import ElfCore
 from pykdump_ext.p2m import Diagnosis, FrameList, Kind, diagnose
 from pykdump_ext.rewrite import LARGEST_LIST, check_paths, list_pages, rewrite_dump
+from tests.lab.kdump import kdump
 
 from .machine import LAYOUTS, NOTHING, PAGE, Guest, P2m, guest_with
 from .strategies import p2ms
@@ -135,11 +137,11 @@ def test_the_copys_list_leads_to_all_memory_and_the_rest_is_as_it_was(
 
 
 def test_the_dump_is_not_written_and_the_copy_is_no_more_readable(broken: Broken) -> None:
-    before = broken.core.path.read_bytes()
-    broken.core.path.chmod(0o440)
-    out = broken.core.path.with_name("out")
+    before = broken.core.file.path.read_bytes()
+    broken.core.file.path.chmod(0o440)
+    out = broken.core.file.path.with_name("out")
     rewrite_dump(broken.core, broken.found, out)
-    assert broken.core.path.read_bytes() == before
+    assert broken.core.file.path.read_bytes() == before
     assert out.stat().st_mode & 0o777 == 0o440
     assert sorted(p.name for p in out.parent.iterdir()) == ["out", "vmcore"]
 
@@ -159,7 +161,7 @@ def test_where_there_is_no_room_for_a_program_header_the_contents_move_on(
 ) -> None:
     broken = broken_dump(tmp_path, P2M, "linear", room)
     rewrite_dump(broken.core, broken.found, tmp_path / "out")
-    old, new = headers(broken.core.path), headers(tmp_path / "out")
+    old, new = headers(broken.core.file.path), headers(tmp_path / "out")
     assert len(new) == len(old) + 1
     assert new[0][0] == PT_NOTE and new[0][2] == old[0][2] + moved
     starts = [paddr for _, _, _, _, paddr, *_ in new[1:]]
@@ -169,7 +171,7 @@ def test_where_there_is_no_room_for_a_program_header_the_contents_move_on(
 
 def test_a_count_of_program_headers_in_the_first_section_is_raised(tmp_path: Path) -> None:
     broken = broken_dump(tmp_path)
-    path = broken.core.path
+    path = broken.core.file.path
     content = bytearray(path.read_bytes())
     count = struct.unpack_from("<H", content, 56)[0]
     struct.pack_into("<Q", content, 40, len(content))  # e_shoff
@@ -182,7 +184,7 @@ def test_a_count_of_program_headers_in_the_first_section_is_raised(tmp_path: Pat
 
 
 def test_what_a_cut_off_dump_lacks_is_not_made_up(broken: Broken, tmp_path: Path) -> None:
-    path = broken.core.path
+    path = broken.core.file.path
     last = max(broken.guest.machine.pages)
     os.truncate(path, path.stat().st_size - 100)
     core = ElfCore(path)
@@ -288,7 +290,7 @@ def test_what_no_list_can_name_is_counted() -> None:
 
 
 def left(broken: Broken) -> list[str]:
-    return sorted(path.name for path in broken.core.path.parent.iterdir())
+    return sorted(path.name for path in broken.core.file.path.parent.iterdir())
 
 
 def interrupt(done: int, size: int) -> None:
@@ -296,11 +298,11 @@ def interrupt(done: int, size: int) -> None:
 
 
 def test_ctrl_c_leaves_nothing(broken: Broken) -> None:
-    before = broken.core.path.read_bytes()
+    before = broken.core.file.path.read_bytes()
     with pytest.raises(KeyboardInterrupt):
-        rewrite_dump(broken.core, broken.found, broken.core.path.with_name("out"), interrupt)
+        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"), interrupt)
     assert left(broken) == ["vmcore"]
-    assert broken.core.path.read_bytes() == before
+    assert broken.core.file.path.read_bytes() == before
 
 
 @pytest.fixture
@@ -320,9 +322,9 @@ def test_the_command_ended_by_a_signal_leaves_nothing(
 
     monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: broken.found)
     monkeypatch.setattr(command, "rewrite_dump", stopped)
-    path = broken.core.path
+    path = broken.core.file.path
     with pytest.raises(SystemExit) as ended:
-        command.main([str(path), str(path.with_name("out"))])
+        main(["rewrite", str(path), str(path.with_name("out"))])
     assert ended.value.code == 128 + number
     assert left(broken) == ["vmcore"]
 
@@ -330,10 +332,10 @@ def test_the_command_ended_by_a_signal_leaves_nothing(
 def test_a_full_disk_is_told_before_anything_is_copied(
     broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    size = broken.core.path.stat().st_size
+    size = broken.core.file.path.stat().st_size
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
     with pytest.raises(P2mError, match=r"has 0\.0 GB free, the copy takes 0\.0 GB"):
-        rewrite_dump(broken.core, broken.found, broken.core.path.with_name("out"), interrupt)
+        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"), interrupt)
     assert left(broken) == ["vmcore"]
 
 
@@ -343,11 +345,11 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: broken.found)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    path = broken.core.path
+    path = broken.core.file.path
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
     try:
         with pytest.raises(SystemExit):
-            command.main([str(path), str(path.with_name("out"))])
+            main(["rewrite", str(path), str(path.with_name("out"))])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert capsys.readouterr().err == f"p2mfix: {path.with_name('out')}: File too large\n"
@@ -359,14 +361,14 @@ def test_a_copy_whose_list_does_not_read_back_is_not_kept(
 ) -> None:
     monkeypatch.setattr(rewrite, "read_list", lambda memory, mfn: FrameList(array("Q", [1])))
     with pytest.raises(P2mError, match="does not read back"):
-        rewrite_dump(broken.core, broken.found, broken.core.path.with_name("out"))
+        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"))
     assert left(broken) == ["vmcore"]
 
 
 def test_holes_stay_holes_and_a_clone_is_not_copied(
     broken: Broken, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = broken.core.path
+    path = broken.core.file.path
     with path.open("r+b") as file:  # of what no segment has
         file.truncate(path.stat().st_size + (64 << 20))
     core = ElfCore(path)
@@ -439,7 +441,7 @@ def test_a_healthy_dump_is_not_copied(
     path.write_bytes(core_bytes(segments_of(guest)))
     found = diagnosed(guest, ElfCore(path))
     monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: found)
-    command.main([str(path), str(tmp_path / "out"), "--force"])
+    main(["rewrite", str(path), str(tmp_path / "out"), "--force"])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "p2mfix: the dump's list covers 1,024 of 1,024 pages (100.0%)"
     assert said[1].startswith("p2mfix: nothing to repair, nothing is written")
@@ -450,7 +452,7 @@ def test_a_compressed_dump_is_told_what_to_do_with(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
 ) -> None:
     path = tmp_path / "vmcore"
-    path.write_bytes(b"KDUMP   ".ljust(8192, b"\0"))
+    path.write_bytes(kdump({0: bytes(4096)}))
     with pytest.raises(SystemExit):
-        command.main([str(path), str(tmp_path / "out")])
+        main(["rewrite", str(path), str(tmp_path / "out")])
     assert "is kdump-compressed" in capsys.readouterr().err
