@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from .errors import P2mError, ReadError
 from .kernel import START_KERNEL_MAP, Kernel, Root, prove_root, xen_info
@@ -29,7 +30,7 @@ from .vcpus import NT_PRSTATUS, PR_REG, Registers, dom0_vcpus
 try:
     import drgn
     from drgn.helpers.linux.cpumask import for_each_present_cpu
-    from drgn.helpers.linux.percpu import per_cpu_ptr
+    from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
     from drgn.helpers.linux.sched import cpu_curr
 except ImportError:
     raise P2mError("drgn is not installed: pip install 'pykdump-ext[drgn]'") from None
@@ -39,6 +40,20 @@ PAGES_KEPT = 16384  # 64 MiB
 LARGEST_VMCOREINFO = PAGE_SIZE  # VMCOREINFO_BYTES, include/linux/crash_core.h
 SIZE_PRSTATUS = 336  # struct elf_prstatus of x86-64
 PR_PID = 32
+# Per-cpu pointers to the end of the stack of interrupts: 5.1 to 6.1 and from 6.15 on, up to
+# 6.14, before 5.1.  Up to 64 bytes at the end were not part of it.
+IRQ_STACKS = ("hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr", "irq_stack_ptr")
+IRQ_STACK_MARGIN = 64
+# hypercall_page_initialise_ring3_kernel() of xen/arch/x86/pv/hypercall.c, up to the syscall:
+# push %rcx; push %r11; mov $number, %eax; syscall
+HYPERCALL_STUB = re.compile(rb"\x51\x41\x53\xb8....\x0f\x05", re.DOTALL)
+HYPERCALL_STUB_SIZE = 10
+
+
+class Dump(MachineMemory, Protocol):
+    """A dump: machine memory, and the notes that came with it."""
+
+    notes: list[Note]
 
 
 class Reader:
@@ -100,36 +115,55 @@ def program(vmcore: str | Path, vmlinux: str | Path) -> drgn.Program:
     :raises P2mError: one of the files is not what it should be, or they do not
         belong together.
     """
-    core = ElfCore(vmcore)
-    namelist = Namelist(vmlinux)
-    kernel = open_kernel(core, core.notes, namelist)
+    return program_of(ElfCore(vmcore), vmlinux)
+
+
+def program_of(dump: Dump, vmlinux: str | Path) -> drgn.Program:
+    """Return drgn's program for a dump that is open; see :func:`program`."""
+    kernel = open_kernel(dump, Namelist(vmlinux))
     reader = Reader(kernel)
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     prog.set_linux_kernel_custom(vmcoreinfo(kernel), is_live=False)
     prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
+    load_symbols(prog, [vmlinux])
     try:
-        prog.load_debug_info([str(vmlinux)])
         prog.type("struct task_struct")
-    except (drgn.MissingDebugInfoError, LookupError):
+    except LookupError:
         raise P2mError(f"{vmlinux}: has no debugging information, which drgn needs") from None
-    add_registers(prog, core, core.notes)
+    add_registers(prog, dump)
     return prog
 
 
-def open_kernel(memory: MachineMemory, notes: list[Note], namelist: Namelist) -> Kernel:
+def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
+    """Give drgn the debugging information of the kernel, or of its modules.
+
+    :raises P2mError: a file is not there, or has none of what the dump has.
+    """
+    for path in paths:
+        try:
+            with Path(path).open("rb"):
+                pass
+            prog.load_debug_info([str(path)])
+        except drgn.MissingDebugInfoError as error:
+            raise P2mError(f"{path}: {str(error).splitlines()[-1]}") from None
+        except OSError as error:
+            raise P2mError(f"{path}: {error.strerror}") from None
+
+
+def open_kernel(dump: Dump, namelist: Namelist) -> Kernel:
     """Return the dump's kernel, read by its own top page table where that can be proved.
 
     :raises P2mError: the dump is not of a Xen host, or of another kernel.
     """
-    info = xen_info(notes)
+    info = xen_info(dump.notes)
     if info is None:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
-    published = read_list(memory, info.frame_list_mfn)
-    roots = root_candidates(memory, namelist, info, published)
-    kernel = prove_root(memory, namelist, namelist.banner(), roots)
+    published = read_list(dump, info.frame_list_mfn)
+    roots = root_candidates(dump, namelist, info, published)
+    kernel = prove_root(dump, namelist, namelist.banner(), roots)
     own = Root(kernel.mfn_at(swapper(kernel), "swapper_pg_dir") << PAGE_SHIFT, "swapper_pg_dir")
-    return prove_root(memory, namelist, namelist.banner(), (own, kernel.root))
+    return prove_root(dump, namelist, namelist.banner(), (own, kernel.root))
 
 
 def swapper(kernel: Kernel) -> int:
@@ -174,7 +208,7 @@ def vmcoreinfo(kernel: Kernel) -> bytes:
     return f"{text}NUMBER(phys_base)={phys_base}\nCRASHTIME=0\n".encode("latin-1")
 
 
-def add_registers(prog: drgn.Program, memory: MachineMemory, notes: list[Note]) -> None:
+def add_registers(prog: drgn.Program, dump: Dump) -> None:
     """Give drgn the registers of the tasks that were running.
 
     When a kernel is crashed by itself, it leaves each cpu's in the per-cpu
@@ -182,20 +216,50 @@ def add_registers(prog: drgn.Program, memory: MachineMemory, notes: list[Note]) 
     looks there; under Xen the hypervisor takes the cpus away.  So what Xen has of
     them is shown to drgn as that variable's contents.
     """
-    stack_size = int(prog["THREAD_SIZE"])
     note_size = drgn.sizeof(prog.type("note_buf_t"))
     present = set(for_each_present_cpu(prog))
-    for vcpu in dom0_vcpus(memory, notes):
+    for vcpu in dom0_vcpus(dump, dump.notes):
         if vcpu.number not in present:
             continue
-        task = cpu_curr(prog, vcpu.number)
-        stack = task.stack.value_()
+        stacks = stacks_of(prog, vcpu.number)
         for registers in vcpu.registers:
-            if vcpu.current or stack <= registers.rsp < stack + stack_size:
-                note = prstatus(registers, task.pid.value_()).ljust(note_size, b"\0")
+            if vcpu.current or any(registers.rsp in stack for stack in stacks):
+                pid = cpu_curr(prog, vcpu.number).pid.value_()
+                note = prstatus(out_of_hypercall(prog, registers), pid).ljust(note_size, b"\0")
                 address = per_cpu_ptr(prog["crash_notes"], vcpu.number).value_()
                 prog.add_memory_segment(address, len(note), reader_of(note))
                 break
+
+
+def stacks_of(prog: drgn.Program, cpu: int) -> list[range]:
+    """Return the addresses of the stacks in use on a cpu: its task's, that of interrupts."""
+    size = int(prog["THREAD_SIZE"])  # of both, arch/x86/include/asm/page_64_types.h
+    task = cpu_curr(prog, cpu).stack.value_()
+    stacks = [range(task, task + size)]
+    for name in IRQ_STACKS:
+        variable, _, member = name.partition(".")
+        try:
+            end = per_cpu(prog[variable], cpu)
+            end = (end.member_(member) if member else end).value_()
+        except (LookupError, drgn.FaultError):
+            continue
+        stacks.append(range(end - size, end + IRQ_STACK_MARGIN))
+    return stacks
+
+
+def out_of_hypercall(prog: drgn.Program, registers: Registers) -> Registers:
+    """Return the registers of the caller, if they are those of a stub in the hypercall page.
+
+    Kernels before 6.13 (6.1.120 and other stable ones) have Xen write these stubs,
+    so that their debugging information cannot say how to unwind them.
+    """
+    try:
+        code = prog.read(registers.rip - HYPERCALL_STUB_SIZE, HYPERCALL_STUB_SIZE)
+        if not HYPERCALL_STUB.fullmatch(code):
+            return registers
+        return registers.returned(prog.read_u64(registers.rsp + 16), 24)
+    except drgn.FaultError:
+        return registers
 
 
 def prstatus(registers: Registers, pid: int) -> bytes:

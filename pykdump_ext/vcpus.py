@@ -24,12 +24,10 @@ CORE_NOTE_OWNER = "CORE"
 NT_PRSTATUS = 1
 PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
 
-# The order of struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, and
-# of struct pt_regs and the registers of NT_PRSTATUS as well
-ORDER = tuple(
-    "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs rflags rsp ss".split()
-)
-RIP, CS, RSP, SS = (ORDER.index(name) for name in ("rip", "cs", "rsp", "ss"))
+# struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, struct pt_regs and
+# the registers of NT_PRSTATUS have the same order: from r15 on, and these among them
+RIP, CS, RSP, SS = 16, 17, 19, 20
+REGISTERS = 21
 # FLAT_KERNEL_CS and FLAT_KERNEL_SS of xen/include/public/arch-x86/xen-x86_64.h, with or
 # without the privilege level that Xen adds
 FLAT_CS, FLAT_SS, PRIVILEGE = 0xE030, 0xE028, 3
@@ -44,9 +42,15 @@ Words = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Registers:
-    """A kernel's registers, in the order of ``ORDER``."""
+    """A kernel's registers, in the order of ``struct pt_regs``."""
 
     words: Words
+
+    def returned(self, address: int, popped: int) -> Registers:
+        """Return them as after a return to ``address`` that popped so many bytes."""
+        words = [*self.words]
+        words[RIP], words[RSP] = address, self.rsp + popped
+        return Registers(tuple(words))
 
     @property
     def rip(self) -> int:
@@ -108,14 +112,17 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
 
 def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> Vcpu:
     """Return a virtual cpu, by its ``struct vcpu``."""
-    saved = _find(words)
-    possible = [] if saved is None else [saved[0]]
-    # struct vcpu begins with int vcpu_id, and up to Xen 4.15 int processor; later on it is
-    # not among the first, so a cpu is asked what it ran
     for cpu in cpus:
-        if cpu is not None and address in cpu.behind:
+        if cpu is not None and address in cpu.behind:  # struct cpu_info.current_vcpu
             return Vcpu(number, True, (cpu.registers,))
-    possible = [cpu.registers for cpu in cpus if cpu] + possible
+    # Its cpu may have been idle since; or given to another guest, and then they are saved.
+    # The other cpus may have older ones, of a time before it moved.
+    processor = words[0] >> 32  # struct vcpu begins with int vcpu_id, processor
+    stacks = [*cpus[processor : processor + 1], *cpus[:processor], *cpus[processor + 1 :]]
+    possible = [cpu.registers for cpu in stacks if cpu]
+    saved = _find(words)
+    if saved is not None:
+        possible.insert(1, saved[0])
     return Vcpu(number, False, tuple(possible))
 
 
@@ -136,9 +143,9 @@ def _find(words: Words) -> tuple[Registers, Words] | None:
         cs, ss = words[at] & 0xFFFF, words[at + SS - CS] & 0xFFFF
         if cs & ~PRIVILEGE == FLAT_CS and ss & ~PRIVILEGE == FLAT_SS:
             start = at - CS
-            found = [*words[start : start + len(ORDER)]]
+            found = [*words[start : start + REGISTERS]]
             found[CS], found[SS] = cs & ~PRIVILEGE, ss
-            return Registers(tuple(found)), words[start + len(ORDER) :]
+            return Registers(tuple(found)), words[start + REGISTERS :]
     return None
 
 

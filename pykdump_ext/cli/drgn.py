@@ -1,0 +1,96 @@
+"""``p2mfix drgn VMLINUX VMCORE``: drgn's prompt, or a script of drgn's, on the dump of a Xen host.
+
+It is what ``drgn -c VMCORE -s VMLINUX`` is on other dumps: ``prog`` is there at the
+prompt, in a script and in the code of ``-e``; a script's exit status is the command's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import P2mError
+from . import fail
+
+if TYPE_CHECKING:
+    import drgn
+
+NAME = "p2mfix drgn"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    parser.add_argument("vmlinux", metavar="VMLINUX", help="dom0's vmlinux, with debug symbols")
+    parser.add_argument("vmcore", metavar="VMCORE", help="the dump")
+    _add_others(parser)
+
+
+def _add_others(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-e", dest="code", metavar="CODE", help="Python code to run")
+    parser.add_argument(
+        "-s", "--symbols", metavar="PATH", action="append", default=[],
+        help="a file with debug symbols of a module; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument(
+        "words", metavar="ARG", nargs=argparse.REMAINDER,
+        help="a script of drgn's and its arguments; without it, and without -e: drgn's prompt",
+    )  # fmt: skip
+
+
+def run(args: argparse.Namespace) -> None:
+    """Open the dump in drgn, and run what was asked for."""
+    words, args.words = args.words, []
+    others = argparse.ArgumentParser(NAME, add_help=False)
+    _add_others(others)  # options may stand behind the files as well
+    others.parse_args(words, args)
+    try:
+        if args.words and args.words[0].startswith("-"):
+            raise P2mError(f"{args.words[0]}: is not one of its options")
+        if args.code is None and args.words:
+            with Path(args.words[0]).open("rb"):
+                pass
+        prog = _open(args)
+    except P2mError as error:
+        fail(NAME, error)
+    except OSError as error:
+        fail(NAME, P2mError(f"{error.filename}: {error.strerror}"))
+    _run(args, prog)
+
+
+def _open(args: argparse.Namespace) -> drgn.Program:
+    """Open the dump; what needs drgn is imported here, for it may not be installed."""
+    from ..drgn import load_symbols, program  # noqa: PLC0415
+
+    prog = program(args.vmcore, args.vmlinux)
+    load_symbols(prog, args.symbols)
+    return prog
+
+
+def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
+    import drgn  # noqa: PLC0415
+    from drgn.cli import default_globals, run_interactive, version_header  # noqa: PLC0415
+
+    if args.code is None and not args.words and sys.stdin.isatty():
+        print(version_header(), file=sys.stderr, flush=True)
+        run_interactive(prog)
+        return
+    drgn.set_default_prog(prog)
+    if args.code is None and args.words:
+        sys.argv = args.words
+        sys.path.insert(0, str(Path(args.words[0]).resolve().parent))
+        runpy.run_path(args.words[0], init_globals={"prog": prog}, run_name="__main__")
+        return
+    sys.path.insert(0, "")
+    sys.argv = ["-e", *args.words] if args.code is not None else [""]
+    code = args.code if args.code is not None else sys.stdin.read()
+    name = "<stdin>" if args.code is None else "<string>"
+    exec(compile(code, name, "exec"), default_globals(prog))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(NAME)
+    add_arguments(parser)
+    run(parser.parse_args())
