@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from .memory import PAGE_SHIFT, PAGE_SIZE, ElfCore, MachineMemory, Note
 from .namelist import Namelist
 from .p2m import read_list
 from .p2m.diagnosis import root_candidates
-from .vcpus import NT_PRSTATUS, PR_REG, Registers, dom0_vcpus
+from .vcpus import NT_PRSTATUS, PR_REG, Registers, Vcpu, dom0_vcpus
 
 try:
     import drgn
@@ -123,14 +124,19 @@ def program_of(dump: Dump, vmlinux: str | Path) -> drgn.Program:
     kernel = open_kernel(dump, Namelist(vmlinux))
     reader = Reader(kernel)
     prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
-    prog.set_linux_kernel_custom(vmcoreinfo(kernel), is_live=False)
+    try:
+        prog.set_linux_kernel_custom(vmcoreinfo(kernel), is_live=False)
+    except (drgn.BadDataError, OverflowError) as error:
+        raise P2mError(f"the kernel's vmcoreinfo is damaged: {error}") from None
     prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
     load_symbols(prog, [vmlinux])
     try:
         prog.type("struct task_struct")
     except LookupError:
-        raise P2mError(f"{vmlinux}: has no debugging information, which drgn needs") from None
+        raise P2mError(
+            f"{vmlinux}: has no debugging information of this kernel, which drgn needs"
+        ) from None
     add_registers(prog, dump)
     return prog
 
@@ -216,19 +222,32 @@ def add_registers(prog: drgn.Program, dump: Dump) -> None:
     looks there; under Xen the hypervisor takes the cpus away.  So what Xen has of
     them is shown to drgn as that variable's contents.
     """
-    note_size = drgn.sizeof(prog.type("note_buf_t"))
-    present = set(for_each_present_cpu(prog))
-    for vcpu in dom0_vcpus(dump, dump.notes):
-        if vcpu.number not in present:
-            continue
-        stacks = stacks_of(prog, vcpu.number)
-        for registers in vcpu.registers:
-            if vcpu.current or any(registers.rsp in stack for stack in stacks):
-                pid = cpu_curr(prog, vcpu.number).pid.value_()
-                note = prstatus(out_of_hypercall(prog, registers), pid).ljust(note_size, b"\0")
-                address = per_cpu_ptr(prog["crash_notes"], vcpu.number).value_()
-                prog.add_memory_segment(address, len(note), reader_of(note))
-                break
+    vcpus = {vcpu.number: vcpu for vcpu in dom0_vcpus(dump, dump.notes)}
+    # Of a damaged kernel, or one without kexec, there are fewer, or none
+    with suppress(drgn.FaultError, LookupError):
+        note_size = drgn.sizeof(prog.type("note_buf_t"))
+        for cpu in for_each_present_cpu(prog):
+            with suppress(drgn.FaultError):
+                registers = registers_of(prog, cpu, vcpus.get(cpu))
+                if registers is not None:
+                    pid = cpu_curr(prog, cpu).pid.value_()
+                    note = prstatus(registers, pid).ljust(note_size, b"\0")
+                    address = per_cpu_ptr(prog["crash_notes"], cpu).value_()
+                    prog.add_memory_segment(address, len(note), reader_of(note))
+
+
+def registers_of(prog: drgn.Program, cpu: int, vcpu: Vcpu | None) -> Registers | None:
+    """Return the kernel's registers on a cpu, or None: Xen has none that are its.
+
+    :raises drgn.FaultError: the kernel's data about the cpu cannot be read.
+    """
+    if vcpu is None:
+        return None
+    stacks = stacks_of(prog, cpu)
+    for registers in vcpu.registers:
+        if vcpu.current or any(registers.rsp in stack for stack in stacks):
+            return out_of_hypercall(prog, registers)
+    return None
 
 
 def stacks_of(prog: drgn.Program, cpu: int) -> list[range]:

@@ -10,6 +10,7 @@ information: a PV kernel's selectors tell where they are.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from .memory import PAGE_SIZE, MachineMemory, Note
 from .paging import PageTables
 
 XEN_VMCOREINFO = "VMCOREINFO_XEN"  # xen/include/public/kexec.h, VMCOREINFO_NOTE_NAME
+DOMAIN_LIST = re.compile(rb"^SYMBOL\(domain_list\)=([0-9a-f]{1,16})$", re.MULTILINE)
 CORE_NOTE_OWNER = "CORE"
 NT_PRSTATUS = 1
 PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
@@ -154,10 +156,9 @@ def _vcpus(tables: PageTables, notes: Iterable[Note]) -> list[tuple[int, Words]]
 
     :raises ReadError: Xen's list of domains, whose first is dom0, cannot be read.
     """
-    text = b"".join(note.data for note in notes if note.owner == XEN_VMCOREINFO).decode("latin-1")
-    lines = dict(line.partition("=")[::2] for line in text.splitlines())
-    domain_list = int(lines.get("SYMBOL(domain_list)", "0"), 16)
-    (domain,) = _words(tables, domain_list, 1)
+    text = b"".join(note.data for note in notes if note.owner == XEN_VMCOREINFO)
+    found_list = DOMAIN_LIST.search(text)
+    (domain,) = _words(tables, int(found_list[1], 16) if found_list else 0, 1)
     for pointer in _words(tables, domain, DOMAIN_WORDS):
         found: list[tuple[int, Words]] = []
         try:

@@ -43,12 +43,11 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> None:
     """Open the dump in drgn, and run what was asked for."""
     words, args.words = args.words, []
-    others = argparse.ArgumentParser(NAME, add_help=False)
+    usage = f"{NAME} VMLINUX VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
+    others = argparse.ArgumentParser(NAME, usage, add_help=False)
     _add_others(others)  # options may stand behind the files as well
     others.parse_args(words, args)
     try:
-        if args.words and args.words[0].startswith("-"):
-            raise P2mError(f"{args.words[0]}: is not one of its options")
         if args.code is None and args.words:
             with Path(args.words[0]).open("rb"):
                 pass

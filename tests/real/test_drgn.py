@@ -13,7 +13,18 @@ import drgn
 import pexpect
 import pytest
 from drgn.helpers.linux.fs import for_each_file, for_each_mount, mount_dst
-from drgn.helpers.linux.mm import access_process_vm, cmdline, for_each_vma, totalram_pages
+from drgn.helpers.linux.mm import (
+    access_process_vm,
+    cmdline,
+    follow_phys,
+    for_each_vma,
+    page_to_virt,
+    phys_to_virt,
+    totalram_pages,
+    virt_to_page,
+    virt_to_phys,
+    vma_name,
+)
 from drgn.helpers.linux.module import for_each_module
 from drgn.helpers.linux.percpu import per_cpu
 from drgn.helpers.linux.pid import find_task, for_each_task
@@ -26,7 +37,8 @@ from drgn.helpers.linux.slab import (
 )
 
 from pykdump_ext.drgn import program, program_of
-from pykdump_ext.memory import PAGE_SIZE, ElfCore
+from pykdump_ext.errors import P2mError
+from pykdump_ext.memory import PAGE_SIZE, ElfCore, Note
 from pykdump_ext.paging import PageTables
 from pykdump_ext.vcpus import STACK_SIZE, dom0_vcpus
 from tests.lab.broken import diagnosis, truncated
@@ -53,7 +65,7 @@ def printed(tmp_path_factory: pytest.TempPathFactory, untouched: Dump) -> dict[s
     commands = (
         "ps", "mod", "log", "rq.nr_running,nr_switches,curr runqueues:a", "bt", "mount", "kmem -s",
         "list task_struct.tasks -s task_struct.pid,comm -h init_task", "files 1", "kmem -i",
-        "vm 1", "set 1", "rd -u 7ffc817e8000 512",
+        "set 1", "rd -u 7ffc817e8000 512",
     )  # fmt: skip
     crash(untouched, [f"{command} > {number}" for number, command in enumerate(commands)])
     return {name: (crash.folder / str(n)).read_text() for n, name in enumerate(commands)}
@@ -157,11 +169,15 @@ def test_slab_objects(prog: drgn.Program) -> None:
 
 def test_memory_of_a_process(prog: drgn.Program, printed: dict[str, str]) -> None:
     init = find_task(prog, 1)
-    vmas = re.findall(r"^(\w{16}) +(\w+) +(\w+) \d+ *", printed["vm 1"], re.MULTILINE)
-    assert len(vmas) > 5
-    assert [
-        (v.value_(), v.vm_start.value_(), v.vm_end.value_()) for v in for_each_vma(init.mm)
-    ] == [tuple(int(word, 16) for word in row) for row in vmas]
+    log = get_dmesg(prog).decode()
+    ran = int(re.findall(r"RIP: 0033:0x(\w+)", log)[-1], 16)
+    (vma,) = [v for v in for_each_vma(init.mm) if v.vm_start <= ran < v.vm_end]
+    assert vma_name(vma) == b"/bin/busybox"
+    (code,) = re.findall(r"Code: ([0-9a-f<> ]+)", log)
+    before, marked, after = re.split("[<>]", code)  # the byte at the instruction pointer
+    start = ran - len(bytes.fromhex(before))
+    wanted = bytes.fromhex(before + marked + after)
+    assert len(wanted) == 64 and access_process_vm(init, start, len(wanted)) == wanted
     lines = re.findall(r"^ +(\w+):  (\w{16}) (\w{16})", printed["rd -u 7ffc817e8000 512"], re.M)
     assert lines
     for address, *words in lines:
@@ -263,6 +279,39 @@ def test_registers_of_a_cpu_that_was_given_to_another_guest(
         other.stack_trace(cpu_curr(other, idle.number))
 
 
+def test_registers_without_xens_list_of_domains(prog: drgn.Program, truncated: Dump) -> None:
+    core = Patched(truncated)
+    core.notes = [note for note in core.notes if note.owner != "VMCOREINFO_XEN"]
+    assert not any(v.current for v in dom0_vcpus(core, core.notes))
+    other = program_of(core, truncated.vmlinux)
+    for cpu in CPUS:
+        wanted = names(prog.stack_trace(cpu_curr(prog, cpu)))
+        assert names(other.stack_trace(cpu_curr(other, cpu))) == wanted
+
+
+def test_what_is_damaged_is_told_or_left_out(truncated: Dump) -> None:
+    core = Patched(truncated)
+    kernel = diagnosis(truncated).kernel
+    note = next(note for note in core.notes if note.owner == "CORE" and note.type == 1)
+    core.notes = [Note(n.owner, n.type, n.data[:100] if n is note else n.data) for n in core.notes]
+    found = [v.number for v in dom0_vcpus(core, core.notes) if v.current]
+    assert found == [1, 2, 3]  # the first note has lost the registers of a physical cpu
+    text = kernel.tables.translate(kernel.value("vmcoreinfo_data"))
+    for maddr, data, sentence in (
+        (text, b"OSRELEAS:", "vmcoreinfo does not name swapper_pg_dir|vmcoreinfo is damaged: VMCO"),
+        (text, b"\0" * 4000, "the kernel's vmcoreinfo does not name swapper_pg_dir"),
+        (kernel.tables.translate(kernel.address("vmcoreinfo_size")), b"\xff" * 8, "it has 1844674"),
+    ):
+        core.patches = {maddr: data}
+        with pytest.raises(P2mError, match=sentence):
+            program_of(core, truncated.vmlinux)
+    # without the kernel's per-cpu areas there are no running tasks, and all others
+    offsets = kernel.tables.translate(kernel.address("__per_cpu_offset"))
+    core.patches = {offsets: b"\xff\x7f" * 4 * 4}
+    other = program_of(core, truncated.vmlinux)
+    assert "schedule" in names(other.stack_trace(2))
+
+
 @pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "6.1"])
 def test_other_kernels(kernel: str) -> None:
     try:
@@ -317,7 +366,10 @@ def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) ->
         ((vmlinux, vmcore, "/nowhere.py"), "/nowhere.py: No such file or directory"),
         ((vmlinux, vmlinux), f"{vmlinux}: not a 64-bit ELF core file"),
         ((vmlinux, not_xen.vmcore), "this is not a dump of a Xen host: open it with drgn itself"),
-        ((stripped, vmcore), f"{stripped}: has no debugging information, which drgn needs"),
+        (
+            (stripped, vmcore),
+            f"{stripped}: has no debugging information of this kernel, which drgn needs",
+        ),
         ((vmlinux, vmcore, "-s", "/no.ko"), "/no.ko: No such file or directory"),
     ):
         assert run(*words) == (1, "", f"p2mfix drgn: {sentence}\n"), words
@@ -345,6 +397,21 @@ def test_the_prompt(truncated: Dump, tmp_path: Path) -> None:
     shown.expect(pexpect.EOF)
     shown.close()
     assert shown.exitstatus == 4
+
+
+def test_physical_addresses_are_the_machines(prog: drgn.Program, truncated: Dump) -> None:
+    tables = diagnosis(truncated).kernel.tables
+    for name in ("linux_banner", "init_task", "xenfs"):  # text, data, a module
+        module = next(m for m in for_each_module(prog) if m.name.string_() == b"xenfs")
+        address = module.value_() if name == "xenfs" else prog[name].address_
+        assert address is not None
+        maddr = follow_phys(prog["init_mm"].address_of_(), address).value_()
+        assert maddr == tables.translate(address)
+        assert prog.read(maddr, 32, physical=True) == prog.read(address, 32)
+    init = find_task(prog, 1)
+    assert phys_to_virt(virt_to_phys(init)).value_() == init.value_()
+    page = virt_to_page(init)
+    assert page_to_virt(page).value_() == init.value_() & ~(PAGE_SIZE - 1)
 
 
 def test_a_page_that_is_not_in_the_dump_is_a_fault(prog: drgn.Program) -> None:
