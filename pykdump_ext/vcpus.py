@@ -67,7 +67,7 @@ class Registers:
 
 @dataclass(frozen=True)
 class Vcpu:
-    """A virtual cpu of dom0.
+    """A virtual cpu of dom0; in a PV kernel, the cpu of the same number.
 
     ``registers`` are those it had if ``current``, that is, if Xen says that it
     was running.  Else they are in order of preference what it may have had: Xen
@@ -120,12 +120,10 @@ def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> V
     # Its cpu may have been idle since; or given to another guest, and then they are saved.
     # The other cpus may have older ones, of a time before it moved.
     processor = words[0] >> 32  # struct vcpu begins with int vcpu_id, processor
-    stacks = [*cpus[processor : processor + 1], *cpus[:processor], *cpus[processor + 1 :]]
-    possible = [cpu.registers for cpu in stacks if cpu]
+    its, others = cpus[processor : processor + 1], [*cpus[:processor], *cpus[processor + 1 :]]
     saved = _find(words)
-    if saved is not None:
-        possible.insert(1, saved[0])
-    return Vcpu(number, False, tuple(possible))
+    possible = [*its, saved and _Cpu(*saved), *others]
+    return Vcpu(number, False, tuple(found.registers for found in possible if found))
 
 
 def _cpu(tables: PageTables, rsp: int) -> _Cpu | None:
