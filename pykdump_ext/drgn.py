@@ -5,8 +5,8 @@ hold machine addresses, so all that drgn translates by them is right: kernel
 addresses, and a process's (``access_process_vm()``, ``cmdline()``).  What it
 computes, without a page table, is pseudo-physical, as in the kernel itself:
 ``virt_to_phys()``, ``page_to_pfn()``, ``PFN_PHYS()``.  So ``follow_phys()`` and
-``prog.read(..., physical=True)`` mean machine addresses, and a pseudo-physical
-one is to be read by ``phys_to_virt()``.
+``prog.read(..., physical=True)`` mean machine addresses, a pseudo-physical one
+is to be read by ``phys_to_virt()``, and ``vmalloc_to_page()`` gives a wrong page.
 
 The p2m is not needed for any of this, whether the dump's list is whole or not.
 """
@@ -18,11 +18,11 @@ import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
 
+from .dumps import Dump, open_dump
 from .errors import P2mError, ReadError
 from .kernel import START_KERNEL_MAP, Kernel, Root, prove_root, xen_info
-from .memory import PAGE_SHIFT, PAGE_SIZE, ElfCore, MachineMemory, Note
+from .memory import PAGE_SHIFT, PAGE_SIZE
 from .namelist import Namelist
 from .p2m import read_list
 from .p2m.diagnosis import root_candidates
@@ -49,12 +49,6 @@ IRQ_STACK_MARGIN = 64
 # push %rcx; push %r11; mov $number, %eax; syscall
 HYPERCALL_STUB = re.compile(rb"\x51\x41\x53\xb8....\x0f\x05", re.DOTALL)
 HYPERCALL_STUB_SIZE = 10
-
-
-class Dump(MachineMemory, Protocol):
-    """A dump: machine memory, and the notes that came with it."""
-
-    notes: list[Note]
 
 
 class Reader:
@@ -116,7 +110,7 @@ def program(vmcore: str | Path, vmlinux: str | Path) -> drgn.Program:
     :raises P2mError: one of the files is not what it should be, or they do not
         belong together.
     """
-    return program_of(ElfCore(vmcore), vmlinux)
+    return program_of(open_dump([vmcore]), vmlinux)
 
 
 def program_of(dump: Dump, vmlinux: str | Path) -> drgn.Program:

@@ -12,13 +12,19 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..dumps import is_dump
 from ..errors import P2mError
-from . import fail
 
 if TYPE_CHECKING:
     import drgn
 
 NAME = "p2mfix drgn"
+SUMMARY = "open the dump in drgn: its prompt, or a script"
+DESCRIPTION = """\
+Opens drgn on the dump of a Xen host, which drgn cannot read by itself: its prompt, a script or
+code, with prog there in all three. Tasks, modules, per-cpu data, logs, the memory of processes and
+the stacks of blocked and of running tasks are there, whatever has become of the dump's list.
+A script's exit status is the command's. It needs drgn: pip install 'pykdump-ext[drgn]'."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +47,10 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Open the dump in drgn, and run what was asked for."""
+    """Open the dump in drgn, and run what was asked for.
+
+    :raises P2mError: it cannot be opened; what a script raises is its own.
+    """
     words, args.words = args.words, []
     usage = f"{NAME} VMLINUX VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
     others = argparse.ArgumentParser(NAME, usage, add_help=False)
@@ -52,10 +61,8 @@ def run(args: argparse.Namespace) -> None:
             with Path(args.words[0]).open("rb"):
                 pass
         prog = _open(args)
-    except P2mError as error:
-        fail(NAME, error)
     except OSError as error:
-        fail(NAME, P2mError(f"{error.filename}: {error.strerror}"))
+        raise P2mError(f"{error.filename}: {error.strerror}") from None
     _run(args, prog)
 
 
@@ -63,7 +70,8 @@ def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump; what needs drgn is imported here, for it may not be installed."""
     from ..drgn import load_symbols, program  # noqa: PLC0415
 
-    prog = program(args.vmcore, args.vmlinux)
+    vmlinux, vmcore = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
+    prog = program(vmcore, vmlinux)
     load_symbols(prog, args.symbols)
     return prog
 
@@ -87,9 +95,3 @@ def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
     code = args.code if args.code is not None else sys.stdin.read()
     name = "<stdin>" if args.code is None else "<string>"
     exec(compile(code, name, "exec"), default_globals(prog))
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(NAME)
-    add_arguments(parser)
-    run(parser.parse_args())

@@ -32,6 +32,7 @@ from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from ..preload import preload
 from . import diagnose as diagnose_command
+from . import drgn as drgn_command
 from . import fail
 from . import map as map_command
 from . import rewrite as rewrite_command
@@ -159,6 +160,7 @@ COMMANDS: dict[str, ModuleType] = {
     "diagnose": diagnose_command,
     "map": map_command,
     "rewrite": rewrite_command,
+    "drgn": drgn_command,
 }
 EPILOG = """\
 commands:
@@ -248,16 +250,29 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if words and words[0] in COMMANDS:
             COMMANDS[words[0]].run(command_parser(words[0]).parse_args(words[1:]))
-            return
-        options = parser()
-        args, unknown = options.parse_known_args(words)
-        args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
-        if len(args.files) < 2:
-            options.error("the namelist and the dump are wanted")
+        else:
+            become_crash(words)
+    except P2mError as error:
+        fail("p2mfix", error)
+    except BrokenPipeError:  # whoever read the output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+def become_crash(words: list[str]) -> None:
+    """Open a dump in crash, which this process becomes.
+
+    :raises P2mError: a file, or crash, is not there or cannot be used.
+    """
+    options = parser()
+    args, unknown = options.parse_known_args(words)
+    args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
+    if len(args.files) < 2:
+        options.error("the namelist and the dump are wanted")
+    try:
         command = command_line(args, [word for word in unknown if word.startswith("-")])
         sys.stdout.flush()
         os.execv(command[0], command)
-    except (P2mError, OSError) as error:
-        fail("p2mfix", error)
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
+    except OSError as error:
+        raise P2mError(str(error)) from None

@@ -47,10 +47,10 @@ from tests.lab.matrix import KERNELS
 from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
 
-from .conftest import Crash
+from .conftest import BIN, Crash
 
 CPUS = range(4)
-COMMAND = (sys.executable, "-m", "pykdump_ext.cli.drgn")
+COMMAND = (BIN / "p2mfix", "drgn")
 
 
 @pytest.fixture(scope="module")
@@ -372,23 +372,23 @@ def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) ->
         ),
         ((vmlinux, vmcore, "-s", "/no.ko"), "/no.ko: No such file or directory"),
     ):
-        assert run(*words) == (1, "", f"p2mfix drgn: {sentence}\n"), words
+        assert run(*words) == (1, "", f"p2mfix: {sentence}\n"), words
     # without drgn, as where only the package itself was installed
     lacking = (
-        "import argparse, sys; sys.modules['drgn'] = None; from pykdump_ext.cli import drgn as d;"
-        " p = argparse.ArgumentParser(); d.add_arguments(p); d.run(p.parse_args(['a', 'b']))"
+        "import sys; sys.modules['drgn'] = None; from pykdump_ext.cli.p2mfix import main;"
+        " main(['drgn', 'a', 'b'])"
     )
     done = subprocess.run(
         [sys.executable, "-c", lacking], capture_output=True, text=True, check=False, cwd="/"
     )
-    sentence = "p2mfix drgn: drgn is not installed: pip install 'pykdump-ext[drgn]'\n"
+    sentence = "p2mfix: drgn is not installed: pip install 'pykdump-ext[drgn]'\n"
     assert (done.returncode, done.stderr) == (1, sentence)
 
 
 def test_the_prompt(truncated: Dump, tmp_path: Path) -> None:
-    words = [*COMMAND[1:], str(truncated.vmlinux), str(truncated.vmcore)]
+    words = [COMMAND[1], str(truncated.vmlinux), str(truncated.vmcore)]
     environment = {**os.environ, "HOME": str(tmp_path), "TERM": "dumb"}
-    shown = pexpect.spawn(COMMAND[0], words, env=environment, timeout=60, encoding="utf-8")
+    shown = pexpect.spawn(str(COMMAND[0]), words, env=environment, timeout=60, encoding="utf-8")
     shown.expect(">>> from drgn.helpers.linux import")
     shown.expect(r">>> $")
     shown.sendline("prog.crashed_thread().stack_trace()[4].name")
