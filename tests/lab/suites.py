@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import tomllib
+
 from .cache import locked, product, say
 from .packages import Archive, Missing, as_root, refresh, run
 
 PACKAGES = (
     "crash", "gcc", "libc6-dev", "zlib1g-dev", "libpython3-dev", "python3-venv", "makedumpfile",
 )  # fmt: skip
+SOURCE = Path(__file__).parents[2]
 # A release that is no longer maintained, or not yet released, has an expired release file
 ANY_AGE = 'Acquire::Check-Valid-Until "false";'
 
@@ -113,28 +116,29 @@ HOME = Path("/opt/pykdump")
 def _wheels(python: str) -> Path:
     """Return a folder with what the build and the package need, for that version of Python."""
     version = ".".join(python.split(".")[:2])
+    project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
+    wanted = ["setuptools", "wheel", *project["dependencies"]]
 
     def make(folder: Path) -> None:
         run(
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
             "--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--platform",
             "manylinux_2_17_x86_64", "--python-version", version, "--dest", folder,
-            "setuptools", "wheel", "cffi", "pyelftools",
+            *wanted,
         )  # fmt: skip
 
-    return product(f"wheels-{version}", (1, version), make)
+    return product(f"wheels-{version}", (3, version, wanted), make)
 
 
 def install(suite: Suite) -> None:
     """Build and install the package of this clone in the release, as a user of it would."""
-    source = Path(__file__).parents[2]
     copy = f"{suite.root}/opt/source"
     wheels = _wheels(suite.python_version())
     with locked(f"install-{suite.name}"):
         run(*as_root("rm", "-rf", copy, f"{suite.root}{HOME}"))
         run(*as_root("mkdir", "-p", copy))
         parts = ("setup.py", "pyproject.toml", "README.md", "pykdump_ext")
-        run(*as_root("cp", "-r", *(source / part for part in parts), copy))
+        run(*as_root("cp", "-r", *(SOURCE / part for part in parts), copy))
         script = (
             f"python3 -m venv {HOME} && cd /opt/source &&"
             f" PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} {HOME}/bin/pip install -q ."
