@@ -34,16 +34,27 @@ class Symbols(Protocol):
 
 
 @dataclass(frozen=True)
-class XenInfo:
-    """What Xen's crash notes say.
+class Root:
+    """A machine address that may be the kernel's top page table, and where it is from."""
 
-    ``frame_list_mfn`` is the mfn of dom0's ``pfn_to_mfn_frame_list_list``;
-    ``cr3s`` has one machine address for each physical cpu, in cpu order.
+    maddr: int
+    source: str
+
+
+@dataclass(frozen=True)
+class XenInfo:
+    """What Xen's crash notes say of dom0, or Xen's memory of a domain.
+
+    ``frame_list_mfn`` is the mfn of the domain's ``pfn_to_mfn_frame_list_list``;
+    ``cr3s`` has one machine address for each physical cpu, in cpu order; ``roots``
+    has what is known to be the domain's, and goes first.
     """
 
     version: str
     frame_list_mfn: int
     cr3s: tuple[int, ...]
+    domain: int = 0
+    roots: tuple[Root, ...] = ()
 
 
 def xen_info(notes: Iterable[Note]) -> XenInfo | None:
@@ -66,14 +77,6 @@ def xen_info(notes: Iterable[Note]) -> XenInfo | None:
     if len(words) < 3:
         raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, too few to be one")
     return XenInfo(f"{words[0]}.{words[1]}", words[-1], tuple(cr3s))
-
-
-@dataclass(frozen=True)
-class Root:
-    """A machine address that may be the kernel's top page table, and where it is from."""
-
-    maddr: int
-    source: str
 
 
 class Kernel:

@@ -81,9 +81,10 @@ def root_candidates(
 ) -> Iterator[Root]:
     """Yield what may be the kernel's top page table, none of it to be trusted.
 
-    What each physical cpu's cr3 held when the host crashed, then the kernel's
-    own top table found through the published list.
+    What is known of the domain, what each physical cpu's cr3 held when the host
+    crashed, then the kernel's own top table found through the published list.
     """
+    yield from info.roots
     for cpu, cr3 in enumerate(info.cr3s):
         yield Root(cr3, f"cr3, cpu {cpu}")
     for name in TOP_TABLES:

@@ -1,0 +1,116 @@
+"""``p2mfix domains VMCORE``: the domains of the host that a dump is of."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from ..domains import LIST_INVALID, Domain, Owned, Xen, open_xen
+from ..errors import P2mError, ReadError
+from ..memory import PAGE_SHIFT, ElfCore
+from ..paging import ADDRESS_MASK
+from . import fail
+
+COLUMNS = (
+    ("id", "ID"),
+    ("kind", "KIND"),
+    ("pages", "PAGES"),
+    ("max_pfn", "MAX_PFN"),
+    ("frame_list", "LIST"),
+    ("p2m_cr3", "P2M_CR3"),
+    ("cpus", "CPUS"),
+)
+UNKNOWN = "unknown"
+NONE = "none"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``p2mfix domains``."""
+    parser.description = (
+        "Shows the domains of a Xen host: id, kind, pages; what each has published of its p2m,"
+        " its list (an mfn) or p2m_cr3 (a machine address); and the physical cpus that were on"
+        " its page tables. Numbers other than ids, pages and cpus are hexadecimal."
+    )
+    parser.add_argument("vmcore", metavar="VMCORE", help="the dump, an ELF core")
+    parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
+
+
+def described(xen: Xen, domain: Domain, owned: Owned | None) -> dict[str, Any]:
+    """Return what there is to say of a domain.
+
+    None stands for what cannot be told, 0 for what the domain has not published.
+    """
+    shared = domain.shared
+    cpus = [
+        cpu
+        for cpu, cr3 in enumerate(xen.info.cr3s)
+        if xen.owner((cr3 & ADDRESS_MASK) >> PAGE_SHIFT) == domain.id
+    ]
+    frame_list = None if shared is None else shared.frame_list_mfn
+    return {
+        "id": domain.id,
+        "kind": UNKNOWN if owned is None else owned.kind,
+        "pages": None if owned is None else owned.pages,
+        "shared_info": None if shared is None else shared.mfn,
+        "max_pfn": None if shared is None else shared.max_pfn,
+        "frame_list": 0 if frame_list == LIST_INVALID else frame_list,
+        "p2m_cr3": None if shared is None else shared.p2m_cr3,
+        "p2m_vaddr": None if shared is None else shared.p2m_vaddr,
+        "cpus": cpus,
+    }
+
+
+def shown(name: str, value: Any) -> str:
+    """Return a value as the table has it."""
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "-"
+    if name == "pages":
+        return f"{value:,}"
+    if isinstance(value, str) or name == "id":
+        return str(value)
+    return f"{value:x}" if value else NONE
+
+
+def run(args: argparse.Namespace) -> None:
+    """Print the domains.
+
+    :raises P2mError: the dump is not one of a Xen host, or cannot be read.
+    """
+    core = ElfCore(args.vmcore)
+    xen = open_xen(core, core.notes)
+    domains = sorted(xen.domains(), key=lambda domain: domain.id)
+    problem = None
+    owned: dict[int, Owned] = {}
+    try:
+        owned = xen.owned(domains)
+    except ReadError as error:
+        problem = str(error)
+    found = [described(xen, domain, owned.get(domain.id)) for domain in domains]
+    if args.json:
+        print(json.dumps({"xen": xen.info.version, "domains": found, "problem": problem}))
+        return
+    table = [[title for _, title in COLUMNS]]
+    table += [[shown(name, one[name]) for name, _ in COLUMNS] for one in found]
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for row in table:
+        print("  ".join(text.rjust(width) for text, width in zip(row, widths)))
+    if problem:
+        print(f"pages and kinds are unknown: {problem}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``p2mfix domains`` by itself."""
+    parser = argparse.ArgumentParser(prog="p2mfix domains")
+    add_arguments(parser)
+    try:
+        run(parser.parse_args(argv))
+    except P2mError as error:
+        fail("p2mfix domains", error)
+
+
+if __name__ == "__main__":
+    main()
