@@ -9,7 +9,7 @@ from typing import Any
 
 from ..domains import LIST_INVALID, Domain, Owned, Xen, open_xen
 from ..errors import P2mError, ReadError
-from ..memory import PAGE_SHIFT, ElfCore
+from ..memory import PAGE_SHIFT, ElfCore, read_notes
 from ..paging import ADDRESS_MASK
 from . import fail
 
@@ -75,12 +75,23 @@ def shown(name: str, value: Any) -> str:
     return f"{value:x}" if value else NONE
 
 
+def _core(path: str) -> ElfCore:
+    try:
+        return ElfCore(path)
+    except P2mError:
+        if read_notes(path):
+            raise P2mError(
+                f"{path}: is kdump-compressed: only ELF dumps can be looked at"
+            ) from None
+        raise
+
+
 def run(args: argparse.Namespace) -> None:
     """Print the domains.
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """
-    core = ElfCore(args.vmcore)
+    core = _core(args.vmcore)
     xen = open_xen(core, core.notes)
     domains = sorted(xen.domains(), key=lambda domain: domain.id)
     problem = None

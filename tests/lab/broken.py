@@ -9,7 +9,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from pykdump_ext.kernel import xen_info
+from pykdump_ext.domains import domain_info
 from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE, ElfCore
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, Kind, diagnose
@@ -101,7 +101,7 @@ def diagnosis(dump: Dump) -> Diagnosis:
     """Return what the package itself finds in a dump."""
     core = ElfCore(dump.vmcore)
     namelist = Namelist(dump.vmlinux)
-    info = xen_info(core.notes)
+    info = domain_info(core, core.notes, 0)
     assert info is not None
     return diagnose(core, namelist, namelist.banner(), info)
 

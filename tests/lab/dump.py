@@ -32,6 +32,7 @@ MACHINE_OPTIONS = (
     "-machine", "pc,max-ram-below-4g=600M", "-m", "1536M", "-smp", "4",
     "-accel", "tcg,thread=multi", "-cpu", "qemu64",
 )  # fmt: skip
+INIT = Path(__file__).with_name("init")
 BOOT_SECONDS = 600
 BOOTS = 3
 
@@ -96,7 +97,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     for name in ("bin", "sbin", "lib", "lib64", "modules", "proc", "sys", "dev", "tmp"):
         (tree / name).mkdir(parents=True)
     shutil.copy(HOST.unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
-    shutil.copy(Path(__file__).with_name("init"), tree / "init")
+    shutil.copy(INIT, tree / "init")
     (tree / "init").chmod(0o755)
 
     order = []
@@ -113,20 +114,21 @@ def _initramfs(source: Source, folder: Path) -> Path:
     (tree / "modules/order").write_text("\n".join(order) + "\n")
 
     outer = folder / "initrd"
-    _archive(tree, outer)  # the crash kernel's: the same without kexec in it
+    archive(tree, outer)  # the crash kernel's: the same without kexec in it
     shutil.move(outer, tree / "initrd")
     shutil.copy(source.vmlinuz(), tree / "vmlinuz")
     kexec = HOST.unpacked("kexec-tools") / "sbin/kexec"
     shutil.copy(kexec, tree / "sbin/kexec")
-    for library in _libraries_of(kexec):
+    for library in libraries_of(kexec):
         shutil.copy(library, tree / "lib" / library.name)
     shutil.copy("/lib64/ld-linux-x86-64.so.2", tree / "lib64/ld-linux-x86-64.so.2")
-    _archive(tree, outer)
+    archive(tree, outer)
     shutil.rmtree(tree)
     return outer
 
 
-def _archive(tree: Path, target: Path) -> None:
+def archive(tree: Path, target: Path) -> None:
+    """Write the files below ``tree`` as an initramfs."""
     names = "\n".join(sorted(str(p.relative_to(tree)) for p in tree.rglob("*")))
     made = subprocess.run(
         ["cpio", "-o", "-H", "newc", "--quiet", "-R", "0:0"],
@@ -135,7 +137,7 @@ def _archive(tree: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(made.stdout, compresslevel=1))
 
 
-def _libraries_of(program: Path) -> list[Path]:
+def libraries_of(program: Path) -> list[Path]:
     """Return every shared library ``program`` needs, from packages where not installed."""
     folders: list[Path] = []
     for package in HOST.libraries(HOST.dependency("kexec-tools", r"libxenmisc[\d.]+")):
@@ -149,12 +151,17 @@ def _libraries_of(program: Path) -> list[Path]:
     return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
 
 
-def _crash_machine(source: Source, folder: Path) -> None:
-    """Boot Xen and Linux in the emulator, let dom0 crash, keep its vmcore."""
+def crash_machine(source: Source, folder: Path, more: bytes = b"") -> None:
+    """Boot Xen and Linux in the emulator, let dom0 crash, keep its vmcore.
+
+    :param more: an initramfs whose files dom0 has as well, or instead.
+    """
     xen_image = folder / "xen"
     packed = min((source.xens.unpacked(source.xen) / "boot").glob("xen-*.gz"))
     xen_image.write_bytes(gzip.decompress(packed.read_bytes()))
     initrd = _initramfs(source, folder)
+    with initrd.open("ab") as file:
+        file.write(more)
     disk = folder / "vmcore"
     with disk.open("wb") as file:
         file.truncate(2 << 30)
@@ -191,20 +198,25 @@ def _crash_machine(source: Source, folder: Path) -> None:
     xen_image.unlink()
 
 
+def made_from(source: Source) -> tuple[object, ...]:
+    """Return what a dump of this source depends on."""
+    release = source.release()
+    return (
+        2, source.kernels.version(f"linux-image-{release}"), source.xens.version(source.xen),
+        HOST.version("kexec-tools"), HOST.version("busybox-static"),
+        MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, INIT.read_text(),
+    )  # fmt: skip
+
+
 def dom0_dump(source: Source = Source()) -> Dump:
     """Return a real dump of a crashed PV dom0, untouched, and its kernel.
 
     :raises Missing: the archive lacks what it is made of.
     """
-    release = source.release()
     symbols = source.vmlinux()
-    init = Path(__file__).with_name("init").read_text()
-    made_from = (
-        2, source.kernels.version(f"linux-image-{release}"), source.xens.version(source.xen),
-        HOST.version("kexec-tools"), HOST.version("busybox-static"),
-        MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, init,
-    )  # fmt: skip
-    folder = product(f"dump-{release}", made_from, lambda folder: _crash_machine(source, folder))
+    folder = product(
+        f"dump-{source.release()}", made_from(source), lambda folder: crash_machine(source, folder)
+    )
     return Dump(symbols, folder / "vmcore")
 
 
