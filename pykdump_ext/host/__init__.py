@@ -16,7 +16,14 @@ loaded and its commands are there; ``unloaded`` before they go.
 
 from .extensions import CommandError, command
 from .restart import restart
-from .session import CrashMemory, CrashSymbols, P2mPatch, start_full_session, started_repaired
+from .session import (
+    CrashMemory,
+    CrashSymbols,
+    P2mPatch,
+    opened_domain,
+    start_full_session,
+    started_repaired,
+)
 
 __all__ = [
     "CommandError",
@@ -24,6 +31,7 @@ __all__ = [
     "CrashSymbols",
     "P2mPatch",
     "command",
+    "opened_domain",
     "restart",
     "start_full_session",
     "started_repaired",

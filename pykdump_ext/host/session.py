@@ -19,6 +19,12 @@ from .extensions import is_loaded
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
 """Set by ``p2mfix``: what to run once the full session is there (see :mod:`..cli.p2mfix`)."""
 
+DOMAIN = "PYKDUMP_EXT_DOMAIN"
+"""Set by ``p2mfix --domain`` for the crash it starts, and not for what that starts."""
+
+opened_domain = int(os.environ.pop(DOMAIN, "0"))
+"""The id of the domain whose kernel is open; 0 is dom0."""
+
 
 class CrashMemory:
     """Machine memory of the dump that is open in crash."""
