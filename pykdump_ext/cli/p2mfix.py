@@ -24,6 +24,7 @@ from argcomplete.completers import FilesCompleter
 
 from .. import __version__
 from ..crashes import misses_pv_kernel
+from ..domains import domain_info
 from ..dumps import is_dump, open_dump
 from ..errors import P2mError
 from ..kernel import xen_info
@@ -32,13 +33,15 @@ from ..namelist import Namelist, Relocated
 from ..p2m import FrameList, diagnose
 from ..preload import preload
 from . import diagnose as diagnose_command
+from . import domains as domains_command
 from . import drgn as drgn_command
 from . import fail
 from . import map as map_command
 from . import rewrite as rewrite_command
 from .setup import crash_version, host_path, installed_crash
 
-AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # read by host/session.py
+AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"  # these two are read by host/session.py
+DOMAIN = "PYKDUMP_EXT_DOMAIN"
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def help_for(crash: str, files: Sequence[str], offset: int) -> Help | None:
         return None
     try:
         namelist = Namelist(files[0])
+        info = domain_info(dump, dump.notes, 0) or info
         found = diagnose(dump, Relocated(namelist, offset), namelist.banner(), info)
     except P2mError:
         return Help()  # not to be diagnosed: what is wrong is said inside crash
@@ -85,6 +89,27 @@ def help_for(crash: str, files: Sequence[str], offset: int) -> Help | None:
         return Help(found.rebuilt)
     misses = misses_pv_kernel(crash_version(crash) or "", namelist)
     return Help() if misses or not found.healthy else None
+
+
+def help_for_guest(files: Sequence[str], offset: int, domain: int) -> Help:
+    """Return what crash needs to open the kernel of another domain than dom0.
+
+    :param files: as for :func:`help_for`, and ``offset``.
+    :raises P2mError: the dump has no such domain, or it cannot be opened.
+    """
+    os.environ[DOMAIN] = str(domain)
+    dump = open_dump([path for path in files if is_dump(path)])
+    namelist = Namelist(files[0])
+    info = domain_info(dump, dump.notes, domain)
+    if info is None:
+        raise P2mError(f"{files[-1]}: not a dump of a Xen host")
+    found = diagnose(dump, Relocated(namelist, offset), namelist.banner(), info)
+    if not found.check.passed:
+        raise P2mError(
+            f"the list rebuilt for domain {domain} fails its check: of {found.check.asked}"
+            f" pages the direct map agrees on {found.check.agree}"
+        )
+    return Help(found.rebuilt)
 
 
 # crash's options that take a value of their own (main.c, getopt_long()); -i apart
@@ -127,8 +152,12 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
     if crash is None:
         raise P2mError("crash is not installed: install the package crash")
     files = sorted(args.files, key=is_dump)  # crash takes them in any order
-    needed = help_for(crash, files, relocation(args.values))
     options = [*others, *(word for pair in args.values for word in pair)]
+    offset = relocation(args.values)
+    if args.domain:
+        needed: Help | None = help_for_guest(files, offset, args.domain)
+    else:
+        needed = help_for(crash, files, offset)
     if needed is None:
         later = ["-i", args.input] if args.input else []
         rcfiles = ["--no_crashrc"] if args.no_crashrc else []
@@ -161,6 +190,7 @@ COMMANDS: dict[str, ModuleType] = {
     "map": map_command,
     "rewrite": rewrite_command,
     "drgn": drgn_command,
+    "domains": domains_command,
 }
 EPILOG = """\
 commands:
@@ -188,7 +218,7 @@ def parser() -> argparse.ArgumentParser:
     commands = "\n".join(f"  {name:<10} {made.SUMMARY}" for name, made in COMMANDS.items())
     made = argparse.ArgumentParser(
         prog="p2mfix",
-        usage="p2mfix [-h] [--version] VMLINUX VMCORE... [crash options]\n"
+        usage="p2mfix [-h] [--version] [--domain N] VMLINUX VMCORE... [crash options]\n"
         "       p2mfix COMMAND ...",
         description="Opens the dump of a Xen host in crash, repairing crash's p2m where the\n"
         "dump's list of it is broken. The dump itself is never written. All options of crash\n"
@@ -201,6 +231,9 @@ def parser() -> argparse.ArgumentParser:
         "files", nargs="*", metavar="FILE", help="dom0's vmlinux, and the dump's file or files"
     )
     files.completer = _first_words  # type: ignore[attr-defined]
+    made.add_argument(
+        "--domain", type=int, default=0, metavar="N", help="open PV guest N; FILE is its vmlinux"
+    )
     made.add_argument("-i", dest="input", metavar="FILE", help="crash commands to run first")
     made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
     made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)

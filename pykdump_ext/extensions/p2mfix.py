@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from pykdump_ext import crash
 from pykdump_ext.crashes import misses_pv_kernel
+from pykdump_ext.domains import LIST_INVALID, domain_info
 from pykdump_ext.dumps import open_dump
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.host import (
@@ -21,11 +22,12 @@ from pykdump_ext.host import (
     CrashSymbols,
     P2mPatch,
     command,
+    opened_domain,
     restart,
     start_full_session,
     started_repaired,
 )
-from pykdump_ext.kernel import XenInfo, xen_info
+from pykdump_ext.kernel import XenInfo
 from pykdump_ext.namelist import Namelist
 from pykdump_ext.p2m import (
     PFNS_PER_LEAF,
@@ -59,10 +61,17 @@ def say(text: str) -> None:
 # Finding out
 
 
+def whose() -> str:
+    """Return the name of the domain whose kernel is open, in the genitive."""
+    return f"domain {opened_domain}'s" if opened_domain else "dom0's"
+
+
 def xen_notes() -> XenInfo:
     """Return what the notes of the dump say of Xen.
 
-    :raises P2mError: this session is not one on a dump of a Xen host's dom0.
+    They are of dom0, or of the guest that ``p2mfix --domain`` has opened.
+
+    :raises P2mError: this session is not one on a dump of a Xen host.
     """
     session = crash.session()
     if session.live:
@@ -71,7 +80,7 @@ def xen_notes() -> XenInfo:
         raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
     if not session.xen_core or session.dumpfile is None:
         raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
-    info = xen_info(open_dump([session.dumpfile]).notes)
+    info = domain_info(CrashMemory(), open_dump([session.dumpfile]).notes, opened_domain)
     if info is None:
         raise P2mError("the dump has no XEN_ELFNOTE_CRASH_INFO note, so no p2m list")
     return info
@@ -116,8 +125,9 @@ def headline(found: Diagnosis) -> str:
     """Return what kernel and Xen these are, and where the page tables were found."""
     release = banner().split()[2].decode("latin-1")
     root = found.kernel.root
+    domain = f", domain {found.info.domain}" if found.info.domain else ""
     return (
-        f"Linux {release} on Xen {found.info.version}, {found.table.layout} p2m,"
+        f"Linux {release} on Xen {found.info.version}{domain}, {found.table.layout} p2m,"
         f" page tables at {root.maddr:x} ({root.source})"
     )
 
@@ -152,7 +162,7 @@ def repair() -> None:
             f"{len(coverage.kept):,} leaves that the page tables have lost"
             " are kept as the list has them"
         )
-    if found.healthy:
+    if found.healthy and not opened_domain:
         say(f"the dump's list covers {pages(found)}: nothing to repair, nothing changed")
         return
     if coverage.unreadable:
@@ -160,6 +170,12 @@ def repair() -> None:
         say(f"{count:,} leaves are not in the dump, the first: {first}")
     ensure_checked(found)
     patch.apply(found.rebuilt)
+    if opened_domain:
+        say(
+            f"the p2m of its {coverage.memory:,} pages is rebuilt from page tables;"
+            f" {found.seconds:.3f} s"
+        )
+        return
     say(
         f"the dump's list covers {pages(found)};"
         f" rebuilt from page tables: {coverage.memory:,}"
@@ -212,8 +228,9 @@ def loaded() -> None:
 
 
 def unloaded() -> None:
-    """Run by ``extend -u``: crash gets its own list back."""
-    patch.undo()
+    """Run by ``extend -u``: crash gets its own list back, except for a guest: it has dom0's."""
+    if not opened_domain:
+        patch.undo()
 
 
 # --------------------------------------------------------------------------
@@ -225,16 +242,20 @@ def status() -> None:
     found = diagnosis()
     coverage = found.coverage
     print(headline(found))
-    print(f"   dump's list: {pages(found)}")
-    for problem in found.published.problems[:4]:
-        print(f"                {problem}")
+    unlisted = bool(opened_domain) and found.info.frame_list_mfn == LIST_INVALID
+    if unlisted:
+        print("   dump's list: none, the guest keeps no such list")
+    else:
+        print(f"   dump's list: {pages(found)}")
+        for problem in found.published.problems[:4]:
+            print(f"                {problem}")
     print(f"  rebuilt list: {coverage.memory:,} pages in {coverage.leaves:,} leaves")
     if coverage.kept:
         print(
             f"          kept: {len(coverage.kept):,} leaves of the dump's list,"
             " lost by the page tables"
         )
-    if coverage.leaves_lost:
+    if coverage.leaves_lost and not unlisted:
         print(f"          lost: {coverage.leaves_lost:,} leaves, pfn {lost(found)}")
     kinds = ", ".join(f"{coverage.kinds[kind]:,} {kind.value}" for kind in Kind)
     print(f"          pfns: {found.table.max_pfn:,} ({kinds})")
@@ -271,7 +292,7 @@ def show_pfn(pfn: int) -> None:
 def show_mfn(mfn: int) -> None:
     """``p2m mfn N``."""
     pfns = [f"{pfn:x}" for pfn in diagnosis().pfns_of(mfn)]
-    print(f"mfn {mfn:x}: " + (f"pfn {', '.join(pfns)}" if pfns else "not dom0's memory"))
+    print(f"mfn {mfn:x}: " + (f"pfn {', '.join(pfns)}" if pfns else f"not {whose()} memory"))
 
 
 def show_va(vaddr: int) -> None:
@@ -290,7 +311,7 @@ def show_va(vaddr: int) -> None:
     print(f"  machine address {maddr:x} (mfn {maddr >> 12:x})")
     pfns = list(found.pfns_of(maddr >> 12))
     if not pfns:
-        print("  not dom0's memory: no pfn has this mfn")
+        print(f"  not {whose()} memory: no pfn has this mfn")
     for pfn in pfns:
         print(f"  pseudo-physical address {(pfn << 12) | (maddr & 4095):x} (pfn {pfn:x})")
         print(f"     dump's list: {describe(found, found.published, pfn)}")
@@ -374,6 +395,10 @@ def show_live(pfn: int | None) -> None:
 
 def undo() -> None:
     """``p2m undo``."""
+    if opened_domain:
+        raise P2mError(
+            f"the dump's own list is dom0's: domain {opened_domain} cannot be read by it"
+        )
     if not patch.applied:
         raise P2mError("nothing to undo: crash reads by the dump's own list")
     patch.undo()
