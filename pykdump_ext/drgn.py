@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from .domains import domain_info
 from .dumps import Dump, open_dump
 from .errors import P2mError, ReadError
-from .kernel import START_KERNEL_MAP, Kernel, Root, prove_root, xen_info
+from .kernel import START_KERNEL_MAP, Kernel, Root, prove_root
 from .memory import PAGE_SHIFT, PAGE_SIZE
 from .namelist import Namelist
 from .p2m import read_list
@@ -156,7 +157,7 @@ def open_kernel(dump: Dump, namelist: Namelist) -> Kernel:
 
     :raises P2mError: the dump is not of a Xen host, or of another kernel.
     """
-    info = xen_info(dump.notes)
+    info = domain_info(dump, dump.notes, 0)
     if info is None:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
     published = read_list(dump, info.frame_list_mfn)

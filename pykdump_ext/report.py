@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .domains import domain_info
 from .dumps import Dump, open_dump
 from .errors import P2mError, ReadError
 from .kernel import START_KERNEL_MAP, XenInfo, prove_root, xen_info
@@ -187,7 +188,8 @@ def report_and_diagnosis(
     result.problems.extend(published.problems[:4])
     result.list_leaves = sum(1 for mfn in set(published.leaves) if mfn not in (0, NOT_MAPPED))
     _judge(result, failure_of_list(info, published))
-    namelist = pick_namelist(dump, info, published, namelists)
+    own = domain_info(dump, dump.notes, 0) or info
+    namelist = pick_namelist(dump, own, published, namelists)
     try:
         if namelist is None:
             wanted = f"the vmlinux of {result.release}" if known else "its kernel's vmlinux"
@@ -197,7 +199,7 @@ def report_and_diagnosis(
         else:
             result.vmlinux = str(namelist.path)
             result.release = release_of(namelist.banner().decode("latin-1"))
-            found = diagnose(dump, namelist, namelist.banner(), info)
+            found = diagnose(dump, namelist, namelist.banner(), own)
     except P2mError as error:
         result.problems.append(str(error))
         return result, None

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from ..domains import LIST_INVALID, Domain, Owned, Xen, open_xen
-from ..errors import P2mError, ReadError
-from ..memory import PAGE_SHIFT, ElfCore, read_notes
+from ..dumps import open_dump
+from ..errors import ReadError
+from ..memory import PAGE_SHIFT
 from ..paging import ADDRESS_MASK
-from . import fail
 
 COLUMNS = (
     ("id", "ID"),
@@ -22,18 +21,18 @@ COLUMNS = (
     ("p2m_cr3", "P2M_CR3"),
     ("cpus", "CPUS"),
 )
+SUMMARY = "list the domains of the host, and what each has published of its p2m"
+DESCRIPTION = """\
+Shows the domains of a Xen host: id, kind, pages; what each has published of its p2m, its list (an
+mfn) or p2m_cr3 (a machine address); and the physical cpus that were on its page tables. Numbers
+other than ids, pages and cpus are hexadecimal."""
 UNKNOWN = "unknown"
 NONE = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix domains``."""
-    parser.description = (
-        "Shows the domains of a Xen host: id, kind, pages; what each has published of its p2m,"
-        " its list (an mfn) or p2m_cr3 (a machine address); and the physical cpus that were on"
-        " its page tables. Numbers other than ids, pages and cpus are hexadecimal."
-    )
-    parser.add_argument("vmcore", metavar="VMCORE", help="the dump, an ELF core")
+    parser.add_argument("vmcore", metavar="VMCORE", help="the dump")
     parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
 
 
@@ -75,24 +74,13 @@ def shown(name: str, value: Any) -> str:
     return f"{value:x}" if value else NONE
 
 
-def _core(path: str) -> ElfCore:
-    try:
-        return ElfCore(path)
-    except P2mError:
-        if read_notes(path):
-            raise P2mError(
-                f"{path}: is kdump-compressed: only ELF dumps can be looked at"
-            ) from None
-        raise
-
-
 def run(args: argparse.Namespace) -> None:
     """Print the domains.
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """
-    core = _core(args.vmcore)
-    xen = open_xen(core, core.notes)
+    dump = open_dump([args.vmcore])
+    xen = open_xen(dump, dump.notes)
     domains = sorted(xen.domains(), key=lambda domain: domain.id)
     problem = None
     owned: dict[int, Owned] = {}
@@ -111,17 +99,3 @@ def run(args: argparse.Namespace) -> None:
         print("  ".join(text.rjust(width) for text, width in zip(row, widths)))
     if problem:
         print(f"pages and kinds are unknown: {problem}")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``p2mfix domains`` by itself."""
-    parser = argparse.ArgumentParser(prog="p2mfix domains")
-    add_arguments(parser)
-    try:
-        run(parser.parse_args(argv))
-    except P2mError as error:
-        fail("p2mfix domains", error)
-
-
-if __name__ == "__main__":
-    main()

@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
+from ..domains import domain_info
 from ..dumps import open_dump
 from ..errors import P2mError
 from ..kernel import xen_info
@@ -116,6 +117,7 @@ def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
             raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
     else:
         namelist = Namelist(vmlinux)
+        info = domain_info(core, core.notes, 0) or info
         found = diagnose(core, namelist, namelist.banner(), info)
     if not found.healthy and not found.check.passed:
         raise P2mError(

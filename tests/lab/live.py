@@ -12,7 +12,7 @@ import sysconfig
 from pathlib import Path
 
 from .cache import say
-from .dump import MODULES, Source, _archive
+from .dump import MODULES, Source, archive
 from .packages import HOST
 
 DISK_MODULES = ("crc16", "crc32c_generic", "mbcache", "jbd2", "ext4")
@@ -102,7 +102,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
         order.append(f"{module}.ko")
     (tree / "modules/order").write_text("\n".join(order) + "\n")
     target = folder / "initrd"
-    _archive(tree, target)
+    archive(tree, target)
     return target
 
 

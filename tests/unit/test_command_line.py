@@ -71,7 +71,8 @@ def test_the_shell_completes_it(tmp_path: Path, line: str, offers: set[str]) -> 
     (tmp_path / "vmcore").touch()
     shell = {
         "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_TYPE": "9",
-        "COMP_LINE": line, "COMP_POINT": str(len(line)), "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
+        "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
     }  # fmt: skip
     subprocess.run([INSTALLED], env={**os.environ, **shell}, cwd=tmp_path, check=True)
     assert set((tmp_path / "out").read_text().split("\n")) == offers

@@ -13,6 +13,7 @@ from random import Random
 import pytest
 
 from pykdump_ext.cli import domains as cli
+from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.domains import LIST_INVALID, Domain, Xen, domain_info, open_xen
 from pykdump_ext.errors import P2mError
 from pykdump_ext.kernel import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS, Root
@@ -484,7 +485,5 @@ def test_a_frame_table_that_is_not_whole_is_told(capsys: pytest.CaptureFixture[s
 
 def test_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
-        cli.main([str(tmp_path / "vmcore")])
-    assert capsys.readouterr().err == (
-        f"p2mfix domains: {tmp_path}/vmcore: No such file or directory\n"
-    )
+        main(["domains", str(tmp_path / "vmcore")])
+    assert capsys.readouterr().err == (f"p2mfix: {tmp_path}/vmcore: No such file or directory\n")
