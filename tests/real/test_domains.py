@@ -37,7 +37,7 @@ def guest() -> Dump:
 
 
 def domains(vmcore: Path) -> list[dict[str, Any]]:
-    command = [BIN / "p2mfix", "domains", "--json", vmcore]
+    command: list[str | Path] = [BIN / "p2mfix", "domains", "--json", vmcore]
     done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd="/")
     found = json.loads(done.stdout)
     assert found["problem"] is None

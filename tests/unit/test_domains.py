@@ -432,14 +432,14 @@ def test_dom0_is_known_by_its_notes_where_xens_memory_is_damaged() -> None:
 
 def printed(host: Host, capsys: pytest.CaptureFixture[str], *options: str) -> str:
     class Core(PageMemory):
-        def __init__(self, path: str) -> None:
+        def __init__(self, paths: list[str]) -> None:
             super().__init__(host.memory().pages)
             self.notes = host.notes()
 
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "ElfCore", Core)
+        patch.setattr(cli, "open_dump", Core)
         cli.run(parser.parse_args([*options, "vmcore"]))
     return capsys.readouterr().out
 
