@@ -70,7 +70,7 @@ def test_the_report_of_the_truncated_dump(crash: Crash, truncated: Dump) -> None
     assert facts["format"] == "ELF"
     assert facts["Xen"] == found.info.version
     assert facts["Linux"] == release
-    assert facts["page tables"] == f"cpu 0: {found.info.cr3s[0]:x}, Linux {release}"
+    assert facts["page tables"] == f"cpu 0: {found.info.roots[0].maddr:x}, Linux {release}"
     assert facts["dump's list"].startswith(f"mfn {found.info.frame_list_mfn:x}, ")
     assert facts["covered"] == f"{found.coverage.covered:,} of 179,200 pages (85.6%)"
     assert facts["lost"] == "pfn 100000-106483"
@@ -82,7 +82,10 @@ def test_without_a_namelist_the_dump_tells_what_it_can(crash: Crash, scratch: Du
     file = DumpFile(scratch.vmcore)
     xen_only = p2mfix(crash, "diagnose", scratch.vmcore).text
     release = scratch.vmlinux.name.removeprefix("vmlinux-")
-    assert f"page tables: cpu 0: {diagnosis(scratch).info.cr3s[0]:x}, Linux {release}\n" in xen_only
+    assert (
+        f"page tables: cpu 0: {diagnosis(scratch).info.roots[0].maddr:x}, Linux {release}\n"
+        in xen_only
+    )
     assert f"crash needs the vmlinux of {release}\n" in xen_only
     assert "covered: 179,200 of 179,200 pages (100.0%)\n" in xen_only
     assert f"next: crash VMLINUX {scratch.vmcore}\n" in xen_only
