@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .domains import domain_info
+from .domains import domain_info, open_xen
 from .dumps import Dump, open_dump
 from .errors import P2mError, ReadError
 from .kernel import START_KERNEL_MAP, XenInfo, prove_root, xen_info
@@ -125,6 +125,16 @@ def _banner(dump: Dump, tables: PageTables) -> str | None:
     return None
 
 
+def guests(dump: Dump, info: XenInfo) -> dict[int, str]:
+    """Return, for the top page tables that a guest's cpu was on, which guest's that is."""
+    try:
+        xen = open_xen(dump, dump.notes)
+    except P2mError:
+        return {}
+    owners = {cr3 & ADDRESS_MASK: xen.owner(cr3 >> PAGE_SHIFT) for cr3 in info.cr3s}
+    return {root: f", domain {owner}" for root, owner in owners.items() if owner}
+
+
 def release_of(banner: str) -> str:
     """Return the release a banner names, such as ``6.1.0-56-amd64``."""
     return banner.split()[2]
@@ -174,12 +184,14 @@ def report_and_diagnosis(
     result.xen = info.version
     result.list_mfn = info.frame_list_mfn
     banners = kernel_banners(dump, info)
+    owners = guests(dump, info)
     for cpu, cr3 in enumerate(info.cr3s):
         banner = banners[cr3 & ADDRESS_MASK]
         if banner == UNREADABLE:
             owner = "not in the dump"
         else:
             owner = f"Linux {release_of(banner)}" if banner else "no Linux kernel: Xen's own"
+            owner += owners.get(cr3 & ADDRESS_MASK, "")
         result.cr3s.append(Cr3(cpu, cr3 & ADDRESS_MASK, owner))
     known = [banner for banner in banners.values() if banner]
     if known:

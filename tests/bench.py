@@ -92,6 +92,30 @@ def rebuild(broken: Dump, runs: int) -> None:
     show("memory of the rebuild", [peak], "MiB")
 
 
+def commands(broken: Dump, runs: int) -> None:
+    """Time each command of ``p2mfix`` that needs no crash."""
+    with tempfile.TemporaryDirectory() as home:
+        out = Path(home) / "out"
+        files: list[str | Path] = [broken.vmcore, broken.vmlinux]
+        words: dict[str, list[str | Path]] = {
+            "diagnose": ["diagnose", *files],
+            "diagnose, no vmlinux": ["diagnose", broken.vmcore],
+            "diagnose --html": ["diagnose", *files, "--html", out],
+            "map": ["map", *files],
+            "map --svg": ["map", *files, "--svg", out],
+            "rewrite": ["rewrite", broken.vmcore, out, "--force"],
+            "drgn, panic task's stack": [
+                "drgn", broken.vmlinux, broken.vmcore,
+                "-e", "print(prog.crashed_thread().stack_trace())",
+            ],
+            "domains": ["domains", broken.vmcore],
+        }  # fmt: skip
+        for name, command in words.items():
+            ran = [run([P2MFIX, *command], home) for _ in range(runs + 1)][1:]
+            show(f"p2mfix {name}", [seconds for seconds, _ in ran], "s")
+            show("  peak memory", [peak for _, peak in ran], "MiB")
+
+
 def grown(untouched: Dump, size: int, runs: int) -> None:
     """The same for a dom0 of ``size`` bytes, most of them missing (see tests/lab/huge.py)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -116,6 +140,7 @@ def main() -> None:
     print(f"{'dom0 of 700 MiB':<44} {'minimum':>9} {'median':>9} {'maximum':>9}")
     starts(untouched, broken, runs)
     rebuild(broken, runs)
+    commands(broken, runs)
     for size in (64 << 30, 1 << 40, 16 << 40):
         print(f"\ndom0 of {size >> 30:,} GiB")
         grown(untouched, size, runs)

@@ -113,6 +113,14 @@ def test_a_guests_kernel_opens_in_crash(crash: Crash, guest: Dump) -> None:
         assert f"{pfn << PAGE_SHIFT:>16x}:  {low:016x} {high:016x} " in ran.text
 
 
+def test_diagnose_tells_whose_page_tables_a_cpu_was_on(crash: Crash, guest: Dump) -> None:
+    (cpu,) = domains(guest.vmcore)[1]["cpus"]
+    ran = crash.run([BIN / "p2mfix", "diagnose", guest.vmcore, guest.vmlinux])
+    told = [line for line in ran.text.splitlines() if ", domain 1" in line]
+    assert len(told) == 1 and f"cpu {cpu}: " in told[0], ran.text
+    assert "of 179,200 pages" in ran.text
+
+
 def test_a_guest_of_a_compressed_dump(crash: Crash, guest: Dump, tmp_path: Path) -> None:
     """makedumpfile -X would leave no guest in it."""
     packed = tmp_path / "packed"
