@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+import pexpect
 import pytest
 
 from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages
 from tests.lab.dump import Dump
 from tests.lab.planted import words
 
-from .conftest import BIN, Crash, Ran
+from .conftest import BIN, Crash, Ran, environment
 
 
 @pytest.fixture
@@ -138,6 +139,31 @@ def test_list_and_verify(crash: Crash, truncated: Dump, untouched: Dump, host: P
             "   machine-to-phys table: agrees on 179,200, disagrees on 0\n"
         )
     )
+
+
+def test_on_a_terminal_progress_is_shown_and_pictures_have_colour(
+    crash: Crash, truncated: Dump
+) -> None:
+    words = [str(truncated.vmlinux), str(truncated.vmcore), "-s", "--no_crashrc"]
+    where = {**environment(crash.home), "TERM": "xterm"}
+    shown = pexpect.spawn(
+        str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=120, encoding="utf-8",
+        dimensions=(40, 90),
+    )  # fmt: skip
+    shown.expect("crash> ")
+    shown.sendline("set scroll off")
+    shown.expect("crash> ")
+    shown.sendline("p2m map")
+    shown.expect_exact("\x1b[1;31m!!!!")
+    shown.expect("crash> ")
+    shown.sendline("p2m verify --all")
+    shown.expect_exact("p2mfix: comparing leaves")
+    shown.expect("agrees on 179,200.*crash> ")
+    shown.sendline("p2m map > map")
+    shown.expect("crash> ")
+    shown.sendline("quit")
+    shown.expect(pexpect.EOF)
+    assert "\x1b" not in (crash.folder / "map").read_text()
 
 
 @pytest.fixture
