@@ -362,7 +362,9 @@ def domain_info(memory: MachineMemory, notes: Iterable[Note], domain: int) -> Xe
             for cpu, cr3 in enumerate(info.cr3s)
             if xen.owner((cr3 & ADDRESS_MASK) >> PAGE_SHIFT) in (0, None)
         ]
-        return replace(info, cr3s=(), roots=tuple(own))
+        shared = xen.domain(0).shared
+        told = (shared.p2m_cr3, shared.p2m_vaddr, shared.max_pfn) if shared else None
+        return replace(info, cr3s=(), roots=tuple(own), shared_info=told)
     except P2mError:
         if domain:
             raise

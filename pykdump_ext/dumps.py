@@ -24,6 +24,8 @@ class Dump(MachineMemory, Protocol):
 def is_dump(path: str | Path) -> bool:
     """True when the file begins as a dump does, whatever comes of the rest."""
     try:
+        if not Path(path).is_file():
+            return False
         with Path(path).open("rb") as file:
             head = file.read(18)
     except OSError:
@@ -40,6 +42,9 @@ def open_dump(paths: Sequence[str | Path]) -> Dump:
     if not paths:
         raise P2mError("no dump is given")
     first, *others = map(open_file, paths)
-    if others or first.read_at(0, len(SIGNATURE)) == SIGNATURE:
+    packed = [file.read_at(0, len(SIGNATURE)) == SIGNATURE for file in (first, *others)]
+    if others and not all(packed):
+        raise P2mError(f"{', '.join(map(str, paths))}: not the files of one split dump")
+    if packed[0]:
         return KdumpFile([first, *others])
     return ElfCore(first)

@@ -47,7 +47,9 @@ class XenInfo:
 
     ``frame_list_mfn`` is the mfn of the domain's ``pfn_to_mfn_frame_list_list``;
     ``cr3s`` has one machine address for each physical cpu, in cpu order; ``roots``
-    has what is known to be the domain's, and goes first.
+    has what is known to be the domain's, and goes first.  ``shared_info`` is what the
+    domain's kernel has told Xen of a linear p2m: the machine address of page tables
+    (``p2m_cr3``), the p2m's virtual address there, and ``max_pfn``.
     """
 
     version: str
@@ -55,6 +57,7 @@ class XenInfo:
     cr3s: tuple[int, ...]
     domain: int = 0
     roots: tuple[Root, ...] = ()
+    shared_info: tuple[int, int, int] | None = None
 
 
 def xen_info(notes: Iterable[Note]) -> XenInfo | None:

@@ -214,12 +214,12 @@ def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
     return result
 
 
-def write_picture(found: Diagnosis, path: str, kind: str) -> None:
-    """Draw a p2m into the file at ``path``, as ``svg`` or ``png``.
+def write_picture(found: Diagnosis, path: str, kind: str, inputs: Iterable[str] = ()) -> None:
+    """Draw a p2m into the file at ``path``, as ``svg`` or ``png``; never into one of ``inputs``.
 
     :raises P2mError: it cannot be written, or matplotlib is not installed.
     """
-    _write(path, _drawing(found, kind))
+    _write(path, _drawing(found, kind), inputs)
 
 
 def _drawing(found: Diagnosis, kind: str) -> bytes:
@@ -233,14 +233,26 @@ def _drawing(found: Diagnosis, kind: str) -> bytes:
     return stream.getvalue()
 
 
-def _write(path: str, content: bytes) -> None:
-    """Write a file, whole or not at all."""
-    unfinished = Path(f"{path}.{os.getpid()}")
+def _write(path: str, content: bytes, inputs: Iterable[str]) -> None:
+    """Write a file, whole or not at all; to a device or a pipe, what it takes."""
+    target = Path(path).resolve()
+    unfinished = target.with_name(f"{target.name}.{os.getpid()}")
     try:
-        unfinished.write_bytes(content)
-        unfinished.replace(path)
+        if target.exists():
+            for name in inputs:
+                if target.samefile(name):
+                    raise P2mError(f"{path}: is {name}, which is never written")
+            if not target.is_file():
+                with target.open("wb") as file:
+                    file.write(content)
+                return
+        try:
+            unfinished.write_bytes(content)
+            unfinished.replace(target)
+        except BaseException:
+            unfinished.unlink(missing_ok=True)
+            raise
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise P2mError(f"{path}: {error.strerror}") from None
 
 
@@ -281,8 +293,12 @@ footer { color: #666; font-size: .85em; margin-top: 2em }
 """
 
 
-def write_page(path: str, result: Report, found: Diagnosis | None) -> None:
+def write_page(
+    path: str, result: Report, found: Diagnosis | None, inputs: Iterable[str] = ()
+) -> None:
     """Write a report, and the drawing where there is a diagnosis, as one self-contained web page.
+
+    It is never written into one of ``inputs``.
 
     :raises P2mError: it cannot be written, or matplotlib or Jinja2 is not installed.
     """
@@ -298,7 +314,7 @@ def write_page(path: str, result: Report, found: Diagnosis | None) -> None:
         drawing = Markup(svg[svg.index("<svg") :])
     page = Environment(autoescape=True).from_string(PAGE)
     text = page.render(report=result, facts=facts, drawing=drawing, version=__version__)
-    _write(path, text.encode())
+    _write(path, text.encode(), inputs)
 
 
 def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
@@ -307,13 +323,16 @@ def add_picture_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", metavar="OUT", help="draw it as PNG into this file")
 
 
-def show(found: Diagnosis, args: argparse.Namespace, width: int, colour: bool) -> None:
+def show(
+    found: Diagnosis, args: argparse.Namespace, width: int, colour: bool, inputs: Iterable[str]
+) -> None:
     """Write the pictures that were asked for; the one of text, where none was.
 
+    :param inputs: the files of the session, which no picture may replace.
     :raises P2mError: one cannot be written, or matplotlib is not installed.
     """
     for out, kind in ((args.svg, "svg"), (args.png, "png")):
         if out:
-            write_picture(found, out, kind)
+            write_picture(found, out, kind, inputs)
     if not args.svg and not args.png:
         print(text_map(found, width, colour=colour), end="")

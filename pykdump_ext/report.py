@@ -207,7 +207,7 @@ def report_and_diagnosis(
             wanted = f"the vmlinux of {result.release}" if known else "its kernel's vmlinux"
             others = "none of the namelists is its kernel's: " if namelists else ""
             result.problems.append(f"{others}crash needs {wanted}")
-            found = diagnose_without_namelist(dump, info)
+            found = diagnose_without_namelist(dump, own)
         else:
             result.vmlinux = str(namelist.path)
             result.release = release_of(namelist.banner().decode("latin-1"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -33,11 +34,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--json", action="store_true", help="one JSON object a line; frames and sizes are decimal"
     )
     parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="look at so many dumps at once (1)"
+        "--jobs",
+        type=at_least_one,
+        default=1,
+        metavar="N",
+        help="look at so many dumps at once (1)",
     )
     parser.add_argument(
         "--html", metavar="OUT", help="of one dump: write the findings and pictures as a web page"
     )
+
+
+def at_least_one(text: str) -> int:
+    """Return a number of jobs."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text}: not a number from 1 on")
+    return int(text)
 
 
 def found_files(paths: Sequence[str]) -> tuple[list[str], list[Namelist]]:
@@ -47,9 +59,14 @@ def found_files(paths: Sequence[str]) -> tuple[list[str], list[Namelist]]:
     """
     dumps, namelists = [], []
     for path in paths:
-        if Path(path).is_dir():
-            inside = (str(file) for file in sorted(Path(path).rglob("*")) if file.is_file())
-            dumps += [file for file in inside if is_dump(file)]
+        if os.path.isdir(path):  # noqa: PTH112  (False, where it cannot be looked at)
+            inside = map(str, sorted(Path(path).rglob("*")))
+            # what cannot be read is told of
+            dumps += [
+                file
+                for file in inside
+                if is_dump(file) or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
+            ]
         elif is_dump(path):
             dumps.append(path)
         else:
@@ -91,16 +108,21 @@ def run(args: argparse.Namespace) -> None:
     if args.html:
         if len(dumps) != 1:
             raise P2mError("--html is for one dump")
-        write_page(args.html, *report_and_diagnosis(dumps, namelists))
-        return
+        page = report_and_diagnosis(dumps, namelists)
+        write_page(args.html, *page, args.files)
+        made = iter([page[0]])
+    elif len(dumps) > 1:
+        made = reports(dumps, paths, args.jobs)
+    else:
+        made = iter([report(dumps, namelists)])
     well = True
-    for found in reports(dumps, paths, args.jobs) if len(dumps) > 1 else [report(dumps, namelists)]:
+    for found in made:
         well = well and found.verdict != "unknown"
         if args.json:
             print(json.dumps(found.as_dict()))
         elif len(dumps) > 1:
             print(one_line(found))
-        else:
+        elif not args.html:
             print("\n".join(lines(found)))
         sys.stdout.flush()
     if not well:

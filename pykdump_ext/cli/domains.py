@@ -32,7 +32,7 @@ NONE = "none"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix domains``."""
-    parser.add_argument("vmcore", metavar="VMCORE", help="the dump")
+    parser.add_argument("files", nargs="+", metavar="VMCORE", help="the dump's file or files")
     parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
 
 
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """
-    dump = open_dump([args.vmcore])
+    dump = open_dump(args.files)
     xen = open_xen(dump, dump.notes)
     domains = sorted(xen.domains(), key=lambda domain: domain.id)
     problem = None

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dumps import is_dump
+from ..dumps import is_dump, open_dump
 from ..errors import P2mError
 
 if TYPE_CHECKING:
@@ -57,10 +57,10 @@ def run(args: argparse.Namespace) -> None:
     _add_others(others)  # options may stand behind the files as well
     others.parse_args(words, args)
     try:
+        prog = _open(args)
         if args.code is None and args.words:
             with Path(args.words[0]).open("rb"):
                 pass
-        prog = _open(args)
     except OSError as error:
         raise P2mError(f"{error.filename}: {error.strerror}") from None
     _run(args, prog)
@@ -68,10 +68,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump; what needs drgn is imported here, for it may not be installed."""
-    from ..drgn import load_symbols, program  # noqa: PLC0415
+    from ..drgn import load_symbols, program_of  # noqa: PLC0415
 
-    vmlinux, vmcore = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
-    prog = program(vmcore, vmlinux)
+    vmlinux, *dump = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
+    while args.words and is_dump(args.words[0]):  # more files of a split one
+        dump.append(args.words.pop(0))
+    prog = program_of(open_dump(dump), vmlinux)
     load_symbols(prog, args.symbols)
     return prog
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from pathlib import Path
 
 from ..errors import P2mError
 from ..pictures import add_picture_arguments, show
@@ -33,6 +32,7 @@ def run(args: argparse.Namespace) -> None:
     dumps, namelists = found_files(args.files)
     result, found = report_and_diagnosis(dumps, namelists)
     if found is None:
-        raise P2mError(f"{Path(dumps[0]).name}: {'; '.join(result.problems) or result.verdict}")
+        raise P2mError("; ".join(result.problems) or f"{result.dump}: {result.verdict}")
     terminal = sys.stdout.isatty()
-    show(found, args, min(shutil.get_terminal_size().columns, 120) if terminal else 80, terminal)
+    width = min(shutil.get_terminal_size().columns, 120) if terminal else 80
+    show(found, args, width, terminal, args.files)

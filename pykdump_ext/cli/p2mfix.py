@@ -150,6 +150,9 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
     """
     crash = installed_crash()
     if crash is None:
+        chosen = os.environ.get("CRASH")
+        if chosen:
+            raise P2mError(f"{chosen}, which the variable CRASH names, is not a program")
         raise P2mError("crash is not installed: install the package crash")
     files = sorted(args.files, key=is_dump)  # crash takes them in any order
     options = [*others, *(word for pair in args.values for word in pair)]
@@ -158,12 +161,13 @@ def command_line(args: argparse.Namespace, others: Sequence[str]) -> list[str]:
         needed: Help | None = help_for_guest(files, offset, args.domain)
     else:
         needed = help_for(crash, files, offset)
-    if needed is None:
+    if needed is not None and needed.frames is not None:
+        preload(needed.frames)
+    if needed is None or args.minimal:
+        options += ["--minimal"] if args.minimal else []
         later = ["-i", args.input] if args.input else []
         rcfiles = ["--no_crashrc"] if args.no_crashrc else []
         return [crash, *options, *rcfiles, *later, *files]
-    if needed.frames is not None:
-        preload(needed.frames)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": not args.no_crashrc, "input": args.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it by this name
     os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())
@@ -283,6 +287,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if words and words[0] in COMMANDS:
             COMMANDS[words[0]].run(command_parser(words[0]).parse_args(words[1:]))
+            sys.stdout.flush()
         else:
             become_crash(words)
     except P2mError as error:
@@ -291,6 +296,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        if words[0] == "drgn":  # a script's own
+            raise
+        sys.stdout = None  # what could not be written is not tried again at the end
+        fail("p2mfix", error)
 
 
 def become_crash(words: list[str]) -> None:

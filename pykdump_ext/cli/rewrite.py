@@ -110,6 +110,7 @@ def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
         raise P2mError(
             f"{core.file.path}: is not the dump of a Xen host, so there is no p2m to repair"
         )
+    info = domain_info(core, core.notes, 0) or info
     if vmlinux is None:
         try:
             found = diagnose_without_namelist(core, info)
@@ -117,7 +118,6 @@ def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
             raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
     else:
         namelist = Namelist(vmlinux)
-        info = domain_info(core, core.notes, 0) or info
         found = diagnose(core, namelist, namelist.banner(), info)
     if not found.healthy and not found.check.passed:
         raise P2mError(

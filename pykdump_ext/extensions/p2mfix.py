@@ -473,7 +473,9 @@ def p2m(args: argparse.Namespace) -> None:
     elif args.action == "map":
         colour = crash.session().output_terminal
         width = min(os.get_terminal_size(1).columns, 120) if colour else 80
-        show_pictures(diagnosis(), args, width, colour)
+        session = crash.session()
+        files = (session.dumpfile, session.namelist, session.namelist_debug)
+        show_pictures(diagnosis(), args, width, colour, filter(None, files))
     elif args.action == "verify":
         show_verification(args.all)
     else:

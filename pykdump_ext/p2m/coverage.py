@@ -173,8 +173,7 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
 
 def _own_in_either(table: P2mTable, published: FrameList) -> Iterator[int]:
     """Yield the index of each leaf that is not a shared page in both, in order."""
-    shared = {0, table.missing_mfn, table.identity_mfn, NOT_MAPPED}
-    listed = own_leaves(published.leaves[: len(table.leaves)], shared)
+    listed = own_leaves(published.leaves[: len(table.leaves)], {0, *table.shared_pages})
     indices = merge((i for i, _ in table.own_leaves()), (i for i, _ in listed))
     return (index for index, _ in groupby(indices))
 

@@ -123,8 +123,8 @@ def diagnose_without_namelist(memory: MachineMemory, info: XenInfo) -> Diagnosis
     """
     start = time.perf_counter()
     published = read_list(memory, info.frame_list_mfn)
-    kernel, vaddr = find_kernel(memory, info)
-    return _compared(info, kernel, read_linear_table(kernel, vaddr), published, start)
+    kernel, vaddr, max_pfn = find_kernel(memory, info)
+    return _compared(info, kernel, read_linear_table(kernel, vaddr, max_pfn), published, start)
 
 
 def _compared(

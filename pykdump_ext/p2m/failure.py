@@ -7,10 +7,13 @@ The messages are those of crash 8.0.2 on real dumps broken in each way
 from __future__ import annotations
 
 import enum
+from functools import cache
 
 from ..errors import ReadError
 from ..kernel import XenInfo
+from ..memory import PAGE_SHIFT, PAGE_SIZE
 from .diagnosis import Diagnosis
+from .entries import CODES, INVALID_P2M_ENTRY, Kind, kind_codes
 from .framelist import LEAVES_PER_PAGE, FrameList
 from .layouts import PFNS_PER_LEAF
 
@@ -58,7 +61,7 @@ class Failure(enum.Enum):
 
 def failure_of_list(info: XenInfo, published: FrameList) -> Failure | None:
     """Return what is plainly wrong with a list, the kernel's own p2m not being known."""
-    if info.frame_list_mfn in (0, 0xFFFFFFFFFFFFFFFF):
+    if info.frame_list_mfn in (0, INVALID_P2M_ENTRY):
         return Failure.ABSENT
     if not published.leaves:
         return Failure.UNREADABLE
@@ -89,17 +92,22 @@ def failure_of(found: Diagnosis) -> Failure | None:
     if lost[0] >= LEAVES_PER_PAGE**2:
         return Failure.TOO_SHORT
 
+    @cache
+    def has_memory(mfn: int) -> bool:
+        """Tell whether what the list names is a leaf with memory: a shared page has none."""
+        if found.table.shared(mfn):
+            return False
+        leaf = found.kernel.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+        return CODES[Kind.MEMORY] in kind_codes(leaf)
+
     def named(leaf: int) -> bool:
         mfn = published.leaf(leaf)
-        return mfn is not None and not found.table.shared(mfn)
+        return mfn is not None and has_memory(mfn)
 
-    strange = [leaf for leaf in lost if named(leaf)]
-    if strange:
-        try:
-            for leaf in strange:
-                found.entry(published, leaf * PFNS_PER_LEAF)
-        except ReadError:
-            return Failure.DAMAGED
-        return Failure.STALE
-    ends = not any(named(leaf) for leaf, _ in found.table.own_leaves() if leaf > lost[0])
+    try:
+        if any(map(named, lost)):
+            return Failure.STALE
+        ends = not any(named(leaf) for leaf, _ in found.table.own_leaves() if leaf > lost[0])
+    except ReadError:
+        return Failure.DAMAGED
     return Failure.TRUNCATED if ends else Failure.LEAVES_MISSING

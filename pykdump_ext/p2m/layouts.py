@@ -34,6 +34,7 @@ class P2mTable:
     where nothing is are ``missing_mfn``: the kernel's page of missing entries,
     or ``NOT_MAPPED`` where it has none.  ``identity_mfn`` is the page that
     stands for leaves of identity entries; what it holds does not count.
+    ``also_shared`` are pages that stand for one of both, it is not known for which.
     """
 
     layout: str
@@ -41,14 +42,20 @@ class P2mTable:
     leaves: array[int]
     missing_mfn: int
     identity_mfn: int | None
+    also_shared: frozenset[int] = frozenset()
+
+    @property
+    def shared_pages(self) -> frozenset[int | None]:
+        """The mfns of leaves that hold no memory, and ``NOT_MAPPED``."""
+        return frozenset({self.missing_mfn, self.identity_mfn, NOT_MAPPED, *self.also_shared})
 
     def shared(self, leaf_mfn: int) -> bool:
         """True when the leaf is one of the shared pages, so holds no memory."""
-        return leaf_mfn in (self.missing_mfn, self.identity_mfn, NOT_MAPPED)
+        return leaf_mfn in self.shared_pages
 
     def own_leaves(self) -> Iterator[tuple[int, int]]:
         """Yield index and mfn of every leaf that is not a shared page."""
-        return own_leaves(self.leaves, {self.missing_mfn, self.identity_mfn, NOT_MAPPED})
+        return own_leaves(self.leaves, self.shared_pages)
 
 
 def own_leaves(leaves: array[int], shared: Container[int | None]) -> Iterator[tuple[int, int]]:

@@ -25,6 +25,7 @@ FIXMAP_PAGES = 2048
 
 # 64-bit words into struct shared_info: arch_shared_info begins with max_pfn as word 386
 # (xen/include/public/xen.h, xen/include/public/arch-x86/xen.h)
+MAX_PFN = 386
 FRAME_LIST_LIST = 387
 P2M_CR3 = 389
 P2M_VADDR = 390
@@ -40,25 +41,29 @@ class NoNamelist:
         return KERNEL_TEXT if name == "linux_banner" else None
 
 
-def find_kernel(memory: MachineMemory, info: XenInfo) -> tuple[Kernel, int]:
-    """Return dom0's kernel, and the virtual address of its p2m.
+def find_kernel(memory: MachineMemory, info: XenInfo) -> tuple[Kernel, int, int]:
+    """Return dom0's kernel, the virtual address of its p2m, and ``max_pfn`` as Xen was told it.
 
-    It is dom0's, and no other guest's, because its shared_info has the list's mfn
-    that Xen's note has.
+    Where Xen's memory does not tell which shared_info is dom0's, it is the one that
+    has the list's mfn that Xen's note has.
 
     :raises P2mError: there is no such shared_info, or no p2m in it.
     """
+    if info.shared_info is not None and all(info.shared_info):
+        root, vaddr, max_pfn = info.shared_info
+        return Kernel(memory, NoNamelist(), Root(root, "shared_info")), vaddr, max_pfn
     if info.frame_list_mfn not in (0, INVALID_P2M_ENTRY):
         for words in _fixmap_pages(memory, info):
             root, vaddr = words[P2M_CR3], words[P2M_VADDR]
             if words[FRAME_LIST_LIST] == info.frame_list_mfn and root and vaddr % PAGE_SIZE == 0:
-                return Kernel(memory, NoNamelist(), Root(root, "shared_info")), vaddr
+                kernel = Kernel(memory, NoNamelist(), Root(root, "shared_info"))
+                return kernel, vaddr, words[MAX_PFN]
     raise P2mError("the kernel tells Xen nothing of its p2m that could be found")
 
 
 def _fixmap_pages(memory: MachineMemory, info: XenInfo) -> Iterator[array[int]]:
     """Yield each page of the fixmap by each cpu's page tables, as words."""
-    for cr3 in dict.fromkeys(info.cr3s):
+    for cr3 in dict.fromkeys([*(root.maddr for root in info.roots), *info.cr3s]):
         try:
             mapped = PageTables(memory, cr3).frames(FIXMAP, FIXMAP_PAGES)
         except ReadError:
@@ -71,12 +76,13 @@ def _fixmap_pages(memory: MachineMemory, info: XenInfo) -> Iterator[array[int]]:
                     continue
 
 
-def read_linear_table(kernel: Kernel, vaddr: int) -> P2mTable:
+def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
     """Return the p2m that is mapped from ``vaddr`` on.
 
     Where it ends nothing tells, and other things of the kernel's are mapped right
-    behind it: its last leaf is the last that the direct map confirms.  Pages that
-    stand in it more than once are the kernel's shared ones.
+    behind it: its last leaf is the last that the direct map confirms, and ``max_pfn``
+    is right if it ends in that one.  Pages that stand in it more than once are the
+    kernel's shared ones.
 
     :raises P2mError: no p2m is mapped there, or its page tables cannot be read.
     """
@@ -95,5 +101,7 @@ def read_linear_table(kernel: Kernel, vaddr: int) -> P2mTable:
             leaves = leaves[: index + 1]
             for page in shared:
                 leaves = with_replaced(leaves, page, NOT_MAPPED)
-            return P2mTable("linear", len(leaves) * PFNS_PER_LEAF, leaves, NOT_MAPPED, None)
+            if not index * PFNS_PER_LEAF < max_pfn <= len(leaves) * PFNS_PER_LEAF:
+                max_pfn = len(leaves) * PFNS_PER_LEAF
+            return P2mTable("linear", max_pfn, leaves, NOT_MAPPED, None, frozenset(shared))
     raise P2mError(f"there is no p2m at {vaddr:x}, where the kernel tells Xen it is")

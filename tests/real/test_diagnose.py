@@ -78,7 +78,9 @@ def test_the_report_of_the_truncated_dump(crash: Crash, truncated: Dump) -> None
     assert facts["next"] == f"p2mfix {truncated.vmlinux} {truncated.vmcore}"
 
 
-def test_without_a_namelist_the_dump_tells_what_it_can(crash: Crash, scratch: Dump) -> None:
+def test_without_a_namelist_the_dump_tells_what_it_can(
+    crash: Crash, scratch: Dump, truncated: Dump
+) -> None:
     file = DumpFile(scratch.vmcore)
     xen_only = p2mfix(crash, "diagnose", scratch.vmcore).text
     release = scratch.vmlinux.name.removeprefix("vmlinux-")
@@ -88,6 +90,9 @@ def test_without_a_namelist_the_dump_tells_what_it_can(crash: Crash, scratch: Du
     )
     assert f"crash needs the vmlinux of {release}\n" in xen_only
     assert "covered: 179,200 of 179,200 pages (100.0%)\n" in xen_only
+    early = p2mfix(crash, "diagnose", truncated.vmcore, "--json").text
+    assert json.loads(early)["verdict"] == Failure.TRUNCATED.meaning
+    assert json.loads(early)["max_pfn"] == diagnosis(truncated).table.max_pfn
     assert f"next: crash VMLINUX {scratch.vmcore}\n" in xen_only
     file.edit_notes(with_cr3s(0x1000))
     text = p2mfix(crash, "diagnose", scratch.vmcore).text
@@ -132,6 +137,12 @@ def test_files_that_are_no_dumps_are_a_sentence(crash: Crash, truncated: Dump) -
     assert "not a readable ELF file" in ran.text
     ran = p2mfix(crash, "diagnose", truncated.vmlinux)
     assert (ran.status, ran.text) == (1, "p2mfix: there is no dump among these files\n")
+    ran = p2mfix(crash, "map", truncated.vmcore, truncated.vmcore, truncated.vmlinux)
+    assert ran.status == 1 and "not the files of one split dump\n" in ran.text
+    ran = p2mfix(crash, "map", truncated.vmcore, truncated.vmlinux, "--svg", truncated.vmcore)
+    assert ran.status == 1 and "which is never written\n" in ran.text
+    ran = crash.run(["sh", "-c", f"{BIN}/p2mfix diagnose {truncated.vmcore} > /dev/full"])
+    assert ran.status == 1 and "Traceback" not in ran.text and "No space left" in ran.text
     ran = p2mfix(crash, "diagnose", "nowhere")
     assert ran.status == 1 and "nowhere: No such file or directory\n" in ran.text
 

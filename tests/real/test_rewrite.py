@@ -71,6 +71,11 @@ def test_plain_crash_prints_what_it_prints_on_the_untouched_dump(
         assert shown[number] == wanted[number], command
 
 
+def test_what_was_rewritten_is_whole_also_without_the_kernel(crash: Crash, copy: Dump) -> None:
+    ran = crash.run([BIN / "p2mfix", "diagnose", copy.vmcore])
+    assert "verdict: the list is whole\n" in ran.text, ran.text
+
+
 def test_with_the_kernel_at_hand_the_copy_is_the_same(
     crash: Crash, truncated: Dump, copy: Dump, tmp_path: Path
 ) -> None:

@@ -171,7 +171,7 @@ def test_old_split_dumps_have_their_range_elsewhere(tmp_path: Path) -> None:
         ((PARTS[0], SAMPLE), "not files of one split dump"),
         ((SAMPLE, SAMPLE), "not files of one split dump"),
         ((PARTS[0], kdump(PAGES, part=RANGES[1], nr_cpus=2)), "not files of one split dump"),
-        ((PARTS[0], core_bytes([])), "not a kdump-compressed file"),
+        ((PARTS[0], core_bytes([])), "not the files of one split dump"),
     ],
     ids=["the same", "one not split", "none split", "of two dumps", "of two formats"],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,6 +103,27 @@ def test_drawings_are_what_their_format_says(tmp_path: Path) -> None:
     with pytest.raises(P2mError, match=r"/no/such/map\.svg: No such file or directory"):
         write_picture(sample(), "/no/such/map.svg", "svg")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "map.svg"]
+
+
+def test_a_picture_never_replaces_what_it_is_of_nor_a_device(tmp_path: Path) -> None:
+    (tmp_path / "vmcore").write_bytes(b"dump")
+    (tmp_path / "link").symlink_to("vmcore")
+    os.mkfifo(tmp_path / "pipe")
+    inputs = [str(tmp_path / "vmcore")]
+    for name in ("vmcore", "link"):
+        with pytest.raises(P2mError, match="which is never written"):
+            write_picture(sample(), str(tmp_path / name), "svg", inputs)
+        with pytest.raises(P2mError, match="which is never written"):
+            write_page(str(tmp_path / name), Report("vmcore"), None, inputs)
+    assert (tmp_path / "vmcore").read_bytes() == b"dump"
+    reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
+    write_picture(sample(), str(tmp_path / "pipe"), "svg", inputs)
+    assert ET.fromstring(reader.communicate()[0]).tag == SVG
+    (tmp_path / "there").write_bytes(b"old")
+    (tmp_path / "other").symlink_to("there")
+    write_picture(sample(), str(tmp_path / "other"), "svg", inputs)
+    assert (tmp_path / "other").is_symlink()
+    assert ET.parse(tmp_path / "there").getroot().tag == SVG
 
 
 class Page(HTMLParser):
