@@ -14,6 +14,7 @@ import sys
 from array import array
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from ..errors import P2mError
 from ..kernel import Kernel, Symbols
@@ -44,7 +45,7 @@ class P2mTable:
     identity_mfn: int | None
     also_shared: frozenset[int] = frozenset()
 
-    @property
+    @cached_property
     def shared_pages(self) -> frozenset[int | None]:
         """The mfns of leaves that hold no memory, and ``NOT_MAPPED``."""
         return frozenset({self.missing_mfn, self.identity_mfn, NOT_MAPPED, *self.also_shared})
