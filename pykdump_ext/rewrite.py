@@ -20,6 +20,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
+from .domains import XEN_VMCOREINFO
 from .errors import P2mError, ReadError
 from .kernel import XEN_ELFNOTE_CRASH_INFO, XEN_NOTE_OWNER, xen_info
 from .memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, ElfCore, Note
@@ -29,7 +30,6 @@ from .p2m.layouts import with_replaced
 from .paging import NOT_MAPPED
 
 LARGEST_LIST = WORDS_PER_PAGE * WORDS_PER_PAGE  # leaves: 512 GiB of pfns
-XEN_VMCOREINFO_OWNER = "VMCOREINFO_XEN"
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
@@ -103,7 +103,7 @@ class XenFrames:
         self._tables = found.kernel.tables
         self._table = self._size = 0
         for note in notes:
-            if note.owner == XEN_VMCOREINFO_OWNER:
+            if note.owner == XEN_VMCOREINFO:
                 lines = note.data.rstrip(b"\0").decode("latin-1").splitlines()
                 says = dict(line.partition("=")[::2] for line in lines)
                 try:

@@ -15,12 +15,12 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from .domains import XEN_VMCOREINFO
 from .errors import ReadError
 from .kernel import xen_info
 from .memory import PAGE_SIZE, MachineMemory, Note
 from .paging import PageTables
 
-XEN_VMCOREINFO = "VMCOREINFO_XEN"  # xen/include/public/kexec.h, VMCOREINFO_NOTE_NAME
 DOMAIN_LIST = re.compile(rb"^SYMBOL\(domain_list\)=([0-9a-f]{1,16})$", re.MULTILINE)
 CORE_NOTE_OWNER = "CORE"
 NT_PRSTATUS = 1
