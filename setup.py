@@ -127,7 +127,7 @@ setup(
     ext_modules=[
         Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")], depends=DEPENDS),
         Extension(
-            "pykdump_ext.host.p2m_preload",
+            "pykdump_ext.launch.p2m_preload",
             sources=[str(HOST / "preload.c")],
             depends=DEPENDS,
             libraries=["dl"],

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crash_host import ffi, lib
 
-from .. import crash
+from . import crash
 from .extensions import CommandError
 
 HISTORY = "~/.pykdump_ext_history"

@@ -15,8 +15,8 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
+from . import crash
 
 sys.modules["crash"] = crash
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
+from . import crash
 
 SHIPPED = Path(__file__).parent.parent / "extensions"
 # Where crash itself looks for extensions (extensions.c, in_extensions_library())

@@ -18,13 +18,14 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
-from ..p2m import FrameList
-from ..preload import preload
-from .session import _rcfiles
+from ..launch.environment import HISTORY
+from ..launch.preload import preload
+from ..p2m.framelist import FrameList
+from . import crash
+from .full import rcfiles
 
-HISTORY = "PYKDUMP_EXT_HISTORY"  # read by load() of shim.c
+__all__ = ["restart"]
 
 
 def restart(frames: FrameList) -> None:
@@ -54,9 +55,9 @@ def restart(frames: FrameList) -> None:
         lib.host_save_history(history.encode())
     else:
         _give_back_input()
-    preload(frames)
+    leaves = preload(frames)
     crash._check(lib.host_leave(), "crash cannot leave this session")
-    kept = {0, 1, 2, first, int(os.environ["PYKDUMP_EXT_P2M"])}
+    kept = {0, 1, 2, first, leaves}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
         with suppress(OSError):  # the one that the folder was read by
             os.set_inheritable(fd, False)
@@ -68,10 +69,10 @@ def restart(frames: FrameList) -> None:
 
 def _lines(before: Any) -> Iterator[bytes]:
     """Yield what the new crash is to run first: extensions, then what runs now or waits."""
-    rcfiles = [] if before.stopped_rcfiles else [path for path in _rcfiles(before) if path]
+    files = [] if before.stopped_rcfiles else [path for path in rcfiles(before) if path]
     again = {
         Path(os.fsdecode(words[1])).name
-        for path in rcfiles
+        for path in files
         for words in map(bytes.split, path.read_bytes().splitlines())
         if len(words) == 2 and words[0] == b"extend"
     }
