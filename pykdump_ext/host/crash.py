@@ -297,7 +297,7 @@ def _captured(function: Any, line: str) -> str:
     text = ""
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
-        lib.host_free(output[0])
+        lib.free(output[0])
     name = line.split(maxsplit=1)[0] if line.strip() else "command"
     _check(result, f"{name}: {'not used as it should be' if 'Usage:' in text else 'failed'}", text)
     return text

@@ -13,7 +13,7 @@ from crash_host import ffi, lib
 from ..errors import P2mError
 from ..launch.environment import AFTERWARDS, REPAIRED
 from . import crash
-from .extensions import is_loaded
+from .extensions import filenames, is_loaded
 
 __all__ = ["rcfiles", "start_full_session", "started_repaired"]
 
@@ -106,13 +106,13 @@ def _was_refused(line: str) -> bool:
         return False
     if words[0] == "extend":  # refused where no command of the file was for minimal mode
         return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
-    return bool(lib.host_command_kind(words[0].encode()) != 2)
+    return bool(lib.host_command_kind(words[0].encode()) != lib.HOST_MINIMAL_COMMAND)
 
 
 def _object_loaded(name: str) -> bool:
     if name.endswith(".py"):
         return is_loaded(name)
-    return bool(lib.host_object_loaded(name.encode()))
+    return Path(name).name in {Path(os.fsdecode(loaded)).name for loaded in filenames()}
 
 
 def _run_afterwards(lines: str, before: Any) -> None:

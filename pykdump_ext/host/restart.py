@@ -23,6 +23,7 @@ from ..launch.environment import HISTORY
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
 from . import crash
+from .extensions import filenames
 from .full import rcfiles
 
 __all__ = ["restart"]
@@ -52,7 +53,7 @@ def restart(frames: FrameList) -> None:
         handle, history = tempfile.mkstemp(prefix="crash-history")
         os.close(handle)
         os.environ[HISTORY] = history
-        lib.host_save_history(history.encode())
+        lib.write_history(history.encode())
     else:
         _give_back_input()
     leaves = preload(frames)
@@ -76,7 +77,7 @@ def _lines(before: Any) -> Iterator[bytes]:
         for words in map(bytes.split, path.read_bytes().splitlines())
         if len(words) == 2 and words[0] == b"extend"
     }
-    for name in reversed(list(_extensions())):
+    for name in reversed(list(filenames())):
         if Path(os.fsdecode(name)).name not in again:
             yield b"extend " + name + b"\n"
     if before.input_fd >= 0:
@@ -85,14 +86,6 @@ def _lines(before: Any) -> Iterator[bytes]:
     waiting = crash._text(before.input_waiting)
     if waiting:
         yield Path(waiting).read_bytes()
-
-
-def _extensions() -> Iterator[bytes]:
-    """Yield the file names of the extensions that are loaded, the last loaded first."""
-    number = 0
-    while (name := lib.host_extension(number)) != ffi.NULL:
-        yield ffi.string(name)
-        number += 1
 
 
 def _give_back_input() -> None:

@@ -2,7 +2,7 @@
 
 Each is set for one process and taken out of the environment by the first that reads
 it, so that programs started by crash do not inherit it. C has the same names in
-``host/environment.h``.
+``environment.h``.
 """
 
 from __future__ import annotations

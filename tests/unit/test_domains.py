@@ -308,7 +308,9 @@ def test_offsets_that_cannot_be_are_told(name: str, value: str) -> None:
     host = Host()
     host.add(0)
     host.vmcoreinfo[name] = value
-    with pytest.raises(P2mError, match=r"note is damaged: its offsets of (page_info|domain) contradict"):
+    with pytest.raises(
+        P2mError, match=r"note is damaged: its offsets of (page_info|domain) contradict"
+    ):
         host.open()
 
 

@@ -1,7 +1,10 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Not in crash's defs.h: struct xen_kdump_data of its xen_dom0.h, the same in
- * 7.2.9, 8.0.2, 8.0.6 and 9.0.2.
+ * crash's p2m of a dump of a Xen host: struct xen_kdump_data of its xen_dom0.h, which defs.h
+ * does not have.  It is the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2.
  */
+#pragma once
+
 struct xen_kdump_data {
 	unsigned long flags;
 	unsigned long cr3;
@@ -19,6 +22,3 @@ struct xen_kdump_data {
 };
 #define KDUMP_P2M_INIT (0x1)
 #define KDUMP_MFN_LIST (0x4)
-
-/* Set in the environment of a crash that was given its list by p2m_preload.so */
-#define PRELOADED "PYKDUMP_EXT_PRELOADED"

@@ -1,23 +1,24 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Gives crash a p2m list before it reads its first page.
+ * p2m_preload.so: gives crash a p2m list before it reads its first page.
  *
- * crash builds its list when it first reads dom0's memory, and ends (or damages
- * its own memory, where the list has a zero in its middle) if that fails, before
- * any extension can be loaded.  p2mfix has LD_PRELOAD bring this library into
- * crash; it takes the list from a file descriptor and marks it as built.
+ * p2mfix starts crash with this library in LD_PRELOAD and the list in a file descriptor.  In
+ * any other program, such as the shell of a wrapper script, the library does nothing.  It
+ * needs nothing but the C library.
  *
- * Nothing but the C library is needed, and in a program other than crash (a
- * wrapper script's shell) nothing is done.
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
+ * - xen_kdump_p2m() (xen_dom0.c) builds the list at its first read, before any extension can be
+ *   loaded: 8.0.2 reads a page even in minimal mode.  Where that fails, crash ends; where the
+ *   list has a zero in its middle, crash writes beyond its own table.
+ * - Where KDUMP_P2M_INIT is set it takes the list and the page as they are.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "environment.h"
 #include "xen_kdump.h"
-
-#define LIST_FD "PYKDUMP_EXT_P2M"              /* where the mfns are, 8 bytes each */
-#define LD_PRELOAD_BEFORE "PYKDUMP_EXT_LD_PRELOAD"
 
 static unsigned long *
 read_list(int fd, int *count)
@@ -40,7 +41,7 @@ __attribute__((constructor)) static void
 load(void)
 {
 	struct xen_kdump_data *(*get)(void), *xkd;
-	char *fd = getenv(LIST_FD), *before = getenv(LD_PRELOAD_BEFORE);
+	char *fd = getenv(ENV_P2M), *before = getenv(ENV_LD_PRELOAD);
 	unsigned long *list;
 	int count;
 
@@ -48,20 +49,20 @@ load(void)
 	if (!fd || !get)
 		return;
 
-	/* Not for the programs that crash starts */
+	/* Programs that crash starts get the user's own LD_PRELOAD. */
 	if (before)
 		setenv("LD_PRELOAD", before, 1);
 	else
 		unsetenv("LD_PRELOAD");
-	unsetenv(LD_PRELOAD_BEFORE);
-	unsetenv(LIST_FD);
+	unsetenv(ENV_LD_PRELOAD);
+	unsetenv(ENV_P2M);
 
 	xkd = get();
 	if ((list = read_list(atoi(fd), &count)) && (xkd->page = malloc(4096))) {
 		xkd->p2m_mfn_frame_list = list;
 		xkd->p2m_frames = count;
 		xkd->flags |= KDUMP_P2M_INIT;
-		setenv(PRELOADED, "1", 1);
+		setenv(ENV_PRELOADED, "1", 1);
 	}
 	close(atoi(fd));
 }
