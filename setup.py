@@ -1,7 +1,7 @@
-"""Builds the shared objects: the one that crash's ``extend`` loads, and the one for ``p2mfix``.
+"""Build crash_host.so, which crash's ``extend`` loads, and p2m_preload.so for ``p2mfix``.
 
-All else about the package is in pyproject.toml.  What is missing on the
-machine ends the build with one sentence that names what to install.
+All else about the package is in pyproject.toml.  Where the machine lacks
+something, the build ends with one sentence that names what to install.
 """
 
 from __future__ import annotations
@@ -27,7 +27,13 @@ except ImportError:
 
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")
-DEPENDS = [str(HOST / name) for name in ("shim.h", "xen_kdump.h", "python.c", "build_host.py")]
+LAUNCH = Path("pykdump_ext/launch")
+CRASH_HOST = [f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "start")]
+PRELOAD = [f"{LAUNCH}/preload.c"]
+HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
+DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]
+# crash's defs.h is older than some warnings; without hidden names crash's would replace ours
+FLAGS = ["-Wall", "-Wno-address", "-fno-strict-aliasing", "-fvisibility=hidden"]
 
 
 def missing(what: str, debian: str, red_hat: str) -> NoReturn:
@@ -81,19 +87,22 @@ def python_library() -> tuple[str, str]:
 
 
 class BuildHost(build_ext):  # type: ignore[misc]
-    """Builds ``crash_host.so`` from what cffi generates and from shim.c."""
+    """Builds ``crash_host.so`` from its C files and from what cffi generates."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """Return the file's path without the tag of a Python: crash loads it, Python does not."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile and link, after looking that all that takes is there."""
+        """Compile and link, after a look for all that this needs."""
         if not shutil.which(os.environ.get("CC", "cc")):
             missing("a C compiler", "gcc and libc6-dev", "gcc")
-        if ext.name.endswith("p2m_preload"):
-            super().build_extension(ext)
-            return
+        if ext.name.endswith("crash_host"):
+            self.prepare(ext)
+        super().build_extension(ext)
+
+    def prepare(self, ext: Extension) -> None:
+        """Generate cffi's part of ``crash_host.so``, and set how to compile and link all of it."""
         headers = crash_headers()
         version = crash_version()
         folder, name = python_library()
@@ -104,34 +113,29 @@ class BuildHost(build_ext):  # type: ignore[misc]
         generated = Path(self.build_temp) / "crash_host.c"
         generated.parent.mkdir(parents=True, exist_ok=True)
         ffi.emit_c_code(str(generated))
-        defines = [
-            ("X86_64", None),
-            ("CRASH_VERSION", f'"{version}"'),
-            ("PYTHON_EXECUTABLE", f'"{sys.executable}"'),
-        ]
+        ext.sources = [str(generated), *CRASH_HOST]
+        ext.include_dirs.append(str(headers))
+        ext.define_macros = [("X86_64", None), ("CRASH_VERSION", f'"{version}"')]
+        ext.define_macros.append(("PYTHON_EXECUTABLE", f'"{sys.executable}"'))
         if "error_path" in (headers / "defs.h").read_text(errors="replace"):
-            defines.append(("HAVE_ERROR_PATH", None))
-        ext.sources = [str(generated), str(HOST / "shim.c")]
-        ext.include_dirs = [str(HOST), str(headers)]
-        ext.define_macros = defines
-        ext.libraries = [name, "dl"]
+            ext.define_macros.append(("HAVE_ERROR_PATH", None))
+        ext.libraries.append(name)
         ext.library_dirs = [folder]
         if folder not in ("/usr/lib", "/usr/lib64") and not folder.startswith("/usr/lib/"):
             ext.runtime_library_dirs = [folder]
-        # defs.h of crash is older than the warnings of today's compilers
-        ext.extra_compile_args = ["-Wall", "-Wno-address", "-fno-strict-aliasing"]
-        super().build_extension(ext)
+        ext.extra_compile_args = FLAGS
+
+
+def extension(name: str, sources: list[str]) -> Extension:
+    """Return what both shared objects share."""
+    folders = [str(HOST), str(LAUNCH)]
+    return Extension(name, sources, include_dirs=folders, depends=DEPENDS, libraries=["dl"])
 
 
 setup(
     ext_modules=[
-        Extension("pykdump_ext.host.crash_host", sources=[str(HOST / "shim.c")], depends=DEPENDS),
-        Extension(
-            "pykdump_ext.host.p2m_preload",
-            sources=[str(HOST / "preload.c")],
-            depends=DEPENDS,
-            libraries=["dl"],
-        ),
+        extension("pykdump_ext.host.crash_host", CRASH_HOST),
+        extension("pykdump_ext.launch.p2m_preload", PRELOAD),
     ],
     cmdclass={"build_ext": BuildHost},
 )

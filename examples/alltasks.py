@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pykdump_ext import crash
-from pykdump_ext.host import command
+from pykdump_ext.host import command, crash
 
 
 def processes() -> Iterator[int]:

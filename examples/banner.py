@@ -5,8 +5,7 @@ A first example: a command without arguments that reads memory by symbol.
 
 from __future__ import annotations
 
-from pykdump_ext import crash
-from pykdump_ext.host import command
+from pykdump_ext.host import command, crash
 
 
 @command("banner", help="print the kernel's banner", minimal=True)

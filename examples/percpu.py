@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import argparse
 
-from pykdump_ext import crash
-from pykdump_ext.host import CommandError, command
+from pykdump_ext.host import CommandError, command, crash
 
 parser = argparse.ArgumentParser(description="a per-cpu variable on every cpu")
 parser.add_argument("name", help="the variable's name, such as current_task")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+__all__ = ["P2mError", "ReadError"]
+
 
 class P2mError(Exception):
     """Something about the dump or the machine keeps us from going on."""

@@ -12,24 +12,23 @@ import fcntl
 import os
 import shutil
 import struct
-import tempfile
-from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from .domains import XEN_VMCOREINFO
-from .errors import P2mError, ReadError
-from .kernel import XEN_ELFNOTE_CRASH_INFO, XEN_NOTE_OWNER, xen_info
-from .memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, ElfCore, Note
-from .p2m import Diagnosis, FrameList, read_list
-from .p2m.entries import INVALID_P2M_ENTRY
-from .p2m.layouts import with_replaced
-from .paging import NOT_MAPPED
+from .errors import P2mError
+from .machine.elf import ElfCore
+from .machine.memory import PAGE_SHIFT, PAGE_SIZE
+from .outputs import new_file
+from .p2m.diagnosis import Diagnosis
+from .p2m.framelist import read_list
+from .p2m.listpages import ListPages, list_pages, pages_needed
+from .xen.frame_table import FrameTable
+from .xen.notes import is_crash_note, read_crash_note
 
-LARGEST_LIST = WORDS_PER_PAGE * WORDS_PER_PAGE  # leaves: 512 GiB of pfns
+__all__ = ["check_paths", "rewrite_dump"]
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
@@ -43,95 +42,12 @@ CHUNK = 64 << 20  # bytes copied between two looks at the progress
 
 
 # --------------------------------------------------------------------------
-# The list
+# Frames to put the list in
 
 
-@dataclass(frozen=True)
-class ListPages:
-    """A list as it stands in machine frames from ``mfn`` on; ``top`` is what the note must say."""
-
-    mfn: int
-    top: int
-    data: bytes
-    leaves: array[int]
-
-    @property
-    def frames(self) -> int:
-        """How many machine frames it takes."""
-        return len(self.data) >> PAGE_SHIFT
-
-
-def pages_needed(leaves: int) -> int:
-    """Return how many pages a list of so many leaves takes at most."""
-    return min(-(-leaves // WORDS_PER_PAGE), WORDS_PER_PAGE) + 3
-
-
-def list_pages(frames: FrameList, missing_mfn: int, mfn: int) -> ListPages:
-    """Return the pages of a list that names these leaves, for machine frames from ``mfn`` on.
-
-    What is missing is told as kernels tell it, by naming a leaf full of missing
-    entries, also behind the last leaf: crash takes a zero for the list's end,
-    and reads every leaf.  That leaf is one of these pages, whatever has become
-    of the kernel's own, ``missing_mfn``.  Pages that are the same are one.
-    """
-    numbers: dict[bytes, int] = {}
-
-    def page(words: Sequence[int]) -> int:
-        return mfn + numbers.setdefault(struct.pack("<512Q", *words), len(numbers))
-
-    missing = page([INVALID_P2M_ENTRY] * WORDS_PER_PAGE)
-    leaves = frames.leaves[:LARGEST_LIST]
-    for nothing in (0, NOT_MAPPED, missing_mfn):
-        leaves = with_replaced(leaves, nothing, missing)
-    leaves.extend(array("Q", [missing]) * (LARGEST_LIST - len(leaves)))
-    starts = range(0, LARGEST_LIST, WORDS_PER_PAGE)
-    top = page([page(leaves[start : start + WORDS_PER_PAGE]) for start in starts])
-    return ListPages(mfn, top, b"".join(numbers), leaves)
-
-
-# --------------------------------------------------------------------------
-# Frames to put it in
-
-
-class XenFrames:
-    """Xen's own table of what each machine frame is used for, through the kernel's page tables.
-
-    Where the notes tell of no such table, nothing is known to be unused.
-    """
-
-    def __init__(self, found: Diagnosis, notes: Sequence[Note]) -> None:
-        self._tables = found.kernel.tables
-        self._table = self._size = 0
-        for note in notes:
-            if note.owner == XEN_VMCOREINFO:
-                lines = note.data.rstrip(b"\0").decode("latin-1").splitlines()
-                says = dict(line.partition("=")[::2] for line in lines)
-                try:
-                    variable = int(says["SYMBOL(frame_table)"], 16)
-                    self._table = int.from_bytes(
-                        self._tables.read(variable, 8, "frame_table"), "little"
-                    )
-                    self._size = int(says["SIZE(page_info)"])
-                except (KeyError, ValueError, ReadError):
-                    return
-
-    def unused(self, mfn: int, count: int) -> bool:
-        """True when Xen knows these frames and has given none of them to anybody.
-
-        So are those of the crash kernel's memory, which no dump holds: their
-        ``struct page_info`` (xen/arch/x86/include/asm/mm.h) is zeros.
-        """
-        if not self._size:
-            return False
-        try:
-            size = count * self._size
-            told = self._tables.read(self._table + mfn * self._size, size, "struct page_info")
-        except ReadError:
-            return False
-        return not any(told)
-
-
-def find_frames(used: Sequence[tuple[int, int]], count: int, xen: XenFrames) -> tuple[int, bool]:
+def find_frames(
+    used: Sequence[tuple[int, int]], count: int, frames: FrameTable | None
+) -> tuple[int, bool]:
     """Return the mfn of ``count`` frames in a row that a dump has no use for.
 
     In a gap of the dump where Xen has memory that is nobody's, so that filters
@@ -139,13 +55,14 @@ def find_frames(used: Sequence[tuple[int, int]], count: int, xen: XenFrames) -> 
     has, and False.
 
     :param used: the (start, end) machine addresses that the dump tells of, in order.
+    :param frames: Xen's frame table, or None: nothing is known to be unused.
     """
     end = FIRST_MIB
     for start, stop in used:
         first, last = -(-end // PAGE_SIZE), start // PAGE_SIZE
         if last - first >= count:
             for mfn in (first, last - count):
-                if xen.unused(mfn, count):
+                if frames is not None and frames.unused(mfn, count):
                     return mfn, True
         end = max(end, stop)
     return -(-end // PAGE_SIZE), False
@@ -184,7 +101,9 @@ class Rewrite:
     patches: tuple[tuple[int, bytes], ...]
 
 
-def plan(core: ElfCore, found: Diagnosis) -> tuple[Rewrite, ListPages, bool]:
+def plan(
+    core: ElfCore, found: Diagnosis, frames: FrameTable | None
+) -> tuple[Rewrite, ListPages, bool]:
     """Return how the copy differs, the list in it, and whether Xen knows its frames as unused.
 
     :raises P2mError: the file cannot be given one more program header.
@@ -206,7 +125,7 @@ def plan(core: ElfCore, found: Diagnosis) -> tuple[Rewrite, ListPages, bool]:
 
     used = sorted((s.paddr, s.paddr + s.memsz) for s in segments if s.type == PT_LOAD)
     count = pages_needed(len(found.rebuilt.leaves))
-    mfn, unused = find_frames(used, count, XenFrames(found, core.notes))
+    mfn, unused = find_frames(used, count, frames)
     pages = list_pages(found.rebuilt, found.table.missing_mfn, mfn)
 
     contents = [s.offset for s in segments if s.filesz] + ([sections] if sections else [])
@@ -228,7 +147,7 @@ def plan(core: ElfCore, found: Diagnosis) -> tuple[Rewrite, ListPages, bool]:
     if extended:
         patches.append((sections + shift + SH_INFO, struct.pack("<I", len(moved))))
     for note in core.notes:
-        if note.owner == XEN_NOTE_OWNER and note.type == XEN_ELFNOTE_CRASH_INFO:
+        if is_crash_note(note):
             last = note.offset + shift + len(note.data) // 8 * 8 - 8
             patches.append((last, struct.pack("<Q", pages.top)))
     copy = Rewrite(end + len(pages.data), head, body, shift, tuple(patches))
@@ -316,28 +235,28 @@ def write(
     :raises OSError: reading or writing fails.
     """
     with source.open("rb", buffering=0) as old:
-        fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        unfinished = Path(name)
-        try:
-            with os.fdopen(fd, "wb", buffering=0) as new:
-                cloned = not rewrite.shift and _cloned(old.fileno(), fd)
-                if not cloned:
-                    more = len(rewrite.head) + sum(len(data) for _, data in rewrite.patches)
-                    check_space(old.fileno(), target.parent, more)
-                os.ftruncate(fd, rewrite.size)
-                if not cloned:
-                    _copy(old.fileno(), fd, rewrite, watch)
-                for offset, data in ((0, rewrite.head), *rewrite.patches):
-                    new.seek(offset)
-                    new.write(data)
-                os.fchmod(fd, os.fstat(old.fileno()).st_mode & 0o777)
-                os.fsync(fd)
+        mode = os.fstat(old.fileno()).st_mode & 0o777
+        with new_file(target, mode) as (fd, unfinished):
+            cloned = not rewrite.shift and _cloned(old.fileno(), fd)
+            if not cloned:
+                more = len(rewrite.head) + sum(len(data) for _, data in rewrite.patches)
+                check_space(old.fileno(), target.parent, more)
+            os.ftruncate(fd, rewrite.size)
+            if not cloned:
+                _copy(old.fileno(), fd, rewrite, watch)
+            for offset, data in ((0, rewrite.head), *rewrite.patches):
+                os.lseek(fd, offset, os.SEEK_SET)
+                _write_all(fd, data)
+            os.fsync(fd)
             check(unfinished)
-            unfinished.replace(target)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
-            raise
     return cloned
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    """Write all of ``data``; one call may write less, where the disk is nearly full."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 def _copy(old: int, new: int, rewrite: Rewrite, watch: Callable[[int, int], None]) -> None:
@@ -360,8 +279,11 @@ def rewrite_dump(
     found: Diagnosis,
     target: Path,
     watch: Callable[[int, int], None] = lambda done, of: None,
+    frames: FrameTable | None = None,
 ) -> tuple[ListPages, bool, bool]:
     """Write a copy of a dump with the rebuilt list in it.
+
+    :param frames: Xen's frame table, where it is known; it tells which frames nobody uses.
 
     Return the list's pages, whether Xen knows their frames as unused, and
     whether the copy shares its blocks with the dump.
@@ -369,13 +291,13 @@ def rewrite_dump(
     :raises P2mError: there is no room, in the file's header or on the disk.
     :raises OSError: reading or writing fails.
     """
-    copy, pages, unused = plan(core, found)
+    copy, pages, unused = plan(core, found, frames)
 
     def check(path: Path) -> None:
         """Read the list back as tools do."""
         written = ElfCore(path)
-        info = xen_info(written.notes)
-        listed = read_list(written, info.frame_list_mfn if info else 0)
+        note = read_crash_note(written.notes)
+        listed = read_list(written, note.frame_list_mfn if note else 0)
         if listed.problems or listed.leaves != pages.leaves:
             raise P2mError(f"{target}: the list does not read back from the copy; nothing is kept")
 

@@ -18,10 +18,10 @@ import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
-from pykdump_ext.kernel import xen_info
-from pykdump_ext.memory import ElfCore
-from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import diagnose
+from pykdump_ext.linux.namelist import Namelist
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import diagnose
 
 from .lab.broken import copy_of, truncate_list, truncated
 from .lab.dump import Dump, dom0_dump
@@ -81,8 +81,7 @@ def rebuild(broken: Dump, runs: int) -> None:
     namelist = Namelist(broken.vmlinux)
     banner = namelist.banner()
     core = ElfCore(broken.vmcore)
-    info = xen_info(core.notes)
-    assert info is not None
+    info = OpenedDump(core).hints
     found = [diagnose(core, namelist, banner, info) for _ in range(runs + 1)]
     tracemalloc.start()
     diagnose(core, namelist, banner, info)

@@ -29,15 +29,15 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["pykdump_ext"]):
-    from pykdump_ext.compression import LZO, SNAPPY, ZLIB, ZSTD
-    from pykdump_ext.dumps import open_dump
     from pykdump_ext.errors import P2mError
-    from pykdump_ext.kernel import (
+    from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD
+    from pykdump_ext.machine.dumps import open_dump
+    from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+    from pykdump_ext.xen.notes import (
         XEN_ELFNOTE_CRASH_INFO,
         XEN_ELFNOTE_CRASH_REGS,
-        xen_info,
+        read_crash_note,
     )
-    from pykdump_ext.p2m import Diagnosis, diagnose
 
 from .lab.kdump import PAGE, RAW, flattened, kdump
 from .unit.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
@@ -68,7 +68,7 @@ def fuzz_files(data: bytes) -> None:
     with contextlib.suppress(P2mError):
         dump = open_dump([dump_of(data)])
         with contextlib.suppress(P2mError):
-            xen_info(dump.notes)
+            read_crash_note(dump.notes)
         for maddr in (0, 8, 0x1000, 0x2000, 0x100000, 1 << 32, 1 << 44):
             with contextlib.suppress(P2mError):
                 assert len(dump.read(maddr, 8, "word")) == 8
@@ -80,14 +80,14 @@ def fuzz_notes(data: bytes) -> None:
     found = open_dump([dump_of(core)]).notes
     assert sum(12 + len(n.data) for n in found) <= len(data)
     with contextlib.suppress(P2mError):
-        xen_info(found)
+        read_crash_note(found)
 
 
 @cache
 def target(layout: str, part: str, early: int) -> tuple[Target, Diagnosis]:
     """Return a guest to be damaged in one of its parts, and what is right for it."""
     guest, planted = small_guest(layout, early, 700 if early == 0 else 12)
-    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
     return Target.of(guest, frames_of(guest, planted, part)), sound
 
 
@@ -96,7 +96,7 @@ def fuzz_lists(data: bytes) -> None:
     layout, early = LAYOUTS[data[0] % 4], data[0] // 4 % 7
     damaged, sound = target(layout, "list", early)
     guest = damaged.guest
-    found = diagnose(damaged.damaged(data[1:]), guest.symbols, guest.banner, guest.xen_info())
+    found = diagnose(damaged.damaged(data[1:]), guest.symbols, guest.banner, guest.hints())
     assert found.rebuilt == sound.rebuilt
     assert found.check == sound.check
     assert found.coverage.kinds == sound.coverage.kinds

@@ -2,10 +2,34 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from ..errors import P2mError
+
+__all__ = ["Command", "fail"]
+
+
+class Command(Protocol):
+    """A command of ``p2mfix``: a module, or an object with the same names.
+
+    ``SUMMARY`` is a line for the list of commands, ``DESCRIPTION`` what its help says.
+    """
+
+    SUMMARY: str
+    DESCRIPTION: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Give the command's parser its arguments."""
+        ...
+
+    def run(self, args: argparse.Namespace) -> None:
+        """Run the command.
+
+        :raises P2mError: it cannot do what was asked.
+        """
+        ...
 
 
 def fail(program: str, error: P2mError | OSError) -> NoReturn:

@@ -1,20 +1,20 @@
-"""``p2mfix diagnose``: what dumps tell of themselves, without crash."""
+"""``p2mfix diagnose``: what is wrong with dumps, and what to do, without crash."""
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
-from pathlib import Path
 
-from ..dumps import is_dump
 from ..errors import P2mError
-from ..namelist import Namelist
-from ..pictures import write_page
-from ..report import Report, lines, one_line, report, report_and_diagnosis
+from ..linux.namelist import Namelist
+from ..outputs import write_file
+from ..reports.report import Report, lines, one_line, report_files
+from .files import sort_files
+
+__all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 SUMMARY = "say what is wrong with dumps, and what to do; no crash is needed"
 DESCRIPTION = """\
@@ -52,69 +52,54 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
-def found_files(paths: Sequence[str]) -> tuple[list[str], list[Namelist]]:
-    """Return the dumps among these files and folders, and the namelists.
-
-    :raises P2mError: there is no dump, or a file is neither that nor a namelist.
-    """
-    dumps, namelists = [], []
-    for path in paths:
-        if os.path.isdir(path):  # noqa: PTH112  (False, where it cannot be looked at)
-            inside = map(str, sorted(Path(path).rglob("*")))
-            # what cannot be read is told of
-            dumps += [
-                file
-                for file in inside
-                if is_dump(file) or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
-            ]
-        elif is_dump(path):
-            dumps.append(path)
-        else:
-            try:
-                namelists.append(Namelist(path))
-            except P2mError:
-                dumps.append(path)  # whatever it is, the report says what is wrong with it
-    if not dumps:
-        raise P2mError("there is no dump among these files")
-    return dumps, namelists
-
-
-def reports(dumps: Sequence[str], namelists: Sequence[str], jobs: int) -> Iterator[Report]:
-    """Yield a report of each dump, in their order; nothing that is in one stops the others."""
+def reports(
+    dumps: Sequence[Sequence[str]], namelists: Sequence[str], jobs: int
+) -> Iterator[Report]:
+    """Yield a report of each dump, in their order; nothing in one of them stops the others."""
     with ProcessPoolExecutor(max(1, jobs)) as pool:
         waiting = [(dump, pool.submit(_report, dump, namelists)) for dump in dumps]
         for dump, future in waiting:
             yield _result(dump, future)
 
 
-def _report(dump: str, namelists: Sequence[str]) -> Report:
-    return report([dump], [Namelist(path) for path in namelists])
+def _report(dump: Sequence[str], namelists: Sequence[str]) -> Report:
+    return report_files(dump, [Namelist(path) for path in namelists])[0]
 
 
-def _result(dump: str, future: Future[Report]) -> Report:
+def _result(dump: Sequence[str], future: Future[Report]) -> Report:
     try:
         return future.result()
     except Exception as error:
-        return Report(dump, problems=[f"{type(error).__name__}: {error}"])
+        return Report(" ".join(dump), problems=[f"{type(error).__name__}: {error}"])
+
+
+def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) -> Report:
+    """Write the report of a dump as a web page, and return it.
+
+    :raises P2mError: it cannot be written, or a library for pictures is not installed.
+    """
+    from ..reports.page import page  # noqa: PLC0415  (only this option needs it)
+
+    result, found = report_files(dump, namelists)
+    inputs = [*dump, *(str(namelist.path) for namelist in namelists)]
+    write_file(path, page(result, found), inputs)
+    return result
 
 
 def run(args: argparse.Namespace) -> None:
     """Run the command.
 
-    :raises P2mError: it was given nothing to look at.
+    :raises P2mError: there is no dump among the files.
     """
-    dumps, namelists = found_files(args.files)
-    paths = [str(namelist.path) for namelist in namelists]
+    dumps, namelists = sort_files(args.files)
     if args.html:
         if len(dumps) != 1:
             raise P2mError("--html is for one dump")
-        page = report_and_diagnosis(dumps, namelists)
-        write_page(args.html, *page, args.files)
-        made = iter([page[0]])
+        made = iter([write_page(args.html, dumps[0], namelists)])
     elif len(dumps) > 1:
-        made = reports(dumps, paths, args.jobs)
+        made = reports(dumps, [str(namelist.path) for namelist in namelists], args.jobs)
     else:
-        made = iter([report(dumps, namelists)])
+        made = iter([report_files(dumps[0], namelists)[0]])
     well = True
     for found in made:
         well = well and found.verdict != "unknown"

@@ -6,11 +6,14 @@ import argparse
 import json
 from typing import Any
 
-from ..domains import LIST_INVALID, Domain, Owned, Xen, open_xen
-from ..dumps import open_dump
 from ..errors import ReadError
-from ..memory import PAGE_SHIFT
-from ..paging import ADDRESS_MASK
+from ..machine.dumps import open_dump
+from ..opened import OpenedDump
+from ..xen.domains import Domain
+from ..xen.frame_table import Owned
+from ..xen.shared_info import LIST_INVALID
+
+__all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 COLUMNS = (
     ("id", "ID"),
@@ -36,17 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
 
 
-def described(xen: Xen, domain: Domain, owned: Owned | None) -> dict[str, Any]:
+def described(opened: OpenedDump, domain: Domain, owned: Owned | None) -> dict[str, Any]:
     """Return what there is to say of a domain.
 
     None stands for what cannot be told, 0 for what the domain has not published.
     """
     shared = domain.shared
-    cpus = [
-        cpu
-        for cpu, cr3 in enumerate(xen.info.cr3s)
-        if xen.owner((cr3 & ADDRESS_MASK) >> PAGE_SHIFT) == domain.id
-    ]
+    cpus = [cpu for cpu, cr3 in enumerate(opened.xen.note.cr3s) if opened.owner(cr3) == domain.id]
     frame_list = None if shared is None else shared.frame_list_mfn
     return {
         "id": domain.id,
@@ -79,18 +78,17 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """
-    dump = open_dump(args.files)
-    xen = open_xen(dump, dump.notes)
-    domains = sorted(xen.domains(), key=lambda domain: domain.id)
+    opened = OpenedDump(open_dump(args.files))
+    xen, domains = opened.xen, opened.domains
     problem = None
     owned: dict[int, Owned] = {}
     try:
         owned = xen.owned(domains)
     except ReadError as error:
         problem = str(error)
-    found = [described(xen, domain, owned.get(domain.id)) for domain in domains]
+    found = [described(opened, domain, owned.get(domain.id)) for domain in domains]
     if args.json:
-        print(json.dumps({"xen": xen.info.version, "domains": found, "problem": problem}))
+        print(json.dumps({"xen": xen.note.version, "domains": found, "problem": problem}))
         return
     table = [[title for _, title in COLUMNS]]
     table += [[shown(name, one[name]) for name, _ in COLUMNS] for one in found]

@@ -12,11 +12,15 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..dumps import is_dump, open_dump
 from ..errors import P2mError
+from ..linux.namelist import Namelist
+from ..machine.dumps import is_dump, open_dump
+from ..opened import OpenedDump
 
 if TYPE_CHECKING:
     import drgn
+
+__all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 NAME = "p2mfix drgn"
 SUMMARY = "open the dump in drgn: its prompt, or a script"
@@ -68,12 +72,12 @@ def run(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump; what needs drgn is imported here, for it may not be installed."""
-    from ..drgn import load_symbols, program_of  # noqa: PLC0415
+    from ..drgn.program import load_symbols, open_program  # noqa: PLC0415
 
     vmlinux, *dump = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
     while args.words and is_dump(args.words[0]):  # more files of a split one
         dump.append(args.words.pop(0))
-    prog = program_of(open_dump(dump), vmlinux)
+    prog = open_program(OpenedDump(open_dump(dump), [Namelist(vmlinux)], dump))
     load_symbols(prog, args.symbols)
     return prog
 

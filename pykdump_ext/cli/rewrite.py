@@ -13,14 +13,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from ..domains import domain_info
-from ..dumps import open_dump
 from ..errors import P2mError
-from ..kernel import xen_info
-from ..memory import PAGE_SHIFT, ElfCore
-from ..namelist import Namelist
-from ..p2m import PFNS_PER_LEAF, Diagnosis, diagnose, diagnose_without_namelist
-from ..rewrite import LARGEST_LIST, check_paths, rewrite_dump
+from ..linux.namelist import Namelist
+from ..machine.dumps import open_dump
+from ..machine.elf import ElfCore
+from ..machine.memory import PAGE_SHIFT
+from ..opened import OpenedDump
+from ..p2m.diagnosis import Diagnosis
+from ..p2m.leaves import PFNS_PER_LEAF
+from ..p2m.listpages import LARGEST_LIST
+from ..reports import words
+from ..rewrite import check_paths, rewrite_dump
+from ..xen.frame_table import FrameTable
+
+__all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 SUMMARY = "write a copy of the dump with a whole list, for plain crash and other tools"
 DESCRIPTION = """\
@@ -66,19 +72,17 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
             " p2mfix VMLINUX VMCORE opens it as it is"
         )
     check_paths(vmcore, out, force)
-    found = _diagnosis(core, vmlinux)
+    opened = OpenedDump(core, [Namelist(vmlinux)] if vmlinux else [], [str(vmcore)])
+    found = _diagnosis(opened)
     coverage = found.coverage
-    print(
-        f"p2mfix: the dump's list covers {coverage.covered:,} of {coverage.memory:,} pages"
-        f" ({100 * coverage.covered / coverage.memory:.1f}%)"
-    )
+    print(f"p2mfix: the dump's list covers {words.coverage(found)}")
     if found.healthy:
         print("p2mfix: nothing to repair, nothing is written: crash opens this dump by itself")
         return
     beyond = _beyond(found)
     start = time.perf_counter()
     with _progress() as watch:
-        pages, unused, cloned = rewrite_dump(core, found, out, watch)
+        pages, unused, cloned = rewrite_dump(core, found, out, watch, _frame_table(opened))
     seconds = time.perf_counter() - start
     print(
         f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were missing;"
@@ -92,38 +96,39 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
         )
     if not unused:
         print(
-            "p2mfix: no frames were found that Xen has and does not use: makedumpfile -X may"
-            " leave these out, filter the dump first and then rewrite it"
+            "p2mfix: found no memory that Xen tracks as free, so makedumpfile -X may leave the"
+            " list out: filter the dump first, then rewrite it"
         )
     size = out.stat().st_size / 1e9
     how = "sharing its blocks with the dump, " if cloned else ""
     print(f"p2mfix: {out}: {size:.1f} GB written, {how}{seconds:.1f} s")
 
 
-def _diagnosis(core: ElfCore, vmlinux: Path | None) -> Diagnosis:
-    """Return what there is to say of the dump's p2m, once it is proved right.
+def _frame_table(opened: OpenedDump) -> FrameTable | None:
+    """Return Xen's frame table, or None: it cannot be found in the dump."""
+    try:
+        return opened.xen.frames
+    except P2mError:
+        return None
+
+
+def _diagnosis(opened: OpenedDump) -> Diagnosis:
+    """Return the diagnosis of the dump's p2m, once it is proved right.
 
     :raises P2mError: it is not.
     """
-    info = xen_info(core.notes)
-    if info is None:
+    if opened.note is None:
         raise P2mError(
-            f"{core.file.path}: is not the dump of a Xen host, so there is no p2m to repair"
+            f"{' '.join(opened.paths)}: is not the dump of a Xen host, so there is no p2m to repair"
         )
-    info = domain_info(core, core.notes, 0) or info
-    if vmlinux is None:
-        try:
-            found = diagnose_without_namelist(core, info)
-        except P2mError as error:
-            raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
-    else:
-        namelist = Namelist(vmlinux)
-        found = diagnose(core, namelist, namelist.banner(), info)
+    try:
+        found = opened.diagnosis
+    except P2mError as error:
+        if opened.namelists:
+            raise
+        raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
     if not found.healthy and not found.check.passed:
-        raise P2mError(
-            f"the rebuilt list fails its check: of {found.check.asked} pages the direct map"
-            f" agrees on {found.check.agree}; nothing is written"
-        )
+        raise P2mError(words.failed_check(found, "nothing is written"))
     return found
 
 

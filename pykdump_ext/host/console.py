@@ -10,7 +10,7 @@ from pathlib import Path
 
 from crash_host import ffi, lib
 
-from .. import crash
+from . import crash
 from .extensions import CommandError
 
 HISTORY = "~/.pykdump_ext_history"
@@ -29,7 +29,7 @@ def read_line(prompt: str = "") -> str:
     text = crash._text(line[0])
     if text is None:
         raise EOFError
-    lib.host_free(line[0])
+    lib.free(line[0])
     return text
 
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
+from . import crash
 
 sys.modules["crash"] = crash
 
@@ -40,7 +40,7 @@ class CrashOutput(io.TextIOBase):
 sys.stdout = sys.stderr = CrashOutput()
 sys.argv = [""]
 signal.signal(signal.SIGINT, signal.default_int_handler)
-lib.python_sigint_is_set()
+lib.host_keep_sigint()
 
 
 def debugging() -> bool:

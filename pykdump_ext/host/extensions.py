@@ -7,7 +7,7 @@ import importlib.util
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,8 +16,8 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
+from . import crash
 
 SHIPPED = Path(__file__).parent.parent / "extensions"
 # Where crash itself looks for extensions (extensions.c, in_extensions_library())
@@ -180,7 +180,7 @@ def _execute(extension: Extension) -> None:
     try:
         spec.loader.exec_module(extension.module)
         for taken in extension.commands:
-            if lib.host_command_kind(taken.encode()):
+            if lib.host_command_kind(taken.encode()) != lib.HOST_NO_COMMAND:
                 raise CommandError(
                     f'{extension.filename}: "{taken}" is a duplicate of an existing command'
                 )
@@ -249,6 +249,14 @@ def _unload(extension: Extension) -> None:
         if extension.module is not None:
             sys.modules.pop(extension.module.__name__, None)
     print(f"{extension.filename}: unloaded")
+
+
+def filenames() -> Iterator[bytes]:
+    """Yield the file names of all extensions, shared objects too, the last loaded first."""
+    number = 0
+    while (name := lib.host_extension(number)) != ffi.NULL:
+        yield ffi.string(name)
+        number += 1
 
 
 def is_loaded(name: str) -> bool:

@@ -1,6 +1,10 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Starting Python inside crash.  Part of what build_host.py gives to cffi;
- * Python.h is included by cffi before this.
+ * Starting Python inside crash.
+ *
+ * build_host.py copies this file into the C code that cffi generates, after Python.h, because
+ * an interpreter finds the packages of a virtual environment only if it is initialised with
+ * that environment's executable (PyConfig, since Python 3.8), before cffi would start it.
  */
 #include <limits.h>
 #include <stdint.h>
@@ -8,19 +12,19 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "shim.h"
+#include "host.h"
 
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)
 #define BUILT_FOR_PYTHON STRINGIFY(PY_MAJOR_VERSION) "." STRINGIFY(PY_MINOR_VERSION)
 #define BUILD_AGAIN "build it again (pip install --force-reinstall pykdump-ext)"
 
-/* For pykdump-ext doctor, which reads it in the file */
+/* pykdump-ext doctor finds this in the file. */
 __attribute__((used)) static const char built_for[] = "\0BUILT_FOR_PYTHON=" BUILT_FOR_PYTHON;
 
 static char problem[PATH_MAX + 512];
 
-/* Is "3.11.2" or "Python 3.11.2 (main..." of the version this was built for? */
+/* Is a version such as "3.11.2 (main, ..." that of the Python this was built for? */
 static int
 same_python(const char *version)
 {
@@ -31,8 +35,8 @@ same_python(const char *version)
 }
 
 /*
- * Find the virtual environment that holds the library: its python3, or no
- * text when there is none.  Its pyvenv.cfg has the version it is for.
+ * Find the virtual environment that holds the library: its python3, and the version in its
+ * pyvenv.cfg.  Both are empty where there is none.
  */
 static void
 find_environment(const char *library, char *executable, char *version)
@@ -67,11 +71,9 @@ problem_of(PyStatus status)
 }
 
 /*
- * Start Python, once.  Returns NULL, or a sentence that says why not.
- *
- * It is started with the executable of the virtual environment that holds the
- * library, so that this environment's packages are found; without one, with
- * the Python the library was built by.
+ * Start Python, once, with the executable of the virtual environment that holds the library;
+ * without one, with the Python that built the library.  Return NULL, or a sentence that says
+ * why it cannot be started.
  */
 const char *
 python_start(const char *library)
@@ -110,7 +112,7 @@ python_start(const char *library)
 
 	if (!Py_IsInitialized()) {
 		PyPreConfig_InitPythonConfig(&preconfig);
-		preconfig.configure_locale = 0;  /* crash's and gdb's stays as it is */
+		preconfig.configure_locale = 0;  /* crash's and gdb's locale stays */
 		preconfig.coerce_c_locale = 0;
 		preconfig.utf8_mode = 1;
 		preconfig.parse_argv = 0;
@@ -121,7 +123,7 @@ python_start(const char *library)
 		PyConfig_InitPythonConfig(&config);
 		config.parse_argv = 0;
 		config.install_signal_handlers = 0;
-		config.configure_c_stdio = 0;    /* stdin is crash's, with lines waiting in it */
+		config.configure_c_stdio = 0;    /* crash reads stdin, and has lines of it in its buffer */
 		status = PyConfig_SetBytesString(&config, &config.executable, executable);
 		if (!PyStatus_Exception(status))
 			status = PyConfig_SetBytesString(&config, &config.program_name, executable);
@@ -131,7 +133,7 @@ python_start(const char *library)
 		if (PyStatus_Exception(status))
 			return problem_of(status);
 
-		/* What the first call below would only say in a traceback */
+		/* Without this the first command would print a traceback */
 		module = PyImport_ImportModule("_cffi_backend");
 		if (module) {
 			Py_DECREF(module);

@@ -18,13 +18,15 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from .. import crash
 from ..errors import P2mError
-from ..p2m import FrameList
-from ..preload import preload
-from .session import _rcfiles
+from ..launch.environment import HISTORY
+from ..launch.preload import preload
+from ..p2m.framelist import FrameList
+from . import crash
+from .extensions import filenames
+from .full import rcfiles
 
-HISTORY = "PYKDUMP_EXT_HISTORY"  # read by load() of shim.c
+__all__ = ["restart"]
 
 
 def restart(frames: FrameList) -> None:
@@ -51,12 +53,12 @@ def restart(frames: FrameList) -> None:
         handle, history = tempfile.mkstemp(prefix="crash-history")
         os.close(handle)
         os.environ[HISTORY] = history
-        lib.host_save_history(history.encode())
+        lib.write_history(history.encode())
     else:
         _give_back_input()
-    preload(frames)
+    leaves = preload(frames)
     crash._check(lib.host_leave(), "crash cannot leave this session")
-    kept = {0, 1, 2, first, int(os.environ["PYKDUMP_EXT_P2M"])}
+    kept = {0, 1, 2, first, leaves}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
         with suppress(OSError):  # the one that the folder was read by
             os.set_inheritable(fd, False)
@@ -68,14 +70,14 @@ def restart(frames: FrameList) -> None:
 
 def _lines(before: Any) -> Iterator[bytes]:
     """Yield what the new crash is to run first: extensions, then what runs now or waits."""
-    rcfiles = [] if before.stopped_rcfiles else [path for path in _rcfiles(before) if path]
+    files = [] if before.stopped_rcfiles else [path for path in rcfiles(before) if path]
     again = {
         Path(os.fsdecode(words[1])).name
-        for path in rcfiles
+        for path in files
         for words in map(bytes.split, path.read_bytes().splitlines())
         if len(words) == 2 and words[0] == b"extend"
     }
-    for name in reversed(list(_extensions())):
+    for name in reversed(list(filenames())):
         if Path(os.fsdecode(name)).name not in again:
             yield b"extend " + name + b"\n"
     if before.input_fd >= 0:
@@ -84,14 +86,6 @@ def _lines(before: Any) -> Iterator[bytes]:
     waiting = crash._text(before.input_waiting)
     if waiting:
         yield Path(waiting).read_bytes()
-
-
-def _extensions() -> Iterator[bytes]:
-    """Yield the file names of the extensions that are loaded, the last loaded first."""
-    number = 0
-    while (name := lib.host_extension(number)) != ffi.NULL:
-        yield ffi.string(name)
-        number += 1
 
 
 def _give_back_input() -> None:

@@ -1,36 +1,43 @@
-"""The session itself: its memory for the rooms, crash's p2m, and minimal to full."""
+"""The session of crash as a dump: its memory, its symbols, the domain that is open."""
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-from crash_host import ffi, lib
-
-from .. import crash
 from ..errors import P2mError, ReadError
-from ..p2m import FrameList
-from ..preload import REPAIRED
-from .extensions import is_loaded
+from ..launch.environment import DOMAIN
+from ..linux.namelist import Namelist
+from ..machine.dumps import open_dump
+from ..machine.notes import Note
+from ..opened import OpenedDump
+from . import crash
 
-AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
-"""Set by ``p2mfix``: what to run once the full session is there (see :mod:`..cli.p2mfix`)."""
-
-DOMAIN = "PYKDUMP_EXT_DOMAIN"
-"""Set by ``p2mfix --domain`` for the crash it starts, and not for what that starts."""
+__all__ = ["SessionDump", "SessionNamelist", "opened_domain", "opened_session"]
 
 opened_domain = int(os.environ.pop(DOMAIN, "0"))
 """The id of the domain whose kernel is open; 0 is dom0."""
 
 
-class CrashMemory:
-    """Machine memory of the dump that is open in crash."""
+class SessionDump:
+    """The dump that is open in crash, read by crash; its notes are read from its file."""
+
+    format = "a session of crash"
+
+    @cached_property
+    def notes(self) -> list[Note]:
+        """The dump's ELF notes.
+
+        :raises P2mError: crash has no dump open, or the file cannot be read.
+        """
+        dumpfile = crash.session().dumpfile
+        if dumpfile is None:
+            raise P2mError("this session has no dump open")
+        return open_dump([dumpfile]).notes
 
     def read(self, maddr: int, size: int, what: str) -> bytes:
-        """Return ``size`` bytes from ``maddr``; see :class:`~pykdump_ext.memory.MachineMemory`."""
+        """Return ``size`` bytes from ``maddr``; see :class:`~..machine.memory.MachineMemory`."""
         try:
             return crash.read_machine(maddr, size, what)
         except crash.Excluded:
@@ -39,145 +46,50 @@ class CrashMemory:
             raise ReadError("machine address", maddr, what) from None
 
 
-class CrashSymbols:
-    """The symbols of the namelist that is open in crash, where the kernel really was."""
+class SessionNamelist:
+    """The namelist that is open in crash; its symbols are where the kernel really was."""
 
     def address(self, name: str) -> int | None:
         """Return the virtual address of symbol ``name``, or None."""
         return crash.sym2addr(name) or None
 
-
-class P2mPatch:
-    """crash's table of p2m leaves, replaced by another one and given back.
-
-    The table itself belongs to the C side: nothing that happens to Python may
-    leave crash with one that is gone.
-    """
-
     @property
-    def applied(self) -> bool:
-        """True while crash translates by our table."""
-        return bool(lib.host_p2m_is_set())
+    def path(self) -> Path:
+        """The namelist's file, as crash has it."""
+        return Path(crash.session().namelist or "")
 
-    def apply(self, frames: FrameList) -> None:
-        """Let crash translate by ``frames`` from now on.
+    def banner(self) -> bytes:
+        """Return the namelist's ``linux_banner``.
 
-        :raises crash.error: this is no dump of a Xen host opened for its dom0.
+        :raises P2mError: crash has no namelist that can be read.
         """
-        pointer = ffi.from_buffer("uint64_t[]", frames.leaves)
-        crash._check(lib.host_set_p2m(pointer, len(frames.leaves)), "the p2m cannot be set")
-
-    def undo(self) -> None:
-        """Give crash the table back that it had."""
-        lib.host_undo_p2m()
-
-
-_spent = False  # a start that failed half way cannot be begun again
-_repaired = os.environ.pop(REPAIRED, None) is not None
-
-
-def started_repaired() -> bool:
-    """True when crash has had a rebuilt list since before its full session started."""
-    return _repaired
+        session = crash.session()
+        problem = P2mError("crash has no namelist")
+        for path in (session.namelist, session.namelist_debug):
+            if path is not None:
+                try:
+                    return Namelist(path).banner()
+                except P2mError as error:
+                    problem = error
+        raise problem
 
 
-def start_full_session() -> None:
-    """Carry a session of ``crash --minimal`` on to a full one, as crash itself starts it.
+_opened: list[OpenedDump] = []  # one, once it has been opened
 
-    crash's banner is printed, and the lines of ``.crashrc`` run that minimal
-    mode has refused.  Ctrl-C waits until it is done.
 
-    :raises P2mError: crash met an error on the way; the session stays minimal,
-        and cannot be carried on any more.
+def opened_session() -> OpenedDump:
+    """Return the dump of this session; it is opened once.
+
+    :raises P2mError: this session is not one on a dump of a Xen host.
     """
-    global _spent, _repaired  # noqa: PLW0603
-    if not crash.session().minimal:
-        return
-    if _spent:
-        raise P2mError("the full session failed to start before: open the dump again")
-    before = ffi.new("struct host_session *")
-    lib.host_get_session(before)
-    if not crash._found(lib.host_full_session()):
-        _spent = True
-        raise P2mError("crash could not start the full session: this one stays minimal")
-    _repaired = _repaired or P2mPatch().applied
-    planned = os.environ.pop(AFTERWARDS, None)
-    if planned is not None:
-        after = json.loads(planned)
-        home, local = (path is not None and after["rcfiles"] for path in _rcfiles(before))
-        after_file = (
-            ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
-        )
-        lib.host_replay_rcfiles(home, local, after_file)
-        return
-    refused = list(_refused_lines(before))
-    if refused:
-        _run_afterwards("\n".join(refused) + "\n", before)
-
-
-def _rcfiles(before: Any) -> tuple[Path | None, Path | None]:
-    """Return the ``.crashrc`` of the home and of the current folder, where crash reads them.
-
-    As setup_environment() of main.c: each must be the user's own and not
-    writable by others, and the same file is not read twice.
-    """
-    name = f".{crash._text(before.program_name)}rc"
-    home: Path | None = Path(crash._text(before.home) or "/nonexistent") / name
-    local: Path | None = Path(name)
-    assert home is not None and local is not None
-    if home.exists() and local.exists() and home.samefile(local):
-        local = None
-    return _trusted(home), _trusted(local) if local else None
-
-
-def _trusted(path: Path) -> Path | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return path if status.st_uid == os.getuid() and not status.st_mode & 0o002 else None
-
-
-def _refused_lines(before: Any) -> Iterator[str]:
-    """Yield the lines of the ``.crashrc`` files that minimal mode has refused.
-
-    Lines behind the one that runs now have not been read yet: crash will.
-    """
-    if before.stopped_rcfiles:
-        return
-    running = crash._text(before.rcfile)
-    for which, path in zip(("home", "local"), _rcfiles(before)):
-        if path is None or (which == "local" and running == "home"):
-            continue
-        text = path.read_text(errors="replace")
-        if which == running:
-            text = text.encode()[: before.rcfile_offset].decode(errors="replace")
-        yield from (line for line in text.splitlines() if _was_refused(line))
-
-
-def _was_refused(line: str) -> bool:
-    words = line.split()
-    if not words or words[0].startswith("#"):
-        return False
-    if words[0] == "extend":  # refused where no command of the file was for minimal mode
-        return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
-    return bool(lib.host_command_kind(words[0].encode()) != 2)
-
-
-def _object_loaded(name: str) -> bool:
-    if name.endswith(".py"):
-        return is_loaded(name)
-    return bool(lib.host_object_loaded(name.encode()))
-
-
-def _run_afterwards(lines: str, before: Any) -> None:
-    """Let crash run ``lines`` as it runs an input file, after what runs now.
-
-    A file of ``crash -i`` that is still to come goes behind them.
-    """
-    waiting = crash._text(before.input_waiting)
-    if waiting:
-        lines += Path(waiting).read_text(errors="replace")
-    handle = os.memfd_create("crashrc", 0)
-    os.write(handle, lines.encode())
-    lib.host_replay_rcfiles(0, 0, f"/proc/self/fd/{handle}".encode())
+    session = crash.session()
+    if session.live:
+        raise P2mError("this is a live session: crash translates there by itself")
+    if session.xen_hyper:
+        raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
+    if not session.xen_core or session.dumpfile is None:
+        raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
+    if not _opened:
+        paths = [session.dumpfile]
+        _opened.append(OpenedDump(SessionDump(), [SessionNamelist()], paths, opened_domain))
+    return _opened[0]

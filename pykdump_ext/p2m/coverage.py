@@ -10,12 +10,15 @@ from heapq import merge
 from itertools import groupby
 
 from ..errors import P2mError, ReadError
-from ..kernel import Kernel
-from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
-from ..paging import NOT_MAPPED
+from ..linux.kernel import Kernel
+from ..machine.memory import PAGE_SIZE
+from ..machine.paging import NOT_MAPPED
 from .entries import CODES, Kind, kind_codes, kind_of
 from .framelist import FrameList
-from .layouts import PFNS_PER_LEAF, P2mTable, own_leaves
+from .layouts import P2mTable, own_leaves
+from .leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
+
+__all__ = ["Check", "Coverage", "DirectMap", "check_direct_map", "survey"]
 
 
 @dataclass
@@ -96,15 +99,7 @@ class DirectMap:
             mapped = self._kernel.mfn_at(self._base + pfn * PAGE_SIZE, "direct map")
         except ReadError:
             return None
-        return mapped == _entry(leaf, offset)
-
-
-def _entry(leaf: bytes, offset: int) -> int:
-    return int.from_bytes(leaf[offset * 8 : offset * 8 + 8], "little")
-
-
-def _leaf(memory: MachineMemory, mfn: int) -> bytes:
-    return memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+        return mapped == entry_at(leaf, offset)
 
 
 def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTable, Coverage]:
@@ -126,20 +121,19 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
     identity = _shared_identity(table)
     for index in _own_in_either(table, published):
         mfn = table.leaves[index]
-        first = index * PFNS_PER_LEAF
-        pfns = min(PFNS_PER_LEAF, table.max_pfn - first)
+        pfns = pfns_of_leaf(index, table.max_pfn)
         listed = published.leaf(index)
         leaf = None
         if not table.shared(mfn):
             try:
-                leaf = _leaf(kernel.memory, mfn)
+                leaf = read_leaf(kernel.memory, mfn)
             except ReadError as error:
                 result.unreadable.append(str(error))
                 settled[index] = table.missing_mfn
         other = None
         if listed is not None and listed != mfn and not table.shared(listed):
             try:
-                other = _leaf(kernel.memory, listed)
+                other = read_leaf(kernel.memory, listed)
             except ReadError:
                 listed = None
         if (
@@ -150,10 +144,10 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
             leaf, settled[index] = other, listed or 0
             result.kept.add(index)
             if mfn == table.identity_mfn:
-                identity -= pfns
+                identity -= len(pfns)
         if leaf is None:
             continue
-        leaf = leaf[: pfns * 8]
+        leaf = leaf[: len(pfns) * 8]
         codes = kind_codes(leaf)
         for kind, code in CODES.items():
             result.kinds[kind] += codes.count(code)
@@ -165,7 +159,7 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
         result.leaves += bool(memory)
         result.covered += found
         if found < memory:
-            result.lose(first, first + pfns - 1)
+            result.lose(pfns[0], pfns[-1])
     result.kinds[Kind.IDENTITY] += identity
     result.kinds[Kind.MISSING] += table.max_pfn - sum(result.kinds.values())
     return replace(table, leaves=settled), result
@@ -191,7 +185,7 @@ def _shared_identity(table: P2mTable) -> int:
 def _same_memory(leaf: bytes, other: bytes) -> int:
     """Return how many memory entries of ``leaf`` stand in ``other`` as well."""
     return sum(
-        leaf[at : at + 8] == other[at : at + 8] and kind_of(_entry(leaf, at // 8)) is Kind.MEMORY
+        leaf[at : at + 8] == other[at : at + 8] and kind_of(entry_at(leaf, at // 8)) is Kind.MEMORY
         for at in range(0, len(leaf), 8)
     )
 
@@ -225,7 +219,7 @@ def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Che
     direct_map = DirectMap(kernel)
     full = list(table.own_leaves())
     for index, mfn in full[:: max(1, -(-len(full) // samples))]:
-        agree = direct_map.confirms(index, _leaf(kernel.memory, mfn))
+        agree = direct_map.confirms(index, read_leaf(kernel.memory, mfn))
         result.agree += agree is True
         result.disagree += agree is False
     return result

@@ -7,13 +7,23 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import P2mError, ReadError
-from ..kernel import START_KERNEL_MAP, Kernel, Root, Symbols, XenInfo, prove_root
-from ..memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
+from ..linux.kernel import START_KERNEL_MAP, Kernel, Root, Symbols, prove_root
+from ..machine.memory import PAGE_SHIFT, MachineMemory
+from ..xen.hints import DomainHints
 from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, problems_of_crash, read_list
-from .layouts import PFNS_PER_LEAF, P2mTable, read_table
-from .shared_info import find_kernel, read_linear_table
+from .layouts import P2mTable, read_table
+from .leaves import PFNS_PER_LEAF, read_entry, read_leaf
+from .without_namelist import find_kernel, read_linear_table
+
+__all__ = [
+    "Diagnosis",
+    "diagnose",
+    "diagnose_kernel",
+    "diagnose_without_namelist",
+    "root_candidates",
+]
 
 TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
 
@@ -25,7 +35,7 @@ class Diagnosis:
     ``seconds`` is the time it all took: root, rebuild, comparison, check.
     """
 
-    info: XenInfo
+    hints: DomainHints
     kernel: Kernel
     table: P2mTable
     published: FrameList
@@ -45,10 +55,7 @@ class Diagnosis:
         :raises ReadError: the leaf cannot be read.
         """
         leaf = frames.leaf(pfn // PFNS_PER_LEAF)
-        if leaf is None:
-            return None
-        maddr = (leaf << PAGE_SHIFT) + pfn % PFNS_PER_LEAF * 8
-        return int.from_bytes(self.kernel.memory.read(maddr, 8, "p2m entry"), "little")
+        return None if leaf is None else read_entry(self.kernel.memory, leaf, pfn)
 
     def kind(self, pfn: int) -> Kind:
         """Return what is behind ``pfn``, by the kernel's own p2m.
@@ -67,7 +74,7 @@ class Diagnosis:
             return
         wanted = mfn.to_bytes(8, "little")
         for index, leaf_mfn in self.table.own_leaves():
-            leaf = self.kernel.memory.read(leaf_mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+            leaf = read_leaf(self.kernel.memory, leaf_mfn)
             position = leaf.find(wanted)
             while position >= 0:
                 pfn = index * PFNS_PER_LEAF + position // 8
@@ -77,16 +84,14 @@ class Diagnosis:
 
 
 def root_candidates(
-    memory: MachineMemory, symbols: Symbols, info: XenInfo, published: FrameList
+    memory: MachineMemory, symbols: Symbols, hints: DomainHints, published: FrameList
 ) -> Iterator[Root]:
-    """Yield what may be the kernel's top page table, none of it to be trusted.
+    """Yield what may be the kernel's top page table; none of it is to be trusted.
 
-    What is known of the domain, what each physical cpu's cr3 held when the host
-    crashed, then the kernel's own top table found through the published list.
+    First the candidates among the hints, such as each physical cpu's cr3 when the host
+    crashed; then the kernel's own top table, found through the published list.
     """
-    yield from info.roots
-    for cpu, cr3 in enumerate(info.cr3s):
-        yield Root(cr3, f"cr3, cpu {cpu}")
+    yield from hints.roots
     for name in TOP_TABLES:
         vaddr = symbols.address(name)
         if vaddr is None or vaddr < START_KERNEL_MAP:
@@ -95,40 +100,57 @@ def root_candidates(
         leaf = published.leaf(pfn // PFNS_PER_LEAF)
         if leaf is None:
             continue
-        maddr = (leaf << PAGE_SHIFT) + pfn % PFNS_PER_LEAF * 8
         try:
-            entry = int.from_bytes(memory.read(maddr, 8, "p2m entry"), "little")
+            entry = read_entry(memory, leaf, pfn)
         except ReadError:
             continue
         if kind_of(entry) is Kind.MEMORY:
             yield Root(entry << PAGE_SHIFT, name)
 
 
-def diagnose(memory: MachineMemory, symbols: Symbols, banner: bytes, info: XenInfo) -> Diagnosis:
+def diagnose(
+    memory: MachineMemory, symbols: Symbols, banner: bytes, hints: DomainHints
+) -> Diagnosis:
     """Prove a root, rebuild the list, and compare it with the published one.
 
     :param banner: the namelist's ``linux_banner``, without its final zero byte.
     :raises P2mError: no root is proved, no layout known, or a part unreadable.
     """
     start = time.perf_counter()
-    published = read_list(memory, info.frame_list_mfn)
-    kernel = prove_root(memory, symbols, banner, root_candidates(memory, symbols, info, published))
-    return _compared(info, kernel, read_table(kernel), published, start)
+    published = read_list(memory, hints.frame_list_mfn)
+    roots = root_candidates(memory, symbols, hints, published)
+    return diagnose_kernel(hints, prove_root(memory, symbols, banner, roots), published, start)
 
 
-def diagnose_without_namelist(memory: MachineMemory, info: XenInfo) -> Diagnosis:
+def diagnose_kernel(
+    hints: DomainHints, kernel: Kernel, published: FrameList, start: float
+) -> Diagnosis:
+    """Do the same for a kernel whose root is proved and a list that is read.
+
+    :param start: when the work on this dump began, ``time.perf_counter()``.
+    :raises P2mError: no layout is known, or a part of the p2m is unreadable.
+    """
+    return _compare(hints, kernel, read_table(kernel), published, start)
+
+
+def diagnose_without_namelist(
+    memory: MachineMemory, hints: DomainHints, published: FrameList | None = None
+) -> Diagnosis:
     """Do the same for a kernel that tells Xen where its p2m is; no symbols are needed.
 
-    :raises P2mError: it does not, or a part is unreadable.
+    :param published: the list at ``hints.frame_list_mfn``, if it has been read.
+    :raises P2mError: the kernel does not tell Xen, or a part is unreadable.
     """
     start = time.perf_counter()
-    published = read_list(memory, info.frame_list_mfn)
-    kernel, vaddr, max_pfn = find_kernel(memory, info)
-    return _compared(info, kernel, read_linear_table(kernel, vaddr, max_pfn), published, start)
+    if published is None:
+        published = read_list(memory, hints.frame_list_mfn)
+    kernel, shared = find_kernel(memory, hints)
+    table = read_linear_table(kernel, shared.p2m_vaddr, shared.max_pfn)
+    return _compare(hints, kernel, table, published, start)
 
 
-def _compared(
-    info: XenInfo, kernel: Kernel, table: P2mTable, published: FrameList, start: float
+def _compare(
+    hints: DomainHints, kernel: Kernel, table: P2mTable, published: FrameList, start: float
 ) -> Diagnosis:
     if not any(table.own_leaves()):
         raise P2mError("the kernel's p2m has no memory in it: its data is damaged")
@@ -140,4 +162,4 @@ def _compared(
         published = replace(published, problems=(*published.problems, *more))
     check = check_direct_map(kernel, table)
     seconds = time.perf_counter() - start
-    return Diagnosis(info, kernel, table, published, build_list(table), coverage, check, seconds)
+    return Diagnosis(hints, kernel, table, published, build_list(table), coverage, check, seconds)

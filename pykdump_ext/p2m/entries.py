@@ -8,6 +8,16 @@ from __future__ import annotations
 
 import enum
 
+__all__ = [
+    "CODES",
+    "FOREIGN_FRAME_BIT",
+    "IDENTITY_FRAME_BIT",
+    "INVALID_P2M_ENTRY",
+    "Kind",
+    "kind_codes",
+    "kind_of",
+]
+
 INVALID_P2M_ENTRY = 0xFFFFFFFFFFFFFFFF
 IDENTITY_FRAME_BIT = 1 << 62
 FOREIGN_FRAME_BIT = 1 << 63

@@ -10,12 +10,12 @@ import enum
 from functools import cache
 
 from ..errors import ReadError
-from ..kernel import XenInfo
-from ..memory import PAGE_SHIFT, PAGE_SIZE
+from ..xen.shared_info import LIST_INVALID
 from .diagnosis import Diagnosis
-from .entries import CODES, INVALID_P2M_ENTRY, Kind, kind_codes
 from .framelist import LEAVES_PER_PAGE, FrameList
-from .layouts import PFNS_PER_LEAF
+from .leaves import PFNS_PER_LEAF, has_memory, read_leaf
+
+__all__ = ["Failure", "failure_of", "failure_of_list"]
 
 
 class Failure(enum.Enum):
@@ -59,13 +59,13 @@ class Failure(enum.Enum):
         self.crash_says = crash_says
 
 
-def failure_of_list(info: XenInfo, published: FrameList) -> Failure | None:
+def failure_of_list(frame_list_mfn: int, published: FrameList) -> Failure | None:
     """Return what is plainly wrong with a list, the kernel's own p2m not being known."""
-    if info.frame_list_mfn in (0, INVALID_P2M_ENTRY):
+    if frame_list_mfn in (0, LIST_INVALID):
         return Failure.ABSENT
     if not published.leaves:
         return Failure.UNREADABLE
-    if published.leaf(0) == info.frame_list_mfn:
+    if published.leaf(0) == frame_list_mfn:
         return Failure.CIRCULAR
     return None
 
@@ -75,7 +75,7 @@ def failure_of(found: Diagnosis) -> Failure | None:
     if found.healthy:
         return None
     published, coverage = found.published, found.coverage
-    plain = failure_of_list(found.info, published)
+    plain = failure_of_list(found.hints.frame_list_mfn, published)
     if plain is not None:
         return plain
     if not coverage.covered:
@@ -93,16 +93,13 @@ def failure_of(found: Diagnosis) -> Failure | None:
         return Failure.TOO_SHORT
 
     @cache
-    def has_memory(mfn: int) -> bool:
-        """Tell whether what the list names is a leaf with memory: a shared page has none."""
-        if found.table.shared(mfn):
-            return False
-        leaf = found.kernel.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
-        return CODES[Kind.MEMORY] in kind_codes(leaf)
+    def is_leaf(mfn: int) -> bool:
+        """Return True when the list names a leaf with memory; a shared page has none."""
+        return not found.table.shared(mfn) and has_memory(read_leaf(found.kernel.memory, mfn))
 
     def named(leaf: int) -> bool:
         mfn = published.leaf(leaf)
-        return mfn is not None and has_memory(mfn)
+        return mfn is not None and is_leaf(mfn)
 
     try:
         if any(map(named, lost)):

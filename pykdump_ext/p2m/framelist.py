@@ -11,9 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from ..errors import ReadError
-from ..memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, MachineMemory, read_words
-from ..paging import NOT_MAPPED
+from ..machine.memory import WORDS_PER_PAGE, MachineMemory, read_words
+from ..machine.paging import NOT_MAPPED
 from .layouts import P2mTable, with_replaced
+from .leaves import read_leaf
+
+__all__ = ["LEAVES_PER_PAGE", "FrameList", "build_list", "problems_of_crash", "read_list"]
 
 LEAVES_PER_PAGE = WORDS_PER_PAGE
 
@@ -83,7 +86,7 @@ def problems_of_crash(
     strange = set(published.leaves).difference(table.leaves, shared)
     for mfn in sorted(strange):
         try:
-            memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
+            read_leaf(memory, mfn)
         except ReadError as error:
             yield str(error)
             return

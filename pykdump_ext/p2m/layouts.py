@@ -1,6 +1,6 @@
 """The places where Xen PV kernels have kept their p2m, one function a layout.
 
-Each takes a :class:`~pykdump_ext.kernel.Kernel` and yields the same thing, the
+Each takes a :class:`~pykdump_ext.linux.kernel.Kernel` and yields the same thing, the
 machine frame of every leaf: a leaf is one page of the p2m, the entries of 512
 consecutive pfns.  All of it is read through the kernel's page tables.
 
@@ -10,18 +10,29 @@ Sources: ``arch/x86/xen/p2m.c`` of the kernel versions named; for XenLinux
 
 from __future__ import annotations
 
-import sys
 from array import array
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
 from ..errors import P2mError
-from ..kernel import Kernel, Symbols
-from ..memory import WORDS_PER_PAGE
-from ..paging import NOT_MAPPED
+from ..linux.kernel import Kernel, Symbols
+from ..machine.memory import WORDS_PER_PAGE
+from ..machine.paging import NOT_MAPPED
+from .leaves import leaf_count
 
-PFNS_PER_LEAF = WORDS_PER_PAGE
+__all__ = [
+    "LAYOUTS",
+    "LEAVES_PER_MID",
+    "MAX_PFNS",
+    "Layout",
+    "P2mTable",
+    "find_layout",
+    "own_leaves",
+    "read_table",
+    "with_replaced",
+]
+
 LEAVES_PER_MID = WORDS_PER_PAGE
 MAX_PFNS = 1 << 34  # 64 TiB: MAX_PHYSMEM_BITS is 46, arch/x86/include/asm/sparsemem.h
 MAX_PFNS_OF_THREE_LEVELS = 1 << 27  # 512 GiB: 512 * 512 leaves of 512 pfns
@@ -91,16 +102,8 @@ def with_replaced(leaves: array[int], old: int, new: int) -> array[int]:
     return found
 
 
-def leaf_count(pfns: int) -> int:
-    """Return how many leaves ``pfns`` page frames need."""
-    return -(-pfns // PFNS_PER_LEAF)
-
-
 def _words(kernel: Kernel, vaddr: int, count: int, what: str) -> array[int]:
-    words = array("Q", kernel.read(vaddr, count * 8, what))
-    if sys.byteorder == "big":
-        words.byteswap()
-    return words
+    return array("Q", kernel.read(vaddr, count * 8, what))
 
 
 def _flat(kernel: Kernel, leaves: int) -> array[int]:

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import ReadError
-from ..memory import PAGE_SHIFT, PAGE_SIZE
-from ..paging import NOT_MAPPED
+from ..machine.paging import NOT_MAPPED
 from .diagnosis import Diagnosis
 from .entries import Kind, kind_codes
-from .layouts import PFNS_PER_LEAF, own_leaves
+from .layouts import own_leaves
+from .leaves import pfns_of_leaf, read_leaf
+
+__all__ = ["Range", "Source", "ranges"]
 
 KINDS = tuple(Kind)
 RUN = re.compile(rb"(.)\1*", re.DOTALL)
@@ -60,12 +62,12 @@ def _pieces(found: Diagnosis) -> Iterator[Range]:
     table = found.table
     next_pfn = 0
     for index, mfn in own_leaves(table.leaves, {table.missing_mfn, NOT_MAPPED}):
-        first = index * PFNS_PER_LEAF
-        if next_pfn < first:
-            yield Range(next_pfn, first - 1, Kind.MISSING, Source.SHARED)
-        next_pfn = min(first + PFNS_PER_LEAF, table.max_pfn)
+        pfns = pfns_of_leaf(index, table.max_pfn)
+        if next_pfn < pfns.start:
+            yield Range(next_pfn, pfns.start - 1, Kind.MISSING, Source.SHARED)
+        next_pfn = pfns.stop
         if mfn == table.identity_mfn:
-            yield Range(first, next_pfn - 1, Kind.IDENTITY, Source.SHARED)
+            yield Range(pfns.start, pfns.stop - 1, Kind.IDENTITY, Source.SHARED)
         else:
             yield from _own(found, index, mfn)
     if next_pfn < table.max_pfn:
@@ -73,15 +75,14 @@ def _pieces(found: Diagnosis) -> Iterator[Range]:
 
 
 def _own(found: Diagnosis, index: int, mfn: int) -> Iterator[Range]:
-    first = index * PFNS_PER_LEAF
-    size = min(PFNS_PER_LEAF, found.table.max_pfn - first) * 8
-    leaf = _read(found, mfn)[:size]
+    pfns = pfns_of_leaf(index, found.table.max_pfn)
+    leaf = read_leaf(found.kernel.memory, mfn, len(pfns))
     sources = _sources(found, index, mfn, leaf)
     # both codes in one byte: a run of equal bytes is a range
     pairs = bytes(source * len(KINDS) + kind for source, kind in zip(sources, kind_codes(leaf)))
     for run in RUN.finditer(pairs):
         source, kind = divmod(run[0][0], len(KINDS))
-        yield Range(first + run.start(), first + run.end() - 1, KINDS[kind], SOURCES[source])
+        yield Range(pfns[run.start()], pfns[run.end() - 1], KINDS[kind], SOURCES[source])
 
 
 def _sources(found: Diagnosis, index: int, mfn: int, leaf: bytes) -> bytes:
@@ -96,17 +97,13 @@ def _sources(found: Diagnosis, index: int, mfn: int, leaf: bytes) -> bytes:
     if listed == mfn:
         return both * entries
     try:
-        other = b"" if listed is None else _read(found, listed)
+        other = b"" if listed is None else read_leaf(found.kernel.memory, listed)
     except ReadError:
         other = b""
     return b"".join(
         both if leaf[at : at + 8] == other[at : at + 8] else tables
         for at in range(0, entries * 8, 8)
     )
-
-
-def _read(found: Diagnosis, mfn: int) -> bytes:
-    return found.kernel.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")
 
 
 def _joined(pieces: Iterable[Range]) -> Iterator[Range]:

@@ -12,13 +12,23 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..errors import P2mError, ReadError
-from ..kernel import Kernel
-from ..memory import PAGE_SIZE, WORDS_PER_PAGE, read_words
-from ..paging import NOT_MAPPED
+from ..linux.kernel import Kernel
+from ..machine.memory import PAGE_SIZE, WORDS_PER_PAGE, read_words
+from ..machine.paging import NOT_MAPPED
 from .coverage import DirectMap
 from .diagnosis import Diagnosis
 from .entries import CODES, Kind, kind_codes
-from .layouts import PFNS_PER_LEAF
+from .leaves import pfns_of_leaf, read_leaf
+
+__all__ = [
+    "DIRECT_MAP",
+    "M2P",
+    "MACH2PHYS_VIRT_START",
+    "Disagreement",
+    "Verification",
+    "sample",
+    "verify",
+]
 
 # Where every 64-bit PV guest sees Xen's table: __MACH2PHYS_VIRT_START of
 # xen/include/public/arch-x86/xen-x86_64.h; one unsigned long for each mfn
@@ -119,16 +129,16 @@ def verify(
     direct_map = DirectMap(found.kernel)
     m2p = MachineToPhys(found.kernel)
     for index, mfn in watch(leaves):
-        first = index * PFNS_PER_LEAF
-        pfns = min(PFNS_PER_LEAF, found.table.max_pfn - first)
-        entries = read_words(found.kernel.memory, mfn, "p2m leaf")[:pfns]
-        codes = kind_codes(entries.tobytes())
+        pfns = pfns_of_leaf(index, found.table.max_pfn)
+        leaf = read_leaf(found.kernel.memory, mfn, len(pfns))
+        entries = array("Q", leaf)
+        codes = kind_codes(leaf)
         result.pages += codes.count(CODES[Kind.MEMORY])
-        mapped = direct_map.frames(first, pfns)
+        mapped = direct_map.frames(pfns.start, len(pfns))
         for offset, code in enumerate(codes):
             if code != CODES[Kind.MEMORY]:
                 continue
-            entry, pfn = entries[offset], first + offset
+            entry, pfn = entries[offset], pfns[offset]
             other = mapped[offset]
             if other == entry:
                 result.direct_map.agree += 1

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from pykdump_ext.domains import domain_info
-from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE, ElfCore
-from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis, Kind, diagnose
+from pykdump_ext.linux.namelist import Namelist
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import Diagnosis
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.leaves import PFNS_PER_LEAF
 
 from .cache import product
 from .dump import Dump
@@ -99,11 +102,7 @@ def with_cr3s(maddr: int) -> Callable[[bytes], bytes]:
 
 def diagnosis(dump: Dump) -> Diagnosis:
     """Return what the package itself finds in a dump."""
-    core = ElfCore(dump.vmcore)
-    namelist = Namelist(dump.vmlinux)
-    info = domain_info(core, core.notes, 0)
-    assert info is not None
-    return diagnose(core, namelist, namelist.banner(), info)
+    return OpenedDump(ElfCore(dump.vmcore), [Namelist(dump.vmlinux)]).diagnosis
 
 
 def copy_of(dump: Dump, folder: Path) -> Path:
@@ -115,7 +114,7 @@ def copy_of(dump: Dump, folder: Path) -> Path:
 
 def list_entry(found: Diagnosis, leaf: int) -> int:
     """Return the machine address of the entry that the dump's list has for a leaf."""
-    tops = found.kernel.memory.read(found.info.frame_list_mfn << PAGE_SHIFT, 4096, "list of lists")
+    tops = found.kernel.memory.read(found.hints.frame_list_mfn << PAGE_SHIFT, 4096, "list of lists")
     page = int.from_bytes(tops[leaf // 512 * 8 :][:8], "little")
     return (page << PAGE_SHIFT) + leaf % 512 * 8
 

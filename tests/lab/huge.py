@@ -8,11 +8,11 @@ from pathlib import Path
 from elftools.elf.elffile import ELFFile
 
 from pykdump_ext.errors import ReadError
-from pykdump_ext.kernel import Kernel
-from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE
-from pykdump_ext.p2m import PFNS_PER_LEAF, Diagnosis
-from pykdump_ext.p2m.diagnosis import root_candidates
-from pykdump_ext.paging import ADDRESS_MASK, ENTRIES, LEVEL_SHIFTS, PTE_LEVEL
+from pykdump_ext.linux.kernel import Kernel
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
+from pykdump_ext.machine.paging import ADDRESS_MASK, ENTRIES, LEVEL_SHIFTS, PTE_LEVEL
+from pykdump_ext.p2m.diagnosis import Diagnosis, root_candidates
+from pykdump_ext.p2m.leaves import PFNS_PER_LEAF
 
 from .broken import DumpFile, diagnosis
 from .dump import Dump
@@ -152,7 +152,7 @@ def _roots(found: Diagnosis) -> list[int]:
     banner = found.kernel.address("linux_banner")
     wanted = found.kernel.read(banner, 64, "linux_banner")
     roots: list[int] = []
-    for root in root_candidates(memory, symbols, found.info, found.rebuilt):
+    for root in root_candidates(memory, symbols, found.hints, found.rebuilt):
         maddr = root.maddr & ADDRESS_MASK
         try:
             read = Kernel(memory, symbols, root).read(banner, 64, "linux_banner")

@@ -15,7 +15,7 @@ from typing import Any
 
 from cffi import FFI
 
-from pykdump_ext.compression import LIBRARIES, LZO, SNAPPY, ZLIB, ZSTD, unpack
+from pykdump_ext.machine.compression import LIBRARIES, LZO, SNAPPY, ZLIB, ZSTD, unpack
 
 PAGE = 4096
 RAW = 0

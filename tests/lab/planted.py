@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from pykdump_ext.memory import PAGE_SHIFT, PAGE_SIZE
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
 
 from .broken import DumpFile, copy_of, diagnosis, free_pages, list_entry, truncate_list
 from .cache import product

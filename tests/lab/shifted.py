@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
 
-from pykdump_ext.kernel import START_KERNEL_MAP
+from pykdump_ext.linux.kernel import START_KERNEL_MAP
 
 from .cache import product
 from .dump import Dump

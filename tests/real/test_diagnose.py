@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.p2m import Failure
+from pykdump_ext.p2m.failure import Failure
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 
@@ -68,10 +68,10 @@ def test_the_report_of_the_truncated_dump(crash: Crash, truncated: Dump) -> None
         facts.setdefault(name.strip(), text)
     release = truncated.vmlinux.name.removeprefix("vmlinux-")
     assert facts["format"] == "ELF"
-    assert facts["Xen"] == found.info.version
+    assert facts["Xen"] == found.hints.version
     assert facts["Linux"] == release
-    assert facts["page tables"] == f"cpu 0: {found.info.roots[0].maddr:x}, Linux {release}"
-    assert facts["dump's list"].startswith(f"mfn {found.info.frame_list_mfn:x}, ")
+    assert facts["page tables"] == f"cpu 0: {found.hints.roots[0].maddr:x}, Linux {release}"
+    assert facts["dump's list"].startswith(f"mfn {found.hints.frame_list_mfn:x}, ")
     assert facts["covered"] == f"{found.coverage.covered:,} of 179,200 pages (85.6%)"
     assert facts["lost"] == "pfn 100000-106483"
     assert facts["verdict"] == Failure.TRUNCATED.meaning
@@ -85,7 +85,7 @@ def test_without_a_namelist_the_dump_tells_what_it_can(
     xen_only = p2mfix(crash, "diagnose", scratch.vmcore).text
     release = scratch.vmlinux.name.removeprefix("vmlinux-")
     assert (
-        f"page tables: cpu 0: {diagnosis(scratch).info.roots[0].maddr:x}, Linux {release}\n"
+        f"page tables: cpu 0: {diagnosis(scratch).hints.roots[0].maddr:x}, Linux {release}\n"
         in xen_only
     )
     assert f"crash needs the vmlinux of {release}\n" in xen_only

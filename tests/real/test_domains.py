@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 
-from pykdump_ext.domains import domain_info, open_xen
-from pykdump_ext.kernel import xen_info
-from pykdump_ext.memory import PAGE_SHIFT, ElfCore
-from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import diagnose
+from pykdump_ext.linux.namelist import Namelist
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.memory import PAGE_SHIFT
+from pykdump_ext.machine.paging import NOT_MAPPED
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import diagnose
 from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
-from pykdump_ext.paging import NOT_MAPPED
+from pykdump_ext.xen.domains import open_xen
+from pykdump_ext.xen.notes import read_crash_note
 from tests.lab import matrix as lab_matrix
 from tests.lab.broken import DumpFile, copy_of, truncate_list, with_cr3s
 from tests.lab.dump import Dump
@@ -55,14 +57,13 @@ def test_dom0_is_found_with_its_pages_and_its_list(kernel: str) -> None:
         dump = lab_matrix.untouched(kernel)
     except Missing as error:
         pytest.skip(str(error))
-    notes = xen_info(ElfCore(dump.vmcore).notes)
+    notes = read_crash_note(ElfCore(dump.vmcore).notes)
     assert notes is not None
     (dom0,) = domains(dump.vmcore)
     assert (dom0["id"], dom0["kind"], dom0["pages"]) == (0, "PV", DOM0_PAGES)
     assert dom0["frame_list"] == notes.frame_list_mfn
-    info = domain_info(core := ElfCore(dump.vmcore), core.notes, 0)
-    assert info is not None
-    assert [root.maddr for root in info.roots] == list(notes.cr3s)  # none ran anything else
+    hints = OpenedDump(ElfCore(dump.vmcore)).hints
+    assert [root.maddr for root in hints.roots] == list(notes.cr3s)  # none ran anything else
 
 
 def test_a_guest_is_found(guest: Dump) -> None:
@@ -79,7 +80,7 @@ def guest_frames(dump: Dump) -> dict[int, int]:
     """Return the mfn of some of the guest's pfns, by Xen's machine-to-phys table alone."""
     xen = open_xen(core := ElfCore(dump.vmcore), core.notes)
     found = {}
-    for mfn in range(0, xen.max_page, 509):
+    for mfn in range(0, xen.frames.max_page, 509):
         if xen.owner(mfn) == 1:
             entry = xen.tables.read(MACH2PHYS_VIRT_START + mfn * 8, 8, "machine-to-phys table")
             found[int.from_bytes(entry, "little")] = mfn
@@ -159,8 +160,7 @@ def test_dom0_is_opened_though_every_cpu_ran_a_guest_of_the_same_kernel(
 
     # the banner alone takes the guest for dom0
     core, namelist = ElfCore(copy.vmcore), Namelist(copy.vmlinux)
-    info = xen_info(core.notes)
-    assert info is not None
+    info = OpenedDump(core).hints
     assert diagnose(core, namelist, namelist.banner(), info).coverage.memory == GUEST_PAGES
 
     ran = p2mfix(crash, copy, ["sys", "p2m status"])

@@ -36,12 +36,16 @@ from drgn.helpers.linux.slab import (
     slab_cache_for_each_allocated_object,
 )
 
-from pykdump_ext.drgn import program, program_of
+from pykdump_ext.drgn.program import open_program, program
 from pykdump_ext.errors import P2mError
-from pykdump_ext.kernel import xen_info
-from pykdump_ext.memory import PAGE_SIZE, ElfCore, Note
-from pykdump_ext.paging import PageTables
-from pykdump_ext.vcpus import STACK_SIZE, dom0_vcpus
+from pykdump_ext.linux.namelist import Namelist
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.memory import PAGE_SIZE
+from pykdump_ext.machine.notes import Note
+from pykdump_ext.machine.paging import PageTables
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.xen.notes import read_crash_note
+from pykdump_ext.xen.vcpus import STACK_SIZE, dom0_vcpus
 from tests.lab.broken import diagnosis, truncated
 from tests.lab.dump import Dump
 from tests.lab.matrix import KERNELS
@@ -247,7 +251,7 @@ def test_registers_of_a_cpu_that_was_given_to_another_guest(
 ) -> None:
     """Then they are in struct vcpu, and no more on the cpu's stack."""
     core = Patched(truncated)
-    info = xen_info(core.notes)
+    info = read_crash_note(core.notes)
     assert info is not None
     vcpus = dom0_vcpus(core, core.notes)
     assert [v.number for v in vcpus] == [*CPUS]
@@ -277,11 +281,11 @@ def test_registers_of_a_cpu_that_was_given_to_another_guest(
     again = dom0_vcpus(core, core.notes)[ran.number]
     assert not again.current and ran.registers[0] in again.registers
 
-    other = program_of(core, truncated.vmlinux)
+    other = open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     found = names(other.stack_trace(cpu_curr(other, ran.number)))
     assert found == names(prog.stack_trace(cpu_curr(prog, ran.number)))
     core.patches[first] = bytes(1024 + len(saved))
-    other = program_of(core, truncated.vmlinux)
+    other = open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     with pytest.raises(LookupError, match=r"registers for CPU \d were not saved"):
         other.stack_trace(cpu_curr(other, ran.number))
 
@@ -290,7 +294,7 @@ def test_registers_without_xens_list_of_domains(prog: drgn.Program, truncated: D
     core = Patched(truncated)
     core.notes = [note for note in core.notes if note.owner != "VMCOREINFO_XEN"]
     assert not any(v.current for v in dom0_vcpus(core, core.notes))
-    other = program_of(core, truncated.vmlinux)
+    other = open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     for cpu in CPUS:
         wanted = names(prog.stack_trace(cpu_curr(prog, cpu)))
         assert names(other.stack_trace(cpu_curr(other, cpu))) == wanted
@@ -320,11 +324,11 @@ def test_what_is_damaged_is_told_or_left_out(truncated: Dump) -> None:
     ):
         core.patches = {maddr: data}
         with pytest.raises(P2mError, match=sentence):
-            program_of(core, truncated.vmlinux)
+            open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     # without the kernel's per-cpu areas there are no running tasks, and all others
     offsets = kernel.tables.translate(kernel.address("__per_cpu_offset"))
     core.patches = {offsets: b"\xff\x7f" * 4 * 4}
-    other = program_of(core, truncated.vmlinux)
+    other = open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     assert "schedule" in names(other.stack_trace(2))
 
 

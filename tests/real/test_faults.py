@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.memory import PAGE_SIZE
-from pykdump_ext.p2m import Diagnosis
+from pykdump_ext.machine.memory import PAGE_SIZE
+from pykdump_ext.p2m.diagnosis import Diagnosis
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.compression import SNAPPY, ZSTD
-from pykdump_ext.dumps import open_dump
-from pykdump_ext.kernel import xen_info
-from pykdump_ext.namelist import Namelist
-from pykdump_ext.p2m import Diagnosis, diagnose
+from pykdump_ext.linux.namelist import Namelist
+from pykdump_ext.machine.compression import SNAPPY, ZSTD
+from pykdump_ext.machine.dumps import open_dump
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from tests.lab.broken import diagnosis, with_list_mfn
 from tests.lab.dump import Dump
 from tests.lab.kdump import edit_notes, flattened, rewritten
@@ -184,8 +184,7 @@ def test_a_flattened_elf_dump_opens(
 def found_in(paths: list[Path], dump: Dump) -> Diagnosis:
     core = open_dump(paths)
     namelist = Namelist(dump.vmlinux)
-    info = xen_info(core.notes)
-    assert info is not None
+    info = OpenedDump(core).hints
     return diagnose(core, namelist, namelist.banner(), info)
 
 

@@ -14,9 +14,11 @@ from random import Random
 import pytest
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.kernel import xen_info
-from pykdump_ext.memory import PAGE_SIZE, ElfCore
-from pykdump_ext.p2m import Diagnosis, read_list
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.memory import PAGE_SIZE
+from pykdump_ext.p2m.diagnosis import Diagnosis
+from pykdump_ext.p2m.framelist import read_list
+from pykdump_ext.xen.notes import read_crash_note
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s, with_list_mfn
 from tests.lab.dump import Dump
 
@@ -180,8 +182,8 @@ class Case:
 
     def list_has_a_gap(self) -> bool:
         core = ElfCore(self.dump.vmcore)
-        info = xen_info(core.notes)
-        return info is not None and read_list(core, info.frame_list_mfn).gap is not None
+        note = read_crash_note(core.notes)
+        return note is not None and read_list(core, note.frame_list_mfn).gap is not None
 
     def judge(
         self, words: list[str | Path], commands: tuple[str, ...], plain: list[str | Path]

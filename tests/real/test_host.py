@@ -190,7 +190,7 @@ def test_a_command_name_that_is_taken_is_refused(crash: Crash, untouched: Dump, 
 
 
 ERRORS = (
-    "from pykdump_ext import crash\n"
+    "from pykdump_ext.host import crash\n"
     "from pykdump_ext.host import command\n"
     "import argparse\n"
     "p = argparse.ArgumentParser(description='adds')\n"
@@ -318,7 +318,7 @@ def test_a_command_may_unload_its_own_extension(crash: Crash, untouched: Dump, h
         crash,
         "selfun.py",
         "import gc\n"
-        "from pykdump_ext import crash\n"
+        "from pykdump_ext.host import crash\n"
         "from pykdump_ext.host import command\n"
         "@command('selfunloadlongname', minimal=True)\n"
         "def run(words):\n"
@@ -369,7 +369,7 @@ def test_output_goes_where_crashs_output_goes(crash: Crash, untouched: Dump, hos
         crash,
         "hello.py",
         "import sys\n"
-        "from pykdump_ext import crash\n"
+        "from pykdump_ext.host import crash\n"
         "from pykdump_ext.host import command\n"
         "@command('hello', minimal=True)\n"
         "def hello(words):\n"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.memory import PAGE_SIZE
-from pykdump_ext.p2m import Diagnosis
+from pykdump_ext.machine.memory import PAGE_SIZE
+from pykdump_ext.p2m.diagnosis import Diagnosis
 from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages, with_list_mfn
 from tests.lab.dump import Dump
 from tests.lab.planted import words
@@ -23,7 +23,7 @@ WORD = 8
 
 def list_pages(found: Diagnosis) -> list[int]:
     """The mfns of the list: of its first page, then of the pages that names."""
-    top = found.info.frame_list_mfn
+    top = found.hints.frame_list_mfn
     page = found.kernel.memory.read(top * PAGE_SIZE, PAGE_SIZE, "list of lists")
     return [top, *(int.from_bytes(page[at : at + WORD], "little") for at in range(0, 4096, WORD))]
 

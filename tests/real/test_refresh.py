@@ -9,7 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from pykdump_ext.p2m import Diagnosis
+from pykdump_ext.p2m.diagnosis import Diagnosis
 from tests.lab.broken import copy_of, diagnosis, lose
 from tests.lab.dump import Dump
 from tests.lab.matrix import Cell

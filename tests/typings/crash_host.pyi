@@ -1,4 +1,4 @@
-# The module that cffi embeds in crash_host.so; see pykdump_ext/host/shim.h
+# The module that cffi embeds in crash_host.so; see pykdump_ext/host/host.h
 from typing import Any
 
 ffi: Any

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from random import Random
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.memory import PageMemory
-from pykdump_ext.p2m import Kind, diagnose, survey
+from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.p2m.coverage import survey
+from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.entries import Kind
 
 from .machine import (
     FLAGS,
@@ -133,7 +135,7 @@ def _word(what: int, value: int, old: int, frames: list[int]) -> int | None:
 def look_at_everything(guest: Guest, memory: PageMemory) -> None:
     """Do all there is to do with a dump; any answer is right, or a P2mError."""
     try:
-        diagnosis = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+        diagnosis = diagnose(memory, guest.symbols, guest.banner, guest.hints())
         for pfn in (0, 1, 512, 1024, 2555, 700 * 512 - 6, 2**40):
             diagnosis.kind(pfn)
             diagnosis.entry(diagnosis.published, pfn)

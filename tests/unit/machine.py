@@ -13,9 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from pykdump_ext.kernel import XenInfo
-from pykdump_ext.memory import PageMemory
-from pykdump_ext.p2m import Kind
+from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.machine.notes import Note
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.xen.hints import DomainHints, hints_from_note
+from pykdump_ext.xen.notes import CrashNote
 
 PAGE = 4096
 WORDS = 512
@@ -368,9 +370,9 @@ class Guest:
         self.list_mfn = self.machine.frame(tops)
         return [self.list_mfn, *tops[: (count + 511) // 512]]
 
-    def xen_info(self, *cr3s: int) -> XenInfo:
-        """Return what Xen's notes would say; by default one cpu that ran this kernel."""
-        return XenInfo("4.17", self.list_mfn, cr3s or (self.root,))
+    def hints(self, *cr3s: int) -> DomainHints:
+        """Return the hints that Xen's notes would give; by default one cpu ran this kernel."""
+        return hints_from_note(CrashNote("4.17", self.list_mfn, cr3s or (self.root,), 0))
 
 
 def guest_with(layout: str, p2m: P2m, leaves_published: int | None = None) -> tuple[Guest, Planted]:
@@ -381,3 +383,15 @@ def guest_with(layout: str, p2m: P2m, leaves_published: int | None = None) -> tu
     guest.direct_map(p2m.memory(), OLD_DIRECT_MAP if old else DIRECT_MAP)
     guest.publish(p2m, planted, leaves_published)
     return guest, planted
+
+
+@dataclass
+class MadeUpDump:
+    """A made-up machine's memory with notes, as a dump has them."""
+
+    memory: PageMemory
+    notes: list[Note]
+    format: str = "made up"
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        return self.memory.read(maddr, size, what)

@@ -6,7 +6,7 @@ from random import Random
 
 from hypothesis import strategies as st
 
-from pykdump_ext.p2m import Kind
+from pykdump_ext.p2m.entries import Kind
 
 from .machine import P2m, random_cells
 

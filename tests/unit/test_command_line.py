@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.cli.p2mfix import COMMANDS, WITH_VALUE, command_parser, main, parser
+from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, main, parser
+from pykdump_ext.launch.options import WITH_VALUE
 
-MAN_PAGE = Path(__file__).parents[2] / "pykdump_ext/p2mfix.1"
+MAN_PAGE = Path(__file__).parents[2] / "pykdump_ext/cli/p2mfix.1"
 INSTALLED = Path(sys.executable).parent / "p2mfix"
 
 

@@ -14,13 +14,24 @@ import pytest
 
 from pykdump_ext.cli import domains as cli
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.domains import LIST_INVALID, Domain, Xen, domain_info, open_xen
 from pykdump_ext.errors import P2mError
-from pykdump_ext.kernel import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS, Root
-from pykdump_ext.memory import Note, PageMemory
-from pykdump_ext.p2m import Kind, diagnose
+from pykdump_ext.linux.kernel import Root
+from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.machine.notes import Note
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.xen.domains import Domain, Xen, open_xen
+from pykdump_ext.xen.hints import DomainHints, hints_of_guest
+from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
+from pykdump_ext.xen.shared_info import LIST_INVALID
 
-from .machine import PAGE, AddressSpace, Guest, Machine, P2m, guest_with
+from .machine import PAGE, AddressSpace, Guest, Machine, MadeUpDump, P2m, guest_with
+
+
+def hints_of(memory: PageMemory, notes: list[Note], domain: int) -> DomainHints:
+    return OpenedDump(MadeUpDump(memory, notes), domain=domain).hints
+
 
 IMAGE = 0xFFFF82D040000000
 FRAME_TABLE = 0xFFFF82E000000000
@@ -200,7 +211,7 @@ def test_builds_of_xen(build: Build) -> None:
     assert (found[0].pages, found[0].roots, found[0].kind) == (5, [frames[3]], "PV")
     shared = xen.domain(0).shared
     assert shared is not None and shared.frame_list_mfn == 0x1234
-    assert xen.owner(frames[0]) == (None if build.offset else 0)
+    assert xen.owner(frames[0] * PAGE) == (None if build.offset else 0)
 
 
 # The frame table
@@ -297,7 +308,9 @@ def test_offsets_that_cannot_be_are_told(name: str, value: str) -> None:
     host = Host()
     host.add(0)
     host.vmcoreinfo[name] = value
-    with pytest.raises(P2mError, match=r"note is damaged: its offsets cannot be$"):
+    with pytest.raises(
+        P2mError, match=r"note is damaged: its offsets of (page_info|domain) contradict"
+    ):
         host.open()
 
 
@@ -333,7 +346,7 @@ def test_whatever_is_damaged_errors_are_ours(seed: int) -> None:
     memory = PageMemory(pages)
     for domain in (0, 1):
         with suppress(P2mError):
-            domain_info(memory, host.notes(), domain)
+            hints_of(memory, host.notes(), domain)
     with suppress(P2mError):
         xen = open_xen(memory, host.notes())
         xen.owned(list(xen.domains()))
@@ -371,10 +384,9 @@ def guest_on_host() -> tuple[Host, Guest, int]:
 def test_a_guests_p2m_is_rebuilt() -> None:
     host, guest, leaf = guest_on_host()
     memory = host.memory()
-    info = domain_info(memory, host.notes(), 1)
-    assert info is not None
-    assert (info.domain, info.roots) == (1, (Root(guest.root, "p2m_cr3"),))
-    found = diagnose(memory, guest.symbols, guest.banner, info)
+    hints = hints_of(memory, host.notes(), 1)
+    assert (hints.domain, hints.roots) == (1, (Root(guest.root, "p2m_cr3"),))
+    found = diagnose(memory, guest.symbols, guest.banner, hints)
     assert found.rebuilt.leaf(0) == leaf
     assert (found.coverage.memory, found.coverage.covered, found.check.passed) == (512, 0, True)
 
@@ -390,9 +402,8 @@ def test_a_root_is_found_by_the_frame_table_where_p2m_cr3_is(wrong: str) -> None
         host.give(domain, frame, level=3)
     shared = host.machine.get(domain, 2) - DIRECT_MAP >> 12
     host.machine.put(shared, ARCH // 8 + 3, 0 if wrong == "not set" else frame * PAGE)
-    info = domain_info(host.memory(), host.notes(), 1)
-    assert info is not None
-    assert info.roots == (Root(guest.root, "Xen's frame table"),)
+    hints = hints_of(host.memory(), host.notes(), 1)
+    assert hints.roots == (Root(guest.root, "Xen's frame table"),)
 
 
 def test_a_domain_without_page_tables_of_a_pv_kernel_cannot_be_opened() -> None:
@@ -400,7 +411,7 @@ def test_a_domain_without_page_tables_of_a_pv_kernel_cannot_be_opened() -> None:
     host.give(host.add(0), host.machine.frame())
     xen = host.open()
     with pytest.raises(P2mError, match=r"of a PV domain of 64 bits \(it is HVM\), so there is no"):
-        xen.info_of(xen.domain(0))
+        hints_of_guest(xen, xen.domain(0))
 
 
 def test_a_cpu_on_another_domains_page_tables_is_none_of_dom0s() -> None:
@@ -409,22 +420,21 @@ def test_a_cpu_on_another_domains_page_tables_is_none_of_dom0s() -> None:
     host.direct(idle)
     host.give(host.domains[0], own, level=4)
     host.cr3s = [guest.root, idle * PAGE, own * PAGE]
-    info = domain_info(host.memory(), host.notes(), 0)
-    assert info is not None
-    assert (info.domain, info.cr3s, info.frame_list_mfn) == (0, (), 0x99)
-    assert info.roots == (Root(idle * PAGE, "cr3, cpu 1"), Root(own * PAGE, "cr3, cpu 2"))
+    hints = hints_of(host.memory(), host.notes(), 0)
+    assert (hints.domain, hints.frame_list_mfn) == (0, 0x99)
+    assert hints.roots == (Root(idle * PAGE, "cr3, cpu 1"), Root(own * PAGE, "cr3, cpu 2"))
 
 
 def test_dom0_is_known_by_its_notes_where_xens_memory_is_damaged() -> None:
     host, guest, _ = guest_on_host()
     host.cr3s = [guest.root]
     host.machine.put(host.variables, 0, 0x1234)
-    info = domain_info(host.memory(), host.notes(), 0)
-    assert info is not None
-    assert (info.cr3s, info.roots) == ((guest.root,), ())
+    hints = hints_of(host.memory(), host.notes(), 0)
+    assert hints.roots == (Root(guest.root, "cr3, cpu 0"),)
     with pytest.raises(P2mError, match="list of domains is damaged"):
-        domain_info(host.memory(), host.notes(), 1)
-    assert domain_info(host.memory(), [], 1) is None
+        hints_of(host.memory(), host.notes(), 1)
+    with pytest.raises(P2mError, match="not a dump of a Xen host"):
+        hints_of(host.memory(), [], 1)
 
 
 # The command

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from pykdump_ext.drgn import HYPERCALL_STUB, own_vmcoreinfo, swapper, vmcoreinfo
+from pykdump_ext.drgn.registers import HYPERCALL_STUB
 from pykdump_ext.errors import P2mError
-from pykdump_ext.kernel import START_KERNEL_MAP, Kernel, Root
-from pykdump_ext.memory import PageMemory
+from pykdump_ext.linux.kernel import START_KERNEL_MAP, Kernel, Root
+from pykdump_ext.linux.vmcoreinfo import own_vmcoreinfo, swapper, vmcoreinfo_for_machine_memory
+from pykdump_ext.machine.memory import PageMemory
 
 TOP = START_KERNEL_MAP + 0x1C0A000
 TEXT = f"OSRELEASE=4.1.12\nNUMBER(phys_base)=0\nSYMBOL(swapper_pg_dir)={TOP:x}\nCRASHTIME=5\n"
@@ -41,7 +42,9 @@ def test_the_text_is_behind_a_pointer_or_before_4_13_an_array() -> None:
 
 @pytest.mark.parametrize("top", [0x5C0A000, 0xA000])  # above and below where the kernel has it
 def test_phys_base_leads_to_the_machine_address_of_the_top_table(top: int) -> None:
-    lines = vmcoreinfo(kernel(TEXT.encode(), len(TEXT), top)).decode().splitlines()
+    lines = (
+        vmcoreinfo_for_machine_memory(kernel(TEXT.encode(), len(TEXT), top)).decode().splitlines()
+    )
     told = dict(line.split("=") for line in lines)
     assert len(told) == len(lines) == 4
     phys_base = int(told["NUMBER(phys_base)"])

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.p2m import diagnose, read_list
+from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.framelist import read_list
 
 from .damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
 from .machine import (
@@ -50,10 +51,10 @@ def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
     layout: str, early: int, seed: int, strokes: int
 ) -> None:
     guest, planted = small_guest(layout, early)
-    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
     target = Target.of(guest, frames_of(guest, planted, "list"))
     memory = target.damaged(Random(seed).randbytes(STROKE.size * strokes))
-    found = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+    found = diagnose(memory, guest.symbols, guest.banner, guest.hints())
     assert found.rebuilt == sound.rebuilt
     assert found.coverage.kinds == sound.coverage.kinds
     assert found.check == sound.check
@@ -116,7 +117,7 @@ def test_a_pointer_that_leads_nowhere_is_a_sentence(layout: str, pointer: str, v
     vaddr = guest.symbols[pointer]
     guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, value)
     with pytest.raises(P2mError):
-        diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+        diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
 
 
 @pytest.mark.parametrize("layout", ["two-level", "three-level"])
@@ -125,7 +126,7 @@ def test_a_directory_that_leads_nowhere_names_the_address(layout: str) -> None:
     directory = planted.frames[0 if layout == "two-level" else 1]
     guest.machine.put(directory, 5, 0xFFFFC10012345000)
     with pytest.raises(ReadError) as caught:
-        diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+        diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
     assert caught.value.address == 0xFFFFC10012345000
     assert caught.value.what == "p2m leaf"
 
@@ -146,6 +147,6 @@ def test_a_max_pfn_of_too_many_leaves_costs_no_list_of_them() -> None:
     guest, _ = small_guest("flat", 1)
     vaddr = guest.symbols["max_pfn"]
     guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, 2**30)
-    found = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    found = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
     assert len(found.rebuilt.leaves) <= 2**18
     assert sum(found.coverage.kinds.values()) == 2**30

@@ -10,18 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykdump_ext.kernel import Kernel, Root
-from pykdump_ext.p2m import (
-    Coverage,
-    FrameList,
-    Kind,
-    P2mTable,
-    build_list,
-    diagnose,
-    read_list,
-    read_table,
-    survey,
-)
+from pykdump_ext.linux.kernel import Kernel, Root
+from pykdump_ext.p2m.coverage import Coverage, survey
+from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.framelist import FrameList, build_list, read_list
+from pykdump_ext.p2m.layouts import P2mTable, read_table
 
 from .machine import (
     DIRECT_MAP,
@@ -359,7 +353,7 @@ def kernel_of_one_leaf() -> Kernel:
 
 def flaws(guest: Guest) -> tuple[str, ...]:
     memory = guest.machine.memory()
-    found = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+    found = diagnose(memory, guest.symbols, guest.banner, guest.hints())
     assert found.coverage.complete
     assert found.healthy is not bool(found.published.problems)
     return found.published.problems

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykdump_ext import compression
-from pykdump_ext.compression import LZO, SNAPPY, ZLIB, ZSTD, unpack
-from pykdump_ext.dumps import Dump, is_dump, open_dump
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.files import open_file
+from pykdump_ext.machine import compression
+from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD, unpack
+from pykdump_ext.machine.dumps import Dump, is_dump, open_dump
+from pykdump_ext.machine.files import open_file
 from tests.lab.kdump import (
     HEADER,
     HEADER_FIELDS,

@@ -13,7 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.memory import ElfCore, Note, PageMemory, read_words
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.memory import PageMemory, read_words
+from pykdump_ext.machine.notes import Note
 
 from .machine import PAGE
 

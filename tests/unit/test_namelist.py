@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.namelist import LONGEST_BANNER, Namelist
+from pykdump_ext.linux.namelist import LONGEST_BANNER, Namelist
 
 BANNER = "Linux version 5.4.17-test (builder@example) #1 SMP"
 SOURCE = f"""

@@ -12,26 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.kernel import Kernel, Root
-from pykdump_ext.p2m import (
-    LAYOUTS as KNOWN,
-)
-from pykdump_ext.p2m import (
-    Diagnosis,
-    Kind,
-    P2mTable,
-    build_list,
-    check_direct_map,
-    diagnose,
-    find_layout,
-    kind_of,
-    read_list,
-    read_table,
-    survey,
-)
-from pykdump_ext.p2m.entries import CODES, kind_codes
-from pykdump_ext.p2m.layouts import MAX_PFNS, leaf_count
-from pykdump_ext.paging import NOT_MAPPED
+from pykdump_ext.linux.kernel import Kernel, Root
+from pykdump_ext.machine.paging import NOT_MAPPED
+from pykdump_ext.p2m.coverage import check_direct_map, survey
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+from pykdump_ext.p2m.entries import CODES, Kind, kind_codes, kind_of
+from pykdump_ext.p2m.framelist import build_list, read_list
+from pykdump_ext.p2m.layouts import LAYOUTS as KNOWN
+from pykdump_ext.p2m.layouts import MAX_PFNS, P2mTable, find_layout, read_table
+from pykdump_ext.p2m.leaves import leaf_count
 
 from .machine import (
     BANNER,
@@ -66,7 +55,7 @@ def kernel_of(guest: Guest) -> Kernel:
 
 def diagnosed(guest: Guest, *cr3s: int) -> Diagnosis:
     memory = guest.machine.memory()
-    return diagnose(memory, guest.symbols, guest.banner, guest.xen_info(*cr3s))
+    return diagnose(memory, guest.symbols, guest.banner, guest.hints(*cr3s))
 
 
 def memory_cells(amount: int = 1, leaves: int = 1) -> dict[int, list[Cell]]:
@@ -474,7 +463,7 @@ def test_a_top_table_that_the_list_does_not_lead_to_is_no_candidate(damage: str)
 def test_a_diagnosis_needs_a_root() -> None:
     guest, _ = guest_with("linear", P2m(512, memory_cells()))
     with pytest.raises(P2mError, match="another kernel"):
-        diagnose(guest.machine.memory(), guest.symbols, BANNER[:-2] + b"?\n", guest.xen_info())
+        diagnose(guest.machine.memory(), guest.symbols, BANNER[:-2] + b"?\n", guest.hints())
 
 
 @layouts

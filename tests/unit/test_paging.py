@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import ReadError
-from pykdump_ext.paging import NOT_MAPPED, PageTables
+from pykdump_ext.machine.paging import NOT_MAPPED, PageTables
 
 from .machine import (
     FLAGS,

@@ -12,17 +12,15 @@ from random import Random
 import pytest
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.p2m import Diagnosis, Kind, Range, Source, diagnose
-from pykdump_ext.pictures import (
-    CHUNK,
-    Look,
-    cells,
-    machine_memory,
-    text_map,
-    write_page,
-    write_picture,
-)
-from pykdump_ext.report import HEALTHY, Report
+from pykdump_ext.outputs import write_file
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.ranges import Range, Source
+from pykdump_ext.reports.looks import Look, cells
+from pykdump_ext.reports.page import page as report_page
+from pykdump_ext.reports.pictures import CHUNK, drawing, machine_memory
+from pykdump_ext.reports.report import HEALTHY, Report
+from pykdump_ext.reports.textmap import text_map
 
 from .machine import P2m, guest_with, random_cells
 
@@ -33,7 +31,7 @@ def sample(published: int = 2) -> Diagnosis:
     """Return a p2m of 16 leaves: 4 of memory, the list having ``published`` of them."""
     own = {i: random_cells(Random(i), [Kind.MEMORY]) for i in range(4)}
     guest, _ = guest_with("linear", P2m(512 * 16, own, frozenset({8, 9})), published)
-    return diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    return diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
 
 
 def test_a_cell_shows_what_must_not_be_overlooked() -> None:
@@ -91,17 +89,17 @@ def test_consecutive_frames_are_counted_the_same() -> None:
     own = {0: [(Kind.MEMORY, 0x12380 + i) for i in range(512)]}
     guest, _ = guest_with("linear", P2m(500, own))
     memory = guest.machine.memory()
-    found = diagnose(memory, guest.symbols, guest.banner, guest.xen_info())
+    found = diagnose(memory, guest.symbols, guest.banner, guest.hints())
     assert machine_memory(found)[Look.MEMORY] == {0x12300: 128, 0x12400: 256, 0x12500: 116}
 
 
 def test_drawings_are_what_their_format_says(tmp_path: Path) -> None:
-    write_picture(sample(), str(tmp_path / "map.svg"), "svg")
+    write_file(str(tmp_path / "map.svg"), drawing(sample(), "svg"))
     assert ET.parse(tmp_path / "map.svg").getroot().tag == SVG
-    write_picture(sample(), str(tmp_path / "map.png"), "png")
+    write_file(str(tmp_path / "map.png"), drawing(sample(), "png"))
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(P2mError, match=r"/no/such/map\.svg: No such file or directory"):
-        write_picture(sample(), "/no/such/map.svg", "svg")
+        write_file("/no/such/map.svg", drawing(sample(), "svg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "map.svg"]
 
 
@@ -112,16 +110,16 @@ def test_a_picture_never_replaces_what_it_is_of_nor_a_device(tmp_path: Path) -> 
     inputs = [str(tmp_path / "vmcore")]
     for name in ("vmcore", "link"):
         with pytest.raises(P2mError, match="which is never written"):
-            write_picture(sample(), str(tmp_path / name), "svg", inputs)
+            write_file(str(tmp_path / name), drawing(sample(), "svg"), inputs)
         with pytest.raises(P2mError, match="which is never written"):
-            write_page(str(tmp_path / name), Report("vmcore"), None, inputs)
+            write_file(str(tmp_path / name), report_page(Report("vmcore"), None), inputs)
     assert (tmp_path / "vmcore").read_bytes() == b"dump"
     reader = subprocess.Popen(["cat", tmp_path / "pipe"], stdout=subprocess.PIPE)
-    write_picture(sample(), str(tmp_path / "pipe"), "svg", inputs)
+    write_file(str(tmp_path / "pipe"), drawing(sample(), "svg"), inputs)
     assert ET.fromstring(reader.communicate()[0]).tag == SVG
     (tmp_path / "there").write_bytes(b"old")
     (tmp_path / "other").symlink_to("there")
-    write_picture(sample(), str(tmp_path / "other"), "svg", inputs)
+    write_file(str(tmp_path / "other"), drawing(sample(), "svg"), inputs)
     assert (tmp_path / "other").is_symlink()
     assert ET.parse(tmp_path / "there").getroot().tag == SVG
 
@@ -144,7 +142,7 @@ class Page(HTMLParser):
 @pytest.mark.parametrize("found", [None, sample()], ids=["no diagnosis", "with drawings"])
 def test_a_page_stands_alone(tmp_path: Path, found: Diagnosis | None) -> None:
     result = Report("/dumps/<b>&", verdict=HEALTHY, xen="4.17", problems=['it\'s "so"'])
-    write_page(str(tmp_path / "page.html"), result, found)
+    write_file(str(tmp_path / "page.html"), report_page(result, found))
     text = (tmp_path / "page.html").read_text()
     page = Page()
     page.feed(text)

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykdump_ext.p2m import (
-    Diagnosis,
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.ranges import Source, ranges
+from pykdump_ext.p2m.verify import (
+    DIRECT_MAP,
+    M2P,
+    MACH2PHYS_VIRT_START,
     Disagreement,
-    Kind,
-    Source,
-    diagnose,
-    ranges,
     sample,
     verify,
 )
-from pykdump_ext.p2m.verify import DIRECT_MAP, M2P, MACH2PHYS_VIRT_START
 
 from . import machine
 from .machine import LAYOUTS, PAGE, Guest, P2m, guest_with, random_cells
@@ -30,7 +30,7 @@ EVERYTHING = 2**62
 
 
 def diagnosed(guest: Guest) -> Diagnosis:
-    return diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.xen_info())
+    return diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
 
 
 def plant_m2p(guest: Guest, memory: dict[int, int], base: int = MACH2PHYS_VIRT_START) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pykdump_ext.cli.p2mfix import relocation
-from pykdump_ext.namelist import Relocated
+from pykdump_ext.launch.options import relocation
+from pykdump_ext.linux.namelist import Relocated
 
 
 @pytest.mark.parametrize(
@@ -32,11 +34,16 @@ def test_an_offset_is_what_crash_takes_it_for(options: list[tuple[str, str]], of
 
 @pytest.mark.parametrize("by", [16 << 20, -(16 << 20), (16 << 20) - (1 << 64)])
 def test_relocation_moves_the_kernels_addresses_and_not_those_that_are_offsets(by: int) -> None:
-    class Symbols:
+    class Made:
+        path = Path("vmlinux")
+
+        def banner(self) -> bytes:
+            return b"Linux version 6.1.0"
+
         def address(self, name: str) -> int | None:
             return {"max_pfn": 0xFFFFFFFF82000000, "current_task": 0x1FB80}.get(name)
 
-    symbols = Relocated(Symbols(), by)
+    symbols = Relocated(Made(), by)
     assert symbols.address("max_pfn") == (0xFFFFFFFF82000000 + by) % (1 << 64)
     assert symbols.address("current_task") == 0x1FB80
     assert symbols.address("nosuch") is None

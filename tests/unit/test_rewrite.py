@@ -21,10 +21,16 @@ from pykdump_ext import rewrite
 from pykdump_ext.cli import rewrite as command
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.kernel import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS, xen_info
-from pykdump_ext.memory import ElfCore
-from pykdump_ext.p2m import Diagnosis, FrameList, Kind, diagnose
-from pykdump_ext.rewrite import LARGEST_LIST, check_paths, list_pages, rewrite_dump
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.framelist import FrameList
+from pykdump_ext.p2m.listpages import LARGEST_LIST, list_pages
+from pykdump_ext.rewrite import check_paths, rewrite_dump
+from pykdump_ext.xen.frame_table import FrameTable
+from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
+from pykdump_ext.xen.vmcoreinfo import read_vmcoreinfo
 from tests.lab.kdump import kdump
 
 from .machine import LAYOUTS, NOTHING, PAGE, Guest, P2m, guest_with
@@ -56,8 +62,7 @@ def segments_of(guest: Guest, *more: bytes) -> list[Segment]:
 
 
 def diagnosed(guest: Guest, core: ElfCore) -> Diagnosis:
-    info = xen_info(core.notes)
-    assert info is not None
+    info = OpenedDump(core).hints
     return diagnose(core, guest.symbols, guest.banner, info)
 
 
@@ -86,8 +91,7 @@ def broken(tmp_path: Path) -> Broken:
 
 def list_by(core: ElfCore) -> dict[int, int]:
     """What crash makes of a list: leaves, in order, up to a zero among the list's pages."""
-    info = xen_info(core.notes)
-    assert info is not None
+    info = OpenedDump(core).hints
 
     def words(mfn: int) -> tuple[int, ...]:
         return struct.unpack("<512Q", core.read(mfn * PAGE, PAGE, "list"))
@@ -211,8 +215,11 @@ def with_frame_table(tmp_path: Path, nobodys: int) -> tuple[Broken, int]:
                 start = at * PAGE_INFO % PAGE
                 guest.machine.pages[mfn][start : start + PAGE_INFO] = bytes(PAGE_INFO)
     guest.variable("xen_frame_table", FRAME_TABLE)
+    guest.variable("xen_max_page", frames[-1] + 64)
     says = f"PAGESIZE=4096\nSYMBOL(frame_table)={guest.symbols['xen_frame_table']:x}\n"
+    says += f"SYMBOL(max_page)={guest.symbols['xen_max_page']:x}\n"
     says += f"SIZE(page_info)={PAGE_INFO}\n"
+    says += "OFFSET(page_info.count_info)=8\nOFFSET(page_info._domain)=24\n"
     path = tmp_path / "vmcore"
     more = note(b"VMCOREINFO_XEN", 0, says.encode().ljust(4000, b"\0"))
     path.write_bytes(core_bytes(segments_of(guest, more), room=100))
@@ -223,7 +230,9 @@ def with_frame_table(tmp_path: Path, nobodys: int) -> tuple[Broken, int]:
 @pytest.mark.parametrize("nobodys", [1, 9, 20])
 def test_the_list_goes_where_xen_has_memory_that_is_nobodys(tmp_path: Path, nobodys: int) -> None:
     broken, gap = with_frame_table(tmp_path, nobodys)
-    pages, unused, _ = rewrite_dump(broken.core, broken.found, tmp_path / "out")
+    vmcoreinfo = read_vmcoreinfo(broken.core.notes)
+    frames = FrameTable(broken.found.kernel.tables, vmcoreinfo, "4.17")
+    pages, unused, _ = rewrite_dump(broken.core, broken.found, tmp_path / "out", frames=frames)
     assert unused
     assert gap <= pages.mfn and pages.mfn + pages.frames <= gap + 6
 
@@ -234,7 +243,7 @@ def test_without_xens_table_the_list_goes_behind_everything(broken: Broken, tmp_
     assert pages.mfn == max(broken.guest.machine.pages) + 1
 
 
-class Everything(rewrite.XenFrames):
+class Everything(FrameTable):
     """A Xen that would give away any frame."""
 
     def __init__(self) -> None:
@@ -317,10 +326,10 @@ def signals() -> Iterator[None]:
 def test_the_command_ended_by_a_signal_leaves_nothing(
     broken: Broken, monkeypatch: pytest.MonkeyPatch, signals: None, number: int
 ) -> None:
-    def stopped(core: ElfCore, found: Diagnosis, out: Path, watch: object) -> None:
+    def stopped(core: ElfCore, found: Diagnosis, out: Path, watch: object, frames: object) -> None:
         rewrite_dump(core, found, out, lambda done, size: os.kill(os.getpid(), number))
 
-    monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: broken.found)
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
     monkeypatch.setattr(command, "rewrite_dump", stopped)
     path = broken.core.file.path
     with pytest.raises(SystemExit) as ended:
@@ -343,7 +352,7 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     broken: Broken, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     signals: None,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: broken.found)
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     path = broken.core.file.path
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
@@ -440,7 +449,7 @@ def test_a_healthy_dump_is_not_copied(
     path = tmp_path / "vmcore"
     path.write_bytes(core_bytes(segments_of(guest)))
     found = diagnosed(guest, ElfCore(path))
-    monkeypatch.setattr(command, "_diagnosis", lambda core, vmlinux: found)
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: found)
     main(["rewrite", str(path), str(tmp_path / "out"), "--force"])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "p2mfix: the dump's list covers 1,024 of 1,024 pages (100.0%)"

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.p2m import Kind, diagnose, diagnose_without_namelist
+from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
+from pykdump_ext.p2m.entries import Kind
 
 from .machine import DIRECT_MAP, KERNEL_MAP, NOTHING, P2M_AREA, PAGE, Guest, P2m, guest_with
 from .strategies import p2ms
@@ -49,7 +50,7 @@ def word(guest: Guest, index: int, value: int) -> None:
 def test_every_leaf_that_is_memory_is_found_as_with_the_namelist(data: st.DataObject) -> None:
     p2m = data.draw(p2ms("linear"))
     guest = talkative(p2m)
-    memory, info = guest.machine.memory(), guest.xen_info()
+    memory, info = guest.machine.memory(), guest.hints()
     found = diagnose_without_namelist(memory, info)
     wanted = diagnose(memory, guest.symbols, guest.banner, info)
     assert p2m.leaves_with_memory
@@ -63,7 +64,7 @@ def test_every_leaf_that_is_memory_is_found_as_with_the_namelist(data: st.DataOb
 
 def test_a_whole_list_is_healthy() -> None:
     guest = talkative(P2M, 4)
-    found = diagnose_without_namelist(guest.machine.memory(), guest.xen_info())
+    found = diagnose_without_namelist(guest.machine.memory(), guest.hints())
     assert found.healthy
     assert found.coverage.memory == 1024
 
@@ -74,11 +75,11 @@ def test_a_cpu_that_ran_another_guest_is_passed_over() -> None:
     words = [0] * 512
     words[LIST], words[CR3], words[VADDR] = 0x777, other.root, P2M_AREA
     other.space.map(SHARED_INFO, guest.machine.frame(words))
-    info = guest.xen_info(0x9999000, other.root, guest.root)
+    info = guest.hints(0x9999000, other.root, guest.root)
     found = diagnose_without_namelist(guest.machine.memory(), info)
     assert found.kernel.root.maddr == guest.root
     with pytest.raises(P2mError, match="tells Xen nothing of its p2m"):
-        diagnose_without_namelist(guest.machine.memory(), guest.xen_info(other.root))
+        diagnose_without_namelist(guest.machine.memory(), guest.hints(other.root))
 
 
 def list_is(mfn: int) -> Callable[[Guest], None]:
@@ -107,4 +108,4 @@ def test_what_the_kernel_does_not_tell_is_not_guessed(
     guest = talkative(P2M)
     change(guest)
     with pytest.raises(P2mError, match=said):
-        diagnose_without_namelist(guest.machine.memory(), guest.xen_info())
+        diagnose_without_namelist(guest.machine.memory(), guest.hints())

@@ -1,0 +1,154 @@
+"""``pykdump-ext``: where the shared object for crash is, and whether all is well with it."""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import sys
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..errors import P2mError
+from ..launch.crashes import crash_version, installed_crash
+from ..launch.libraries import BUILD_AGAIN, HOST, built_for, host_path
+from ..outputs import new_file
+from . import fail
+
+__all__ = ["main"]
+
+
+# --------------------------------------------------------------------------
+# ~/.crashrc
+
+
+def is_ours(line: str) -> bool:
+    """True for a line of ``.crashrc`` that loads a shared object of this package."""
+    words = line.split()
+    return len(words) == 2 and words[0] == "extend" and Path(words[1]).name == HOST.name
+
+
+def write_crashrc(path: Path, lines: list[str]) -> None:
+    """Replace a ``.crashrc``, whole or not at all, with the mode it had."""
+    target = path.resolve()
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
+    with new_file(target, mode) as (_, unfinished):
+        unfinished.write_text("".join(lines), errors="surrogateescape")
+
+
+def edit_crashrc(path: Path, remove: bool) -> str:
+    """Add our line to a ``.crashrc`` or take it out; return what was done."""
+    old = []
+    if path.exists():
+        old = path.read_text(errors="surrogateescape").splitlines(keepends=True)
+    wanted = f"extend {host_path()}\n"
+    others = [line for line in old if not is_ours(line)]
+    if remove:
+        if others == old:
+            return f"{path}: has no line of pykdump_ext"
+        write_crashrc(path, others)
+        return f"{path}: line removed"
+    if wanted in old and len(others) == len(old) - 1:
+        return f"{path}: has the line already"
+    if others and not others[-1].endswith("\n"):
+        others[-1] += "\n"
+    write_crashrc(path, [*others, wanted])
+    return f"{path}: line added: {wanted.strip()}"
+
+
+# --------------------------------------------------------------------------
+# doctor
+
+
+def findings() -> Iterator[tuple[bool, str, str]]:
+    """Yield (all is well, what, what was found or is to be done)."""
+    running = sysconfig.get_python_version()
+    yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
+    yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
+    crash = crash_version(installed_crash())
+    if crash is None:
+        yield False, "crash", "not installed: install the package crash"
+    else:
+        yield True, "crash", f"{crash} ({installed_crash()})"
+    headers = Path(os.environ.get("CRASH_INCLUDE", "/usr/include/crash")) / "defs.h"
+    if headers.is_file():
+        yield True, "defs.h", str(headers)
+    else:
+        yield False, "defs.h", "missing, to build again: install crash or crash-devel"
+    if not HOST.is_file():
+        yield False, "host", f"not built: {BUILD_AGAIN}"
+        return
+    for_crash, for_python = built_for("BUILT_FOR_CRASH"), built_for("BUILT_FOR_PYTHON")
+    fits = for_crash == crash and for_python == running
+    yield (
+        fits,
+        "host",
+        f"built for crash {for_crash} and Python {for_python}"
+        + ("" if fits else f": {BUILD_AGAIN}"),
+    )
+    library = sysconfig.get_config_var("INSTSONAME") or "libpython"
+    try:
+        ctypes.CDLL(library)
+        yield True, "libpython", library
+    except OSError:
+        folder = Path(sysconfig.get_config_var("LIBDIR") or "/nonexistent")
+        there = (folder / library).exists()
+        yield (
+            there,
+            "libpython",
+            str(folder / library)
+            if there
+            else (f"{library} not found: install libpython3-dev or python3-libs"),
+        )
+    crashrc = Path("~/.crashrc").expanduser()
+    lines = crashrc.read_text(errors="replace").splitlines() if crashrc.exists() else []
+    ours = [line.split()[1] for line in lines if is_ours(line)]
+    if ours == [str(HOST)]:
+        yield True, ".crashrc", f"{crashrc} loads the host"
+    elif ours:
+        yield False, ".crashrc", f"{crashrc} loads {ours[0]}: run pykdump-ext setup"
+    else:
+        yield True, ".crashrc", f"{crashrc} does not load the host (pykdump-ext setup adds it)"
+
+
+def doctor() -> bool:
+    """Print the findings; return whether all is well."""
+    well = True
+    for good, what, text in findings():
+        well = well and good
+        print(f"{'ok ' if good else 'BAD'}  {what:<12} {text}")
+    print("all is well" if well else "crash would not load the host: mend what is BAD")
+    return well
+
+
+# --------------------------------------------------------------------------
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of ``pykdump-ext``."""
+    made = argparse.ArgumentParser(prog="pykdump-ext", description="Python inside crash.")
+    made.add_argument("--version", action="version", version=f"pykdump-ext {__version__}")
+    actions = made.add_subparsers(dest="action", required=True, metavar="action")
+    actions.add_parser("host", help="print the path of the shared object to 'extend'")
+    setup = actions.add_parser(
+        "setup", help="let every crash session load it: a line in ~/.crashrc"
+    )
+    setup.add_argument("--remove", action="store_true", help="take the line out again")
+    actions.add_parser("doctor", help="say what is installed, and what would fail")
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``pykdump-ext``."""
+    args = parser().parse_args(argv)
+    try:
+        if args.action == "host":
+            print(host_path())
+        elif args.action == "setup":
+            print(edit_crashrc(Path("~/.crashrc").expanduser(), args.remove))
+        elif not doctor():
+            raise SystemExit(1)
+    except (P2mError, OSError) as error:
+        fail("pykdump-ext", error)

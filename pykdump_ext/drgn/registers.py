@@ -1,0 +1,108 @@
+"""The registers of tasks that were running, where drgn looks for them."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import drgn
+from drgn.helpers.linux.cpumask import for_each_present_cpu
+from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
+from drgn.helpers.linux.sched import cpu_curr
+
+from ..xen.vcpus import NT_PRSTATUS, PR_REG, Registers, Vcpu
+
+__all__ = ["add_registers"]
+
+SIZE_PRSTATUS = 336  # struct elf_prstatus of x86-64
+PR_PID = 32
+# Per-cpu pointers to the end of the stack of interrupts: 5.1 to 6.1 and from 6.15 on, up to
+# 6.14, before 5.1.  Up to 64 bytes at the end were not part of it.
+IRQ_STACKS = ("hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr", "irq_stack_ptr")
+IRQ_STACK_MARGIN = 64
+# hypercall_page_initialise_ring3_kernel() of xen/arch/x86/pv/hypercall.c, up to the syscall:
+# push %rcx; push %r11; mov $number, %eax; syscall
+HYPERCALL_STUB = re.compile(rb"\x51\x41\x53\xb8....\x0f\x05", re.DOTALL)
+HYPERCALL_STUB_SIZE = 10
+
+
+def add_registers(prog: drgn.Program, dom0: Iterable[Vcpu]) -> None:
+    """Give drgn the registers of the tasks that were running.
+
+    When a kernel is crashed by itself, it leaves each cpu's in the per-cpu
+    variable ``crash_notes`` (kernel/kexec_core.c, ``crash_save_cpu()``), and drgn
+    looks there; under Xen the hypervisor takes the cpus away.  So what Xen has of
+    them is shown to drgn as that variable's contents.
+    """
+    vcpus = {vcpu.number: vcpu for vcpu in dom0}
+    # Of a damaged kernel, or one without kexec, there are fewer, or none
+    with suppress(drgn.FaultError, LookupError):
+        note_size = drgn.sizeof(prog.type("note_buf_t"))
+        for cpu in for_each_present_cpu(prog):
+            with suppress(drgn.FaultError):
+                registers = registers_of(prog, cpu, vcpus.get(cpu))
+                if registers is not None:
+                    pid = cpu_curr(prog, cpu).pid.value_()
+                    note = prstatus(registers, pid).ljust(note_size, b"\0")
+                    address = per_cpu_ptr(prog["crash_notes"], cpu).value_()
+                    prog.add_memory_segment(address, len(note), reader_of(note))
+
+
+def registers_of(prog: drgn.Program, cpu: int, vcpu: Vcpu | None) -> Registers | None:
+    """Return the kernel's registers on a cpu, or None: Xen has none that are its.
+
+    :raises drgn.FaultError: the kernel's data about the cpu cannot be read.
+    """
+    if vcpu is None:
+        return None
+    stacks = stacks_of(prog, cpu)
+    for registers in vcpu.registers:
+        if vcpu.current or any(registers.rsp in stack for stack in stacks):
+            return out_of_hypercall(prog, registers)
+    return None
+
+
+def stacks_of(prog: drgn.Program, cpu: int) -> list[range]:
+    """Return the addresses of the stacks in use on a cpu: its task's, that of interrupts."""
+    size = int(prog["THREAD_SIZE"])  # of both, arch/x86/include/asm/page_64_types.h
+    task = cpu_curr(prog, cpu).stack.value_()
+    stacks = [range(task, task + size)]
+    for name in IRQ_STACKS:
+        variable, _, member = name.partition(".")
+        try:
+            end = per_cpu(prog[variable], cpu)
+            end = (end.member_(member) if member else end).value_()
+        except (LookupError, drgn.FaultError):
+            continue
+        stacks.append(range(end - size, end + IRQ_STACK_MARGIN))
+    return stacks
+
+
+def out_of_hypercall(prog: drgn.Program, registers: Registers) -> Registers:
+    """Return the registers of the caller, if they are those of a stub in the hypercall page.
+
+    Kernels before 6.13 (6.1.120 and other stable ones) have Xen write these stubs,
+    so that their debugging information cannot say how to unwind them.
+    """
+    try:
+        code = prog.read(registers.rip - HYPERCALL_STUB_SIZE, HYPERCALL_STUB_SIZE)
+        if not HYPERCALL_STUB.fullmatch(code):
+            return registers
+        return registers.returned(prog.read_u64(registers.rsp + 16), 24)
+    except drgn.FaultError:
+        return registers
+
+
+def prstatus(registers: Registers, pid: int) -> bytes:
+    """Return an ELF note with these registers, as ``crash_save_cpu()`` makes it."""
+    status = bytearray(SIZE_PRSTATUS)
+    struct.pack_into("<i", status, PR_PID, pid)
+    struct.pack_into(f"<{len(registers.words)}Q", status, PR_REG, *registers.words)
+    return struct.pack("<III8s", 5, len(status), NT_PRSTATUS, b"CORE") + status
+
+
+def reader_of(data: bytes) -> Callable[[int, int, int, bool], bytes]:
+    """Return what drgn reads a memory segment by that holds ``data``."""
+    return lambda address, count, offset, physical: data[offset : offset + count]

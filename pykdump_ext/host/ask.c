@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * What Python asks crash: memory, translation, symbols, types.
+ *
+ * All questions have one shape: a function put_...() that asks crash's code, and a struct
+ * question with what it asks and where the answer goes.  ask() puts the question behind the
+ * guard.  Without HOST_OK there is no answer.
+ *
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
+ * - readmem() (memory.c) with RETURN_ON_ERROR prints its error and returns FALSE; the error of
+ *   a page that a filter left out begins with PAGE_EXCLUDED_ERRMSG, "page excluded".
+ * - While XEN_MACHINE_ADDR is in pc->curcmd_flags, xen_kdump_p2m() (xen_dom0.c) takes a
+ *   physical address for a machine address.  guarded() restores these flags.
+ * - STRUCT_SIZE(), MEMBER_OFFSET() and MEMBER_SIZE() (datatype_info() of symbols.c) ask gdb,
+ *   and return -1 where there is no such type or member.
+ */
+#include "host_internal.h"
+
+struct question {
+	int (*put)(struct question *);  /* returns a HOST_ result */
+	int result;
+	/* what is asked */
+	uint64_t address, task;
+	char *name, *member;
+	int memtype, machine, user;
+	void *buffer;
+	long length;
+	/* where the answer goes */
+	uint64_t *value;
+	char **found;
+	long *size, *offset, *member_size;
+};
+
+static void
+put_question(void *arg)
+{
+	struct question *q = arg;
+
+	q->result = q->put(q);
+}
+
+static int
+ask(struct question *q)
+{
+	int result = quietly(put_question, q);
+
+	return result == HOST_OK ? q->result : result;
+}
+
+#define ASK(...) ask(&(struct question){ __VA_ARGS__ })
+
+static int
+put_readmem(struct question *q)
+{
+	if (q->machine)
+		pc->curcmd_flags |= XEN_MACHINE_ADDR;
+	else
+		pc->curcmd_flags &= ~XEN_MACHINE_ADDR;
+	if (readmem(q->address, q->memtype, q->buffer, q->length, q->name, RETURN_ON_ERROR))
+		return HOST_OK;
+	return strstr(host_message(), "page excluded") ? HOST_EXCLUDED : HOST_ERROR;
+}
+
+int
+host_readmem(uint64_t address, int memtype, int machine, void *buffer, long size, char *what)
+{
+	return ASK(put_readmem, .address = address, .memtype = memtype, .machine = machine,
+		.buffer = buffer, .length = size, .name = what);
+}
+
+static int
+put_translate(struct question *q)
+{
+	struct task_context *tc = q->task ? task_to_context(q->task) : NULL;
+	physaddr_t physical = 0;
+	int mapped = q->user ? tc && uvtop(tc, q->address, &physical, 0) :
+		kvtop(tc, q->address, &physical, 0);
+
+	*q->value = physical;
+	return mapped ? HOST_OK : HOST_ERROR;
+}
+
+int
+host_translate(uint64_t address, int user, uint64_t task, uint64_t *physical)
+{
+	return ASK(put_translate, .address = address, .user = user, .task = task,
+		.value = physical);
+}
+
+static int
+put_symbol(struct question *q)
+{
+	struct syment *symbol = symbol_search(q->name);
+
+	if (!symbol)
+		return HOST_ERROR;
+	*q->value = symbol->value;
+	return HOST_OK;
+}
+
+int
+host_symbol(char *name, uint64_t *value)
+{
+	return ASK(put_symbol, .name = name, .value = value);
+}
+
+static int
+put_symbol_near(struct question *q)
+{
+	ulong offset = 0;
+	struct syment *symbol = value_search(q->address, &offset);
+
+	if (!symbol)
+		return HOST_ERROR;
+	*q->found = symbol->name;
+	*q->value = offset;
+	return HOST_OK;
+}
+
+int
+host_symbol_near(uint64_t address, char **name, uint64_t *offset)
+{
+	return ASK(put_symbol_near, .address = address, .found = name, .value = offset);
+}
+
+static int
+put_module_of(struct question *q)
+{
+	struct load_module *module = NULL;
+
+	if (!module_symbol(q->address, NULL, &module, NULL, 0) || !module)
+		return HOST_ERROR;
+	*q->found = module->mod_name;
+	return HOST_OK;
+}
+
+int
+host_module_of(uint64_t address, char **name)
+{
+	return ASK(put_module_of, .address = address, .found = name);
+}
+
+static int
+put_datatype(struct question *q)
+{
+	*q->size = STRUCT_SIZE(q->name);
+	*q->offset = q->member ? MEMBER_OFFSET(q->name, q->member) : -1;
+	*q->member_size = q->member ? MEMBER_SIZE(q->name, q->member) : -1;
+	return HOST_OK;
+}
+
+int
+host_datatype(char *type, char *member, long *size, long *offset, long *member_size)
+{
+	return ASK(put_datatype, .name = type, .member = member, .size = size,
+		.offset = offset, .member_size = member_size);
+}

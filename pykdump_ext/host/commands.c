@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Commands: crash's tables of them, the commands of Python extensions, extend and help.
+ *
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
+ * - crash's own commands are in pc->cmd_table, which can be written to; those of extensions
+ *   are in extension_table, the last loaded first (load_extension() of extensions.c).
+ * - help and extend list what is in extension_table, after help_init() (help.c).
+ * - unload_extension() (extensions.c) calls dlclose(ext->handle) on every entry, so each entry
+ *   of ours has a handle.
+ * - load_extension() (extensions.c) relies on the library's constructor to register; dlopen()
+ *   does not run it again in a library that has stayed in memory.
+ * - exec_command() (main.c) reads the name of the command it ran once more when the command
+ *   has returned.
+ */
+#include "host_internal.h"
+#include <dlfcn.h>
+
+static void command(void);
+
+static char *help_py[] = {
+	"py",
+	"run Python inside crash",
+	"[file [args]]",
+	"  Run a Python script, with its arguments in sys.argv; or, without a file,",
+	"  open a Python prompt, with history, that Ctrl-D or exit() closes.",
+	"  The module \"crash\" reads the memory and the symbols of the kernel.",
+	"\nEXAMPLES",
+	"  Read the kernel's banner:\n",
+	"    %s> py",
+	"    >>> import crash",
+	"    >>> crash.readmem(crash.sym2addr(\"linux_banner\"), 13)",
+	"    b'Linux version'",
+	NULL
+};
+
+static struct command_table_entry own_commands[] = {
+	{ "py", command, help_py, MINIMAL },
+	{ NULL }
+};
+
+static cmd_func_t original_extend;
+
+/* ------------------------------------------------------------------ */
+/* Looking into the tables */
+
+static struct command_table_entry *
+entry_named(struct command_table_entry *table, char *name)
+{
+	for (; table->name; table++)
+		if (STREQ(table->name, name))
+			return table;
+	return NULL;
+}
+
+int
+host_command_kind(char *name)
+{
+	struct command_table_entry *entry = entry_named(pc->cmd_table, name);
+	struct extension_table *ext;
+
+	for (ext = extension_table; ext && !entry; ext = ext->next)
+		entry = entry_named(ext->command_table, name);
+	if (!entry)
+		return HOST_NO_COMMAND;
+	return entry->flags & MINIMAL ? HOST_MINIMAL_COMMAND : HOST_FULL_COMMAND;
+}
+
+char *
+host_extension(int number)
+{
+	struct extension_table *ext;
+
+	for (ext = extension_table; ext && number; ext = ext->next)
+		number--;
+	return ext ? ext->filename : NULL;
+}
+
+static struct extension_table *
+own_entry(void)
+{
+	struct extension_table *ext;
+
+	for (ext = extension_table; ext; ext = ext->next)
+		if (ext->command_table == own_commands)
+			return ext;
+	return NULL;
+}
+
+/* ------------------------------------------------------------------ */
+/* Changing them */
+
+static void
+update_help(void *unused)
+{
+	help_init();
+}
+
+static struct extension_table *
+add_table(char *filename, struct command_table_entry *table)
+{
+	struct extension_table *ext = calloc(1, sizeof(*ext) + strlen(filename) + 1);
+
+	if (!ext)
+		return NULL;
+	ext->filename = strcpy((char *)(ext + 1), filename);
+	ext->command_table = table;
+	ext->flags = REGISTERED;
+	ext->handle = dlopen(host_path(), RTLD_NOW | RTLD_NOLOAD);
+	ext->next = extension_table;
+	if (extension_table)
+		extension_table->prev = ext;
+	extension_table = ext;
+	quietly(update_help, NULL);
+	return ext;
+}
+
+void *
+host_add_extension(char *filename, int count, char **names, char ***help, int *minimal)
+{
+	struct command_table_entry *table = calloc(count + 1, sizeof(*table));
+	struct extension_table *ext;
+	int i;
+
+	if (!table)
+		return NULL;
+	for (i = 0; i < count; i++) {
+		table[i].name = names[i];
+		table[i].func = command;
+		table[i].help_data = help[i];
+		table[i].flags = minimal[i] ? MINIMAL : 0;
+	}
+	if (!(ext = add_table(filename, table)))
+		free(table);
+	return ext;
+}
+
+void
+host_remove_extension(void *extension)
+{
+	struct extension_table *ext;
+
+	for (ext = extension_table; ext; ext = ext->next) {
+		if (ext != extension)
+			continue;
+		if (ext->prev)
+			ext->prev->next = ext->next;
+		else
+			extension_table = ext->next;
+		if (ext->next)
+			ext->next->prev = ext->prev;
+		/*
+		 * Nothing is freed: crash may be running a command of this
+		 * table, whose name is in pc->curcmd and pc->lastcmd.
+		 */
+		if (ext->handle)
+			dlclose(ext->handle);
+		quietly(update_help, NULL);
+		return;
+	}
+}
+
+/* ------------------------------------------------------------------ */
+/* extend, for shared objects */
+
+static void
+do_load(void *name)
+{
+	/* This library, unloaded before */
+	if (!own_entry() && file_exists(name, NULL) && same_file(name, host_path())) {
+		if (add_table(host_path(), own_commands))
+			fprintf(fp, "%s: shared object loaded\n", host_path());
+	} else
+		load_extension(name);
+}
+
+static void
+do_unload(void *name)
+{
+	unload_extension(name);
+}
+
+static void
+do_original_extend(void *unused)
+{
+	optind = 0;
+	original_extend();
+}
+
+int
+host_load_object(char *name)
+{
+	return guarded(do_load, name, NULL, TRUE);
+}
+
+int
+host_unload_object(char *name)
+{
+	return guarded(do_unload, name, NULL, TRUE);
+}
+
+int
+host_original_extend(void)
+{
+	return guarded(do_original_extend, NULL, NULL, TRUE);
+}
+
+/* ------------------------------------------------------------------ */
+/* What crash calls */
+
+/* The function of every command that is written in Python. */
+static void
+command(void)
+{
+	const char *problem = python_start(host_path());
+	struct sigaction crash_sigint;
+	int result;
+
+	if (problem)
+		error(FATAL, "%s\n", problem);
+
+	sigint_to_python(&crash_sigint);
+	result = python_command(pc->curcmd, argcnt, args);
+	sigaction(SIGINT, &crash_sigint, NULL);
+
+	/* No frame of Python's is left: crash may jump now. */
+	if (result == HOST_INTERRUPTED)
+		raise(SIGINT);
+	else if (result == HOST_ERROR)
+		error(FATAL, "%s\n", host_message());
+}
+
+/* Python's extend for files that end in .py and for this library, crash's for all others. */
+static void
+extend_command(void)
+{
+	int i, ours = FALSE, self = FALSE, unload = FALSE, files = 0;
+
+	for (i = 1; i < argcnt; i++) {
+		size_t length = strlen(args[i]);
+
+		if (STREQ(args[i], "-u"))
+			unload = TRUE;
+		else if (args[i][0] != '-') {
+			files++;
+			if ((length > 3) && STREQ(args[i] + length - 3, ".py"))
+				ours = TRUE;
+			else if (file_exists(args[i], NULL) && same_file(args[i], host_path()))
+				self = TRUE;
+		}
+	}
+	/* Once unloaded, all is crash's, until this library is loaded again. */
+	if (own_entry() ? ours || self || (unload && !files) : self && !unload)
+		command();
+	else
+		original_extend();
+}
+
+/* ------------------------------------------------------------------ */
+/* Loading this library: called by its constructor, which load_extension() waits for */
+
+int
+register_commands(void)
+{
+	register_extension(own_commands);
+	return pc->curext->flags & REGISTERED;
+}
+
+void
+take_over_extend(void)
+{
+	struct command_table_entry *entry = entry_named(pc->cmd_table, "extend");
+
+	if (entry) {
+		original_extend = entry->func;
+		entry->func = extend_command;
+	}
+}

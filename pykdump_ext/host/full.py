@@ -1,0 +1,128 @@
+"""From a session of ``crash --minimal`` to a full one, as crash itself starts it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from crash_host import ffi, lib
+
+from ..errors import P2mError
+from ..launch.environment import AFTERWARDS, REPAIRED
+from . import crash
+from .extensions import filenames, is_loaded
+
+__all__ = ["rcfiles", "start_full_session", "started_repaired"]
+
+_spent = False  # a start that failed half way cannot be begun again
+_repaired = os.environ.pop(REPAIRED, None) is not None
+
+
+def started_repaired() -> bool:
+    """True when crash has had a rebuilt list since before its full session started."""
+    return _repaired
+
+
+def start_full_session() -> None:
+    """Carry a session of ``crash --minimal`` on to a full one, as crash itself starts it.
+
+    crash's banner is printed, and the lines of ``.crashrc`` run that minimal
+    mode has refused.  Ctrl-C waits until it is done.
+
+    :raises P2mError: crash met an error on the way; the session stays minimal,
+        and cannot be carried on any more.
+    """
+    global _spent, _repaired  # noqa: PLW0603
+    if not crash.session().minimal:
+        return
+    if _spent:
+        raise P2mError("the full session failed to start before: open the dump again")
+    before = ffi.new("struct host_session *")
+    lib.host_get_session(before)
+    if not crash._found(lib.host_full_session()):
+        _spent = True
+        raise P2mError("crash could not start the full session: this one stays minimal")
+    _repaired = _repaired or bool(lib.host_p2m_is_set())
+    planned = os.environ.pop(AFTERWARDS, None)
+    if planned is not None:
+        after = json.loads(planned)
+        home, local = (path is not None and after["rcfiles"] for path in rcfiles(before))
+        after_file = (
+            ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
+        )
+        lib.host_replayrcfiles(home, local, after_file)
+        return
+    refused = list(_refused_lines(before))
+    if refused:
+        _run_afterwards("\n".join(refused) + "\n", before)
+
+
+def rcfiles(before: Any) -> tuple[Path | None, Path | None]:
+    """Return the ``.crashrc`` of the home and of the current folder, where crash reads them.
+
+    As setup_environment() of main.c: each must be the user's own and not
+    writable by others, and the same file is not read twice.
+    """
+    name = f".{crash._text(before.program_name)}rc"
+    home: Path | None = Path(crash._text(before.home) or "/nonexistent") / name
+    local: Path | None = Path(name)
+    assert home is not None and local is not None
+    if home.exists() and local.exists() and home.samefile(local):
+        local = None
+    return _trusted(home), _trusted(local) if local else None
+
+
+def _trusted(path: Path) -> Path | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return path if status.st_uid == os.getuid() and not status.st_mode & 0o002 else None
+
+
+def _refused_lines(before: Any) -> Iterator[str]:
+    """Yield the lines of the ``.crashrc`` files that minimal mode has refused.
+
+    Lines behind the one that runs now have not been read yet: crash will.
+    """
+    if before.stopped_rcfiles:
+        return
+    running = crash._text(before.rcfile)
+    for which, path in zip(("home", "local"), rcfiles(before)):
+        if path is None or (which == "local" and running == "home"):
+            continue
+        text = path.read_text(errors="replace")
+        if which == running:
+            text = text.encode()[: before.rcfile_offset].decode(errors="replace")
+        yield from (line for line in text.splitlines() if _was_refused(line))
+
+
+def _was_refused(line: str) -> bool:
+    words = line.split()
+    if not words or words[0].startswith("#"):
+        return False
+    if words[0] == "extend":  # refused where no command of the file was for minimal mode
+        return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
+    return bool(lib.host_command_kind(words[0].encode()) != lib.HOST_MINIMAL_COMMAND)
+
+
+def _object_loaded(name: str) -> bool:
+    if name.endswith(".py"):
+        return is_loaded(name)
+    return Path(name).name in {Path(os.fsdecode(loaded)).name for loaded in filenames()}
+
+
+def _run_afterwards(lines: str, before: Any) -> None:
+    """Let crash run ``lines`` as it runs an input file, after what runs now.
+
+    A file of ``crash -i`` that is still to come goes behind them.
+    """
+    waiting = crash._text(before.input_waiting)
+    if waiting:
+        lines += Path(waiting).read_text(errors="replace")
+    handle = os.memfd_create("crashrc", 0)
+    os.write(handle, lines.encode())
+    lib.host_replayrcfiles(0, 0, f"/proc/self/fd/{handle}".encode())

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The functions and types of crash_host.so that Python sees.  The C compiler and cffi both
+ * read this file, so it has plain declarations only.
+ *
+ * A function that returns a HOST_ result runs crash's code, guarded: where crash leaves that
+ * code by longjmp(), on an error or Ctrl-C, the function returns one of these results.
+ */
+#define HOST_OK 0
+#define HOST_ERROR 1        /* host_message() returns crash's message, or no text */
+#define HOST_INTERRUPTED 2  /* Ctrl-C while crash's code was running */
+#define HOST_EXCLUDED 3     /* a filter left the page out of the dump */
+#define HOST_WRONG_THREAD 4 /* only crash's own thread may call crash */
+
+/* guard.c: messages and signals */
+char *host_message(void);
+void host_set_message(char *text);  /* crash shows it as the error of the command that runs now */
+void host_keep_sigint(void);        /* SIGINT's handler of this moment is Python's */
+
+/* ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer. */
+int host_readmem(uint64_t address, int memtype, int machine, void *buffer, long size, char *what);
+int host_translate(uint64_t address, int user, uint64_t task, uint64_t *physical);
+int host_symbol(char *name, uint64_t *value);
+int host_symbol_near(uint64_t address, char **name, uint64_t *offset);
+int host_module_of(uint64_t address, char **name);
+int host_datatype(char *type, char *member, long *size, long *offset, long *member_size);
+
+/* run.c: crash's and gdb's commands, output, input.  free() what comes in output and line. */
+int host_run(char *line, char **output, size_t *length);
+int host_gdb(char *line, char **output, size_t *length);
+int host_nested(void);      /* does a command run that Python called? */
+int host_write(char *data, size_t length);  /* returns 0 or an errno */
+void host_output_to_terminal(void);  /* the rest of this command's output skips the pager */
+int host_readline(char *prompt, char *history, char **line);
+size_t host_unread_input(char **data);  /* bytes of stdin that stdio has and crash has not read */
+
+/* commands.c: crash's command tables */
+#define HOST_NO_COMMAND 0
+#define HOST_FULL_COMMAND 1     /* works in full sessions only */
+#define HOST_MINIMAL_COMMAND 2  /* works in minimal sessions too */
+int host_command_kind(char *name);
+char *host_extension(int number);  /* a file name, the last loaded first; NULL after the last one */
+void *host_add_extension(char *filename, int count, char **names, char ***help, int *minimal);
+void host_remove_extension(void *extension);
+int host_load_object(char *name);
+int host_unload_object(char *name);
+int host_original_extend(void);
+
+/* p2m.c: crash's list of p2m leaves */
+int host_set_p2m(uint64_t *leaves, int count);
+int host_p2m_is_set(void);
+void host_undo_p2m(void);
+
+/* start.c: the session.  Strings belong to crash or to this library; NULL where crash has none. */
+struct host_session {
+	int minimal;            /* crash --minimal, and no full session since */
+	int silent;             /* crash -s */
+	int live;               /* a running kernel, not a dump */
+	int xen_core;           /* a dump of a Xen host, opened for its dom0 */
+	int xen_hyper;          /* a dump of a Xen host, opened for Xen itself */
+	int terminal;           /* commands come from a terminal */
+	int output_terminal;    /* output goes to a terminal now, and not through a pager */
+	int stopped_rcfiles;    /* --no_crashrc */
+	uint64_t relocate;      /* what to add to a link-time address (KASLR) */
+	char *namelist;
+	char *namelist_debug;
+	char *dumpfile;
+	char *program_name;
+	char *home;
+	char *crash_version;
+	char *rcfile;           /* "home" or "local" while lines of that file run */
+	long rcfile_offset;     /* bytes that crash has read of it, or of input_fd's file */
+	int input_fd;           /* another file whose lines run now ("<", -i), or -1 */
+	char *input_waiting;    /* the file of crash -i, until its first line runs */
+};
+char *host_path(void);      /* this library's file */
+void host_get_session(struct host_session *session);
+int host_full_session(void);
+void host_replay_rcfiles(int home, int local, char *input_file);
+int host_leave(void);       /* nothing but exec() may follow */
+
+/* The C library's, and that of crash's readline; they need no guard. */
+void free(void *memory);
+int write_history(const char *filename);

@@ -1,0 +1,36 @@
+"""The p2m of a running kernel, read by its own virtual addresses."""
+
+from __future__ import annotations
+
+from ..errors import P2mError
+from ..linux.namelist import release_of
+from ..p2m.entries import Kind, kind_of
+from ..p2m.layouts import find_layout
+from . import crash
+from .session import SessionNamelist
+
+__all__ = ["show_live"]
+
+
+def show_live(pfn: int | None) -> None:
+    """Print what ``p2m status``, or ``p2m pfn N``, is in a live session.
+
+    :raises P2mError: this kernel is not a Xen PV domain's, or its layout is older than 3.19.
+    """
+    namelist = SessionNamelist()
+    layout = find_layout(namelist)
+    if layout.name != "linear":
+        raise P2mError(f"a live session cannot read a {layout.name} p2m")
+    p2m_addr, pfns = (crash.readPtr(crash.sym2addr(name)) for name in ("xen_p2m_addr", "max_pfn"))
+    if not p2m_addr:
+        raise P2mError("the running kernel is not that of a Xen PV domain: it has no p2m")
+    if pfn is None:
+        release = release_of(namelist.banner())
+        print(f"Linux {release}, running, {layout.name} p2m at {p2m_addr:x}, {pfns:,} pfns")
+        print("   crash reads: the running kernel; there is no dump's list to repair")
+        return
+    if pfn >= pfns:
+        raise P2mError(f"pfn {pfn:x} is above the last one, {pfns - 1:x}")
+    entry = crash.readPtr(p2m_addr + 8 * pfn)
+    kind = kind_of(entry)
+    print(f"pfn {pfn:x}: " + (f"mfn {entry:x}, " if kind is Kind.MEMORY else "") + kind.value)

@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * crash's list of p2m leaves, replaced by a rebuilt one and given back.
+ *
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
+ * - xen_kdump_p2m() (xen_dom0.c) builds the list at its first read, while KDUMP_P2M_INIT is
+ *   not set, and allocates xkd->page then; later it only looks up pfn / 512 in it.
+ * - xkd->page holds the leaf xkd->last_mfn_read; machdep's last_..._read (x86_64.c) name the
+ *   page-table pages that were read through the list.
+ * - get_xen_kdump_data() (xen_dom0.c) is exported, its struct is not in defs.h.
+ */
+#include "host_internal.h"
+#include "xen_kdump.h"
+
+extern struct xen_kdump_data *get_xen_kdump_data(void);
+
+/* What crash had before host_set_p2m() */
+static struct {
+	int saved;
+	ulong flags;
+	ulong *leaves;
+	int count;
+} original_p2m;
+
+static void
+put_p2m(ulong *leaves, int count, ulong flags)
+{
+	struct xen_kdump_data *xkd = get_xen_kdump_data();
+
+	xkd->p2m_mfn_frame_list = leaves;
+	xkd->p2m_frames = count;
+	xkd->last_mfn_read = ~0UL;
+	xkd->flags = (xkd->flags & ~KDUMP_P2M_INIT) | (flags & KDUMP_P2M_INIT);
+	/* page-table pages that were read through the other list */
+	machdep->last_pud_read = ~0UL;
+	machdep->last_pmd_read = ~0UL;
+	machdep->last_ptbl_read = ~0UL;
+}
+
+/* Let crash translate by a copy of these leaves (the mfn of each). */
+int
+host_set_p2m(uint64_t *leaves, int count)
+{
+	struct xen_kdump_data *xkd = get_xen_kdump_data();
+	ulong *copy, *old = xkd->p2m_mfn_frame_list;
+
+	if (!XEN_CORE_DUMPFILE() || !(xkd->flags & KDUMP_MFN_LIST) || (xkd->flags & ~0x7UL)) {
+		host_set_message("crash has no p2m of a Xen dom0");
+		return HOST_ERROR;
+	}
+	if ((!xkd->page && !(xkd->page = malloc(PAGESIZE()))) ||
+	    !(copy = malloc(count * sizeof(ulong)))) {
+		host_set_message("no memory for the p2m list");
+		return HOST_ERROR;
+	}
+	memcpy(copy, leaves, count * sizeof(ulong));
+	if (!original_p2m.saved) {
+		original_p2m.saved = TRUE;
+		if (!getenv(ENV_PRELOADED)) {
+			original_p2m.flags = xkd->flags;
+			original_p2m.leaves = old;
+			original_p2m.count = xkd->p2m_frames;
+			old = NULL;
+		} /* else this crash has never built a list of its own */
+	}
+	put_p2m(copy, count, KDUMP_P2M_INIT);
+	free(old);
+	return HOST_OK;
+}
+
+int
+host_p2m_is_set(void)
+{
+	return original_p2m.saved;
+}
+
+/* Give crash back the list that it had; if it had none, it builds one at its next read. */
+void
+host_undo_p2m(void)
+{
+	ulong *ours = get_xen_kdump_data()->p2m_mfn_frame_list;
+
+	if (!original_p2m.saved)
+		return;
+	put_p2m(original_p2m.leaves, original_p2m.count, original_p2m.flags);
+	original_p2m.saved = FALSE;
+	free(ours);
+}

@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * Running crash's and gdb's commands, printing where crash prints, and reading lines.
+ *
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
+ * - process_command_line() (cmdline.c) takes a line apart into args[] and argcnt, after
+ *   resolve_aliases(); exec_command() (main.c) runs what is there.  run_line() does the same
+ *   without pipes and redirections.
+ * - Commands print to fp, which is the pager's, a pipe's or a file's stream while one is used.
+ * - restore_sanity() (cmdline.c) frees the buffers of a command, by free_all_bufs() (tools.c),
+ *   before crash's next command only.  Those of commands that Python runs pile up until then.
+ * - A command's name and words are globals: pc->command_line, pc->curcmd, args, optind.
+ */
+#include "host_internal.h"
+
+extern char *readline(const char *);
+extern void add_history(const char *);
+extern int read_history(const char *);
+extern void *history_get_history_state(void);
+extern void history_set_history_state(void *);
+
+/* ------------------------------------------------------------------ */
+/* Commands */
+
+struct run_call {
+	char *line;
+	FILE *out;
+};
+
+static void
+run_line(void *arg)
+{
+	struct run_call *call = arg;
+	struct alias_data *alias;
+	char line[BUFSIZE];
+	int i;
+
+	snprintf(pc->command_line, BUFSIZE, "%s", call->line);
+	clean_line(pc->command_line);
+	strcpy(pc->orig_line, pc->command_line);
+	strip_linefeeds(pc->orig_line);
+	argcnt = parse_line(pc->command_line, args);
+	if (args[0] && (alias = is_alias(args[0]))) {
+		BZERO(line, sizeof(line));
+		for (i = 0; i < alias->argcnt; i++)
+			snprintf(line + strlen(line), sizeof(line) - strlen(line),
+				"%s ", alias->args[i]);
+		for (i = 1; i < argcnt; i++)
+			snprintf(line + strlen(line), sizeof(line) - strlen(line),
+				"%s ", args[i]);
+		strcpy(pc->command_line, line);
+		clean_line(pc->command_line);
+		strcpy(pc->orig_line, pc->command_line);
+		argcnt = parse_line(pc->command_line, args);
+	}
+	fp = call->out;
+	exec_command();
+}
+
+static void
+run_gdb(void *arg)
+{
+	struct run_call *call = arg;
+
+	fp = call->out;
+	if (!gdb_pass_through(call->line, call->out, GNU_RETURN_ON_ERROR))
+		error(FATAL, "gdb request failed: %s\n", call->line);
+}
+
+static int depth;  /* of commands that Python runs, one in another */
+
+/* Run a command and collect its output; crash's own command goes on with its words unchanged. */
+static int
+captured(void (*body)(void *), char *line, char **output, size_t *length)
+{
+	char command_line[BUFSIZE], orig_line[BUFSIZE];
+	char *saved_args[MAXARGS];
+	char *curcmd = pc->curcmd, *lastcmd = pc->lastcmd;
+	int saved_argcnt = argcnt, saved_optind = optind;
+	struct run_call call = { line, NULL };
+	int result;
+
+	*output = NULL;
+	*length = 0;
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
+
+	memcpy(command_line, pc->command_line, BUFSIZE);
+	memcpy(orig_line, pc->orig_line, BUFSIZE);
+	memcpy(saved_args, args, sizeof(saved_args));
+
+	if (!(call.out = open_memstream(output, length)))
+		return HOST_ERROR;
+	depth++;
+	result = guarded(body, &call, call.out, FALSE);
+	if (!--depth)
+		free_all_bufs();
+	fclose(call.out);
+
+	memcpy(pc->command_line, command_line, BUFSIZE);
+	memcpy(pc->orig_line, orig_line, BUFSIZE);
+	memcpy(args, saved_args, sizeof(saved_args));
+	argcnt = saved_argcnt;
+	optind = saved_optind;
+	pc->curcmd = curcmd;
+	pc->lastcmd = lastcmd;
+	return result;
+}
+
+int
+host_run(char *line, char **output, size_t *length)
+{
+	return captured(run_line, line, output, length);
+}
+
+int
+host_gdb(char *line, char **output, size_t *length)
+{
+	return captured(run_gdb, line, output, length);
+}
+
+int
+host_nested(void)
+{
+	return depth > 0;
+}
+
+/* ------------------------------------------------------------------ */
+/* Output */
+
+/*
+ * Not guarded: fwrite() is the C library's, and crash's signal handlers are not in place while
+ * Python runs.  Another thread's output goes to stdout, since it cannot know what fp is.
+ */
+int
+host_write(char *data, size_t length)
+{
+	FILE *out = foreign_thread() ? stdout : fp;
+	size_t written;
+
+	clearerr(out);
+	errno = 0;
+	written = fwrite(data, 1, length, out);
+	if (out == stdout || out == stderr)
+		fflush(out);
+	if ((written == length) && !ferror(out))
+		return 0;
+	return errno ? errno : EIO;
+}
+
+void
+host_output_to_terminal(void)
+{
+	if (pc->stdpipe && (fp == pc->stdpipe))
+		fp = stdout;
+}
+
+/* ------------------------------------------------------------------ */
+/* Input */
+
+struct readline_call {
+	char *prompt;
+	char *line;
+	void *crash_history;
+};
+
+static void
+read_line(void *arg)
+{
+	struct readline_call *call = arg;
+	char buf[BUFSIZE];
+
+	fflush(fp);
+	if (pc->flags & TTY) {
+		fp = stdout;
+		if ((call->line = readline(call->prompt)) && call->line[0])
+			add_history(call->line);
+	} else if (fgets(buf, sizeof(buf), stdin))
+		call->line = strdup(strip_linefeeds(buf));
+}
+
+/*
+ * Read one line from where crash's commands come from, through crash's readline.  The history
+ * is another one than crash's, with a file of its own.
+ */
+int
+host_readline(char *prompt, char *history, char **line)
+{
+	static void *ours;
+	struct readline_call call = { prompt, NULL, NULL };
+	int result;
+
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
+	if (pc->flags & TTY) {
+		call.crash_history = history_get_history_state();
+		if (ours)
+			history_set_history_state(ours);
+		else {
+			/* an empty list: clear_history() would clear crash's */
+			static struct { void *entries; int a, b, c, d; } empty;
+			history_set_history_state(&empty);
+			read_history(history);
+		}
+	}
+	result = quietly(read_line, &call);
+	if (call.crash_history) {
+		write_history(history);
+		free(ours);
+		ours = history_get_history_state();
+		history_set_history_state(call.crash_history);
+		free(call.crash_history);
+	}
+	*line = call.line;
+	return result;
+}
+
+size_t
+host_unread_input(char **data)
+{
+	*data = stdin->_IO_read_ptr;
+	return stdin->_IO_read_end - stdin->_IO_read_ptr;
+}

@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The session: its start, its state, minimal to full, and its end.
+ *
+ * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2 unless a line says otherwise:
+ * - main_loop() (main.c) skips the calls of full_session() in minimal mode, and sets RUNTIME
+ *   after them.  They need RUNTIME clear: only then FILL_TOP_PGD() (defs.h) reads the top page
+ *   table, and the search for the panic task (task.c) differs too.
+ * - Before any other line process_command_line() (cmdline.c) runs the files that RCHOME_IFILE,
+ *   RCLOCAL_IFILE and CMDLINE_IFILE in pc->flags stand for.  exec_input_file() (cmdline.c)
+ *   keeps the position after the line that runs in pc->ifile_offset.
+ * - Until crash commit 4badc62 (in 7.3.1) kernel_init() (kernel.c) recognises a PV kernel only
+ *   by its pv_init_ops, which Linux 4.20 no longer has.
+ * - restore_sanity() (cmdline.c) closes pipes and waits for their readers; clean_exit()
+ *   (main.c) unlinks the namelists that crash unpacked.
+ */
+#include "host_internal.h"
+#include <dlfcn.h>
+
+extern int read_history(const char *);
+
+static char own_path[PATH_MAX];
+
+/* pykdump-ext doctor finds this in the file. */
+__attribute__((used)) static const char built_for[] = "\0BUILT_FOR_CRASH=" CRASH_VERSION;
+
+/* ------------------------------------------------------------------ */
+/* Its state */
+
+char *
+host_path(void)
+{
+	return own_path;
+}
+
+void
+host_get_session(struct host_session *s)
+{
+	BZERO(s, sizeof(*s));
+	s->minimal = !!(pc->flags & MINIMAL_MODE);
+	s->silent = !!(pc->flags & SILENT);
+	s->live = !!ACTIVE();
+	s->xen_core = !!XEN_CORE_DUMPFILE();
+	s->xen_hyper = !!XEN_HYPER_MODE();
+	s->terminal = !!(pc->flags & TTY);
+	s->output_terminal = fp && isatty(fileno(fp));
+	s->stopped_rcfiles = !!(pc->flags & NOCRASHRC);
+	s->relocate = -kt->relocate;
+	s->namelist = pc->namelist;
+	s->namelist_debug = pc->namelist_debug;
+	s->dumpfile = pc->dumpfile;
+	s->program_name = pc->program_name;
+	s->home = pc->home;
+	s->crash_version = build_version;
+	s->rcfile = (pc->ifile_in_progress == RCHOME_IFILE) ? "home" :
+		(pc->ifile_in_progress == RCLOCAL_IFILE) ? "local" : NULL;
+	s->rcfile_offset = pc->ifile_offset;
+	s->input_fd = pc->ifile && !s->rcfile ? fileno(pc->ifile) : -1;
+	s->input_waiting = (pc->flags & CMDLINE_IFILE) ? pc->input_file : NULL;
+}
+
+/* ------------------------------------------------------------------ */
+/* Minimal to full */
+
+/*
+ * Set what kernel_init() sets for a PV kernel that it recognises.  Without it crash takes the
+ * machine addresses in page tables for physical ones.
+ */
+static void
+recognise_pv_kernel(void)
+{
+	ulong start_info;
+
+	if (!XEN_CORE_DUMPFILE() || XEN_HYPER_MODE() || !PVOPS() || PVOPS_XEN() ||
+	    !symbol_exists("xen_start_info") || !symbol_exists("xen_p2m_addr") ||
+	    !readmem(symbol_value("xen_start_info"), KVADDR, &start_info,
+	    sizeof(start_info), "xen_start_info", RETURN_ON_ERROR|QUIET) || !start_info)
+		return;
+	kt->flags |= ARCH_XEN | ARCH_PVOPS_XEN;
+	kt->xen_flags &= ~SHADOW_PAGE_TABLES;
+	kt->xen_flags |= WRITABLE_PAGE_TABLES;
+	get_symbol_data("max_pfn", sizeof(ulong), &kt->p2m_table_size);
+	if (!kt->m2p_page && !(kt->m2p_page = malloc(PAGESIZE())))
+		error(FATAL, "cannot malloc m2p page.");
+}
+
+/* What main_loop() does when gdb is up, and leaves out in minimal mode. */
+static void
+full_session(void *unused)
+{
+	pc->flags &= ~(MINIMAL_MODE | RUNTIME);
+	read_in_kernel_config(IKCFG_INIT);
+	kernel_init();
+	recognise_pv_kernel();
+	machdep_init(POST_GDB);
+	vm_init();
+	machdep_init(POST_VM);
+	module_init();
+	help_init();
+	task_init();
+	vfs_init();
+	net_init();
+	dev_init();
+	machdep_init(POST_INIT);
+	if (!(pc->flags & SILENT)) {
+		display_sys_stats();
+		show_context(CURRENT_CONTEXT());
+		fprintf(fp, "\n");
+	}
+}
+
+int
+host_full_session(void)
+{
+	char *curcmd = pc->curcmd;
+	FILE *stdpipe = pc->stdpipe;
+	sigset_t sigint, before;
+	int result;
+
+	/* Ctrl-C waits: a start that stops half way cannot be repeated. */
+	sigemptyset(&sigint);
+	sigaddset(&sigint, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &sigint, &before);
+
+	/* As at a start: messages have crash's name, and skip the pager. */
+	pc->curcmd = pc->program_name;
+	if (fp != pc->stdpipe)
+		pc->stdpipe = NULL;
+	pc->flags &= ~RUNTIME;
+	result = guarded(full_session, NULL, NULL, TRUE);
+	pc->flags |= RUNTIME;
+	pc->curcmd = curcmd;
+	pc->stdpipe = stdpipe;
+	if (result != HOST_OK)
+		pc->flags |= MINIMAL_MODE;
+	pc->flags &= ~PLEASE_WAIT;
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return result;
+}
+
+void
+host_replay_rcfiles(int home, int local, char *input_file)
+{
+	if (home)
+		pc->flags |= RCHOME_IFILE;
+	if (local)
+		pc->flags |= RCLOCAL_IFILE;
+	if (input_file) {
+		pc->input_file = strdup(input_file);
+		pc->flags |= CMDLINE_IFILE;
+	}
+}
+
+/* ------------------------------------------------------------------ */
+/* Its end: another crash takes the place of this one */
+
+/* Let the readers of this command's output end, and remove what clean_exit() would remove. */
+static void
+leave(void *unused)
+{
+	FILE **pipes[] = { &pc->pipe, &pc->ifile_pipe };
+	int i;
+
+	fflush(NULL);
+	if (pc->stdpipe) {
+		close(fileno(pc->stdpipe));
+		pc->stdpipe = NULL;
+		waitpid(pc->stdpipe_pid, NULL, 0);
+		pc->stdpipe_pid = 0;
+	}
+	for (i = 0; i < 2; i++)
+		if (*pipes[i]) {
+			pclose(*pipes[i]);
+			*pipes[i] = NULL;
+		}
+	if (pc->namelist_orig && file_exists(pc->namelist, NULL))
+		unlink(pc->namelist);
+	if (pc->namelist_debug_orig && file_exists(pc->namelist_debug, NULL))
+		unlink(pc->namelist_debug);
+	if (pc->cleanup && file_exists(pc->cleanup, NULL))
+		unlink(pc->cleanup);
+}
+
+int
+host_leave(void)
+{
+	return guarded(leave, NULL, NULL, TRUE);
+}
+
+/* ------------------------------------------------------------------ */
+/* Its start: load_extension() of crash loads this library */
+
+__attribute__((constructor)) static void
+load(void)
+{
+	char *history = getenv(ENV_HISTORY);
+	Dl_info info;
+
+	if (!STREQ(build_version, CRASH_VERSION)) {
+		error(INFO, "this crash is version %s, pykdump_ext was built for %s: "
+			"build it again (pip install --force-reinstall pykdump-ext)\n",
+			build_version, CRASH_VERSION);
+		return;
+	}
+	if (!dladdr(load, &info) || !realpath(info.dli_fname, own_path)) {
+		error(INFO, "pykdump_ext: cannot find its own file\n");
+		return;
+	}
+	if (!register_commands())
+		return;
+
+	/* Python cannot leave a process again, so this library stays in memory. */
+	dlopen(own_path, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+	guard_start();
+	take_over_extend();
+	if (history) {
+		read_history(history);
+		unlink(history);
+		unsetenv(ENV_HISTORY);
+	}
+}

@@ -1,0 +1,39 @@
+"""The crash that is installed, and what some versions of it cannot do by themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+
+from ..linux.kernel import Symbols
+
+__all__ = ["crash_version", "installed_crash", "misses_pv_kernel"]
+
+
+def installed_crash() -> str | None:
+    """Return the path of the crash that is installed (or of ``$CRASH``), or None."""
+    return shutil.which(os.environ.get("CRASH", "crash"))
+
+
+def crash_version(crash: str | None) -> str | None:
+    """Return the version of the crash at that path, such as ``8.0.2``, or None."""
+    if crash is None:
+        return None
+    shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False)
+    found = re.search(r"^crash (\S+)$", shown.stdout, re.MULTILINE)
+    return found[1] if found else None
+
+
+def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
+    """Return True when that crash does not recognise this kernel as one of a Xen PV domain.
+
+    crash before 7.3.0 looks for ``pv_init_ops``, which Linux 4.20 removed (commit
+    5c83511bdb98); its session ends with ``read error: physical address: ...  type:
+    "pud page"`` (crash's commit 4badc6229c69).
+    """
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
+    if not numbers or numbers >= (7, 3):
+        return False
+    return symbols.address("pv_ops") is not None and symbols.address("pv_init_ops") is None

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
+/*
+ * The environment variables that the C code sets or reads.  No other C file names them;
+ * tests/unit/test_environment.py compares them with Python's.
+ */
+#pragma once
+
+/* Set by preload.py, read by preload.c: a file descriptor of the list, one mfn of 8 bytes a leaf */
+#define ENV_P2M "PYKDUMP_EXT_P2M"
+
+/* Set by preload.py, read by preload.c: the user's own LD_PRELOAD, to be restored in crash */
+#define ENV_LD_PRELOAD "PYKDUMP_EXT_LD_PRELOAD"
+
+/* Set by preload.c, read by p2m.c: crash has had the list since its start */
+#define ENV_PRELOADED "PYKDUMP_EXT_PRELOADED"
+
+/* Set by restart.py, read by start.c: a file with the command history of the crash before this one */
+#define ENV_HISTORY "PYKDUMP_EXT_HISTORY"

@@ -1,0 +1,31 @@
+"""The shared objects that crash loads: where they are, and what they were built for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ..errors import P2mError
+
+__all__ = ["BUILD_AGAIN", "HOST", "PRELOAD", "built_for", "host_path"]
+
+PACKAGE = Path(__file__).parent.parent
+HOST = PACKAGE / "host" / "crash_host.so"
+PRELOAD = PACKAGE / "launch" / "p2m_preload.so"
+BUILD_AGAIN = "build it again: pip install --force-reinstall pykdump-ext"
+
+
+def host_path() -> Path:
+    """Return the path of the shared object that crash's ``extend`` loads.
+
+    :raises P2mError: it has not been built.
+    """
+    if not HOST.is_file():
+        raise P2mError(f"{HOST} is not there: {BUILD_AGAIN}")
+    return HOST
+
+
+def built_for(name: str) -> str | None:
+    """Return what the shared object says it was built for, or None."""
+    found = re.search(rf"\0{name}=([^\0]*)\0".encode(), HOST.read_bytes())
+    return found[1].decode() if found else None

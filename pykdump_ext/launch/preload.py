@@ -1,0 +1,28 @@
+"""A crash that begins with a rebuilt list; ``preload.c`` is the other side of it."""
+
+from __future__ import annotations
+
+import os
+
+from ..p2m.framelist import FrameList
+from .environment import LD_PRELOAD_BEFORE, LIST_FD, REPAIRED
+from .libraries import PRELOAD
+
+__all__ = ["preload"]
+
+
+def preload(frames: FrameList) -> int:
+    """Set the environment so that the crash this process becomes begins with this list.
+
+    Return the file descriptor that has the list; it must stay open.
+    """
+    leaves = os.memfd_create("p2m", 0)
+    with os.fdopen(os.dup(leaves), "wb") as file:
+        file.write(frames.leaves)
+    os.environ[LIST_FD] = str(leaves)
+    if "LD_PRELOAD" in os.environ:
+        os.environ[LD_PRELOAD_BEFORE] = os.environ["LD_PRELOAD"]
+    libraries = [str(PRELOAD), *os.environ.get("LD_PRELOAD", "").split()]
+    os.environ["LD_PRELOAD"] = " ".join(libraries)
+    os.environ[REPAIRED] = "1"
+    return leaves

@@ -1,0 +1,1 @@
+"""A Linux kernel in machine memory: its namelist, its values, proof of its page-table root."""

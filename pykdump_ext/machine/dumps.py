@@ -1,0 +1,88 @@
+"""Dumps of any format that crash can read of a Xen host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from ..errors import P2mError
+from .elf import ElfCore
+from .files import FLATTENED_SIGNATURE, open_file
+from .kdump import SIGNATURE, KdumpFile, split_range
+from .memory import MachineMemory
+from .notes import Note
+
+__all__ = ["Dump", "group_dumps", "is_dump", "open_dump"]
+
+ELF_CORE = (b"\x7fELF", b"\x04\x00")  # how it begins; e_type ET_CORE at offset 16
+
+
+class Dump(MachineMemory, Protocol):
+    """A dump: machine memory, and the notes that came with it; ``format`` is for people."""
+
+    format: str
+
+    @property
+    def notes(self) -> list[Note]:
+        """The ELF notes, in file order."""
+        ...
+
+
+def is_dump(path: str | Path) -> bool:
+    """Return True when the file begins as a dump does, whatever comes of the rest."""
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as file:
+            head = file.read(18)
+    except OSError:
+        return False
+    return head.startswith((SIGNATURE, FLATTENED_SIGNATURE)) or (head[:4], head[16:]) == ELF_CORE
+
+
+def group_dumps(paths: Iterable[str]) -> list[list[str]]:
+    """Return the files of each dump among ``paths``, in their order.
+
+    A dump is one file, or the files of one folder that ``makedumpfile --split``
+    has written: they share a header, and no two have the same frames.
+    """
+    groups: list[list[str]] = []
+    taken: list[tuple[tuple[Path, bytes], list[tuple[int, int]]] | None] = []
+    for path in paths:
+        try:
+            split = split_range(open_file(path))
+        except P2mError:
+            split = None
+        if split is None:
+            groups.append([path])
+            taken.append(None)
+            continue
+        header, start, end = split
+        key = (Path(path).resolve().parent, header)
+        for group, known in zip(groups, taken):
+            if known and known[0] == key and all(end <= s or e <= start for s, e in known[1]):
+                group.append(path)
+                known[1].append((start, end))
+                break
+        else:
+            groups.append([path])
+            taken.append((key, [(start, end)]))
+    return groups
+
+
+def open_dump(paths: Sequence[str | Path]) -> Dump:
+    """Open a dump: ELF or kdump-compressed, each of them plain or flattened.
+
+    :param paths: its file; of a split dump its files, in any order.
+    :raises P2mError: it is not a dump that can be read.
+    """
+    if not paths:
+        raise P2mError("no dump is given")
+    first, *others = map(open_file, paths)
+    packed = [file.read_at(0, len(SIGNATURE)) == SIGNATURE for file in (first, *others)]
+    if others and not all(packed):
+        raise P2mError(f"{', '.join(map(str, paths))}: not the files of one split dump")
+    if packed[0]:
+        return KdumpFile([first, *others])
+    return ElfCore(first)

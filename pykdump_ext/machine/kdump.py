@@ -1,0 +1,202 @@
+"""Kdump-compressed dumps: machine memory as makedumpfile packs it, in one file or several.
+
+A file is (crash's diskdump.h and diskdump.c, makedumpfile's diskdump_mod.h), in
+blocks of a page: struct disk_dump_header; struct kdump_sub_header; a bit for
+each machine frame that exists, then a bit for each one whose page is in the
+dump; a descriptor for each of those, in the order of their frames; the pages.
+
+The files of a split dump (``makedumpfile --split``) have all the bits each, and
+the pages of a range of frames.
+"""
+
+from __future__ import annotations
+
+import struct
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import lru_cache
+
+from ..errors import P2mError, ReadError
+from .compression import unpack
+from .files import DumpFile
+from .memory import PAGE_SHIFT, PAGE_SIZE, join_pages
+from .notes import LARGEST_NOTES, Note, parse_notes
+
+__all__ = ["SIGNATURE", "KdumpFile", "split_range"]
+
+SIGNATURE = b"KDUMP   "
+# header_version, block_size, sub_hdr_size, bitmap_blocks, max_mapnr
+HEADER = struct.Struct("<8xi416xiiII")
+HEADER_SIZE = 464  # all of struct disk_dump_header
+# split, start_pfn, end_pfn, offset_note, size_note, start_pfn_64, end_pfn_64, max_mapnr_64
+SUB_HEADER = struct.Struct("<12xiQQ16xQQ16xQQQ")
+SPLIT_VERSION, NOTES_VERSION, VERSION_64 = 2, 4, 6  # of the header: these fields are there
+DESCRIPTOR = struct.Struct("<QII8x")  # offset, size, flags
+SECTION = 512  # bytes of the bits that are counted together
+CACHED_PAGES = 256
+ONES = bytes(bin(byte).count("1") for byte in range(256))
+
+
+class _NoPage(Exception):
+    """A page is not to be had; the text is why."""
+
+
+def _ones(bits: bytes) -> int:
+    return sum(bits.translate(ONES))
+
+
+class _Part:
+    """A file with the pages of frames ``start`` up to, not including, ``end``."""
+
+    def __init__(self, file: DumpFile) -> None:
+        path = self.path = file.path
+        self._file = file
+        self.flattened = file.flattened
+        self.header = file.read_at(0, HEADER_SIZE)
+        if not self.header.startswith(SIGNATURE):
+            raise P2mError(f"{path}: not a kdump-compressed file")
+        sub_header = file.read_at(PAGE_SIZE, SUB_HEADER.size)
+        if len(sub_header) < SUB_HEADER.size:
+            raise P2mError(f"{path}: ends inside its header")
+        version, block_size, sub_blocks, bit_blocks, max_mapnr = HEADER.unpack_from(self.header)
+        split, start, end, notes, notes_size, *newer = SUB_HEADER.unpack(sub_header)
+        if block_size != PAGE_SIZE:
+            raise self._damaged(f"a block size of {block_size}")
+        if version >= VERSION_64:
+            start, end, max_mapnr = newer
+        self.frames: int = max_mapnr
+        self.start: int
+        self.end: int
+        self.split = version >= SPLIT_VERSION and split != 0
+        self.start, self.end = (start, end) if self.split else (0, max_mapnr)
+        if self.start > min(self.end, max_mapnr):
+            raise self._damaged(f"frames {start:x} to {end:x} of {max_mapnr:x}")
+        bits_at = (1 + sub_blocks) * PAGE_SIZE
+        bits_size = bit_blocks * PAGE_SIZE
+        self._descriptors_at = bits_at + bits_size
+        if sub_blocks < 1 or self._descriptors_at > file.size:
+            raise self._damaged(f"a header of {sub_blocks} and bits of {bit_blocks} blocks")
+        # where nothing was left out, one kind of bits may stand for both
+        wanted = -(-max_mapnr // (8 * PAGE_SIZE)) * PAGE_SIZE
+        if bits_size < wanted:
+            raise self._damaged(f"{max_mapnr:x} frames with bits of {bit_blocks} blocks")
+        self._existing_at = bits_at
+        self._dumped_at = bits_at + bits_size // 2 if bits_size >= 2 * wanted else bits_at
+        self.notes = self._notes(notes, notes_size) if version >= NOTES_VERSION else []
+        # how many pages stand before each section, counted as far as was asked
+        bits, count = self._section(self.start)
+        self._before = array("q", [-_ones((bits & (1 << count) - 1).to_bytes(SECTION, "little"))])
+        self._unpacked = lru_cache(CACHED_PAGES)(self._unpack)
+
+    def _damaged(self, what: str) -> P2mError:
+        return P2mError(f"{self.path}: {what}: its header is damaged, or the file is cut off")
+
+    def _notes(self, offset: int, size: int) -> list[Note]:
+        if not offset or not size:
+            return []
+        if size > LARGEST_NOTES or offset + size > self._file.size:
+            raise self._damaged(f"notes of {size} bytes")
+        return list(parse_notes(self._file.read_at(offset, size), offset))
+
+    def _section(self, mfn: int) -> tuple[int, int]:
+        """Return the bits of the dumped frames around ``mfn``, and its place in them."""
+        section, count = divmod(mfn, SECTION * 8)
+        bits = self._file.read_at(self._dumped_at + section * SECTION, SECTION)
+        return int.from_bytes(bits, "little"), count
+
+    def page(self, mfn: int) -> bytes:
+        """Return the page of frame ``mfn``, which is one of this file's.
+
+        :raises _NoPage: it is not there, or damaged.
+        """
+        byte, bit = divmod(mfn, 8)
+        if not self._file.read_at(self._existing_at + byte, 1)[0] >> bit & 1:
+            raise _NoPage("not in the dump")
+        bits, count = self._section(mfn)
+        if not bits >> count & 1:
+            raise _NoPage("page excluded")
+        first = self.start // (SECTION * 8)
+        section = mfn // (SECTION * 8) - first
+        while len(self._before) <= section:
+            at = self._dumped_at + (first + len(self._before) - 1) * SECTION
+            self._before.append(self._before[-1] + _ones(self._file.read_at(at, SECTION)))
+        below = (bits & (1 << count) - 1).to_bytes(SECTION, "little")
+        index = self._before[section] + _ones(below)
+        found = self._file.read_at(self._descriptors_at + index * DESCRIPTOR.size, DESCRIPTOR.size)
+        if len(found) < DESCRIPTOR.size:
+            raise _NoPage("the dump file ends before it")
+        return self._unpacked(*DESCRIPTOR.unpack(found))
+
+    def _unpack(self, offset: int, size: int, flags: int) -> bytes:
+        if not offset:
+            raise _NoPage("the dump is incomplete, this page was not written")
+        if size > PAGE_SIZE:
+            raise _NoPage(f"its descriptor is damaged: {size} bytes")
+        data = self._file.read_at(offset, size)
+        if len(data) < size:
+            raise _NoPage("the dump file ends before it")
+        page = unpack(data, flags, PAGE_SIZE)
+        if page is None:
+            raise _NoPage("its packed data is damaged")
+        return page
+
+
+def split_range(file: DumpFile) -> tuple[bytes, int, int] | None:
+    """Return the header that the files of a split dump share, and this file's frames.
+
+    The frames are those from the first number up to, not including, the second.
+    None: ``file`` is not one of a split dump, or its header is damaged.
+    """
+    if file.read_at(0, len(SIGNATURE)) != SIGNATURE:
+        return None
+    try:
+        part = _Part(file)
+    except P2mError:
+        return None
+    return (part.header, part.start, part.end) if part.split else None
+
+
+class KdumpFile:
+    """Machine memory in a kdump-compressed dump.
+
+    :param files: the file; of a split dump its files, in any order.
+    :raises P2mError: a file is not readable, or they are not of one dump.
+    """
+
+    def __init__(self, files: Iterable[DumpFile]) -> None:
+        self._parts = sorted(map(_Part, files), key=lambda part: part.start)
+        first = self._parts[0]
+        for before, part in zip(self._parts, self._parts[1:]):
+            if not (before.split and part.split) or part.header != first.header:
+                raise P2mError(f"{before.path}, {part.path}: not files of one split dump")
+            if part.start < before.end:
+                raise P2mError(f"{before.path}, {part.path}: have the same frames")
+        self.notes = first.notes
+        self.format = "kdump-compressed"
+        if first.split:
+            self.format += f", {len(self._parts)} files of a split one"
+        if first.flattened:
+            self.format += ", flattened"
+        self._frames = first.frames
+        self._starts = [part.start for part in self._parts]
+
+    def _page(self, mfn: int) -> bytes:
+        if mfn >= self._frames:
+            raise _NoPage("not in the dump")
+        index = bisect_right(self._starts, mfn) - 1
+        if index < 0 or mfn >= self._parts[index].end:
+            raise _NoPage("in a file of the split dump that is not given")
+        return self._parts[index].page(mfn)
+
+    def read(self, maddr: int, size: int, what: str) -> bytes:
+        """Return ``size`` bytes from ``maddr``; see :class:`~.memory.MachineMemory`."""
+
+        def part(start: int, length: int) -> bytes:
+            try:
+                page = self._page(start >> PAGE_SHIFT)
+            except _NoPage as error:
+                raise ReadError("machine address", start, what, str(error)) from None
+            return page[start % PAGE_SIZE : start % PAGE_SIZE + length]
+
+        return join_pages(maddr, size, part)

@@ -1,0 +1,199 @@
+"""A dump opened once: everything that commands ask of it, each answer worked out once.
+
+    opened = OpenedDump(open_dump(["vmcore"]), [Namelist("vmlinux")])
+    print(opened.kernel.root, opened.diagnosis.coverage.covered)
+
+The same class stands on a dump's files and on a session of crash: a session's memory
+is a dump too, and its symbols are a namelist (see ``host/session.py``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import TypeVar
+
+from .errors import P2mError
+from .linux.kernel import Kernel, KernelFile, prove_root
+from .linux.namelist import release_of
+from .machine.dumps import Dump
+from .machine.notes import Note
+from .machine.paging import ADDRESS_MASK, PageTables
+from .p2m.diagnosis import (
+    Diagnosis,
+    diagnose_kernel,
+    diagnose_without_namelist,
+    root_candidates,
+)
+from .p2m.framelist import FrameList, read_list
+from .xen.domains import Domain, Xen, open_xen
+from .xen.hints import DomainHints, hints_from_note, hints_from_xen
+from .xen.notes import CrashNote, read_crash_note
+from .xen.vcpus import Vcpu, dom0_vcpus
+
+__all__ = ["OpenedDump"]
+
+Answer = TypeVar("Answer")
+
+
+class OpenedDump:
+    """A dump, the kernels that may be in it, and one domain of its host.
+
+    Every property raises :class:`P2mError` where the dump has no answer; a failed answer
+    is not looked for again.
+
+    :param dump: its memory and notes.
+    :param namelists: the kernels that may be the domain's; the one that is, is found.
+    :param paths: the dump's files, for messages.
+    :param domain: the id of the domain, 0 for dom0.
+    """
+
+    def __init__(
+        self,
+        dump: Dump,
+        namelists: Sequence[KernelFile] = (),
+        paths: Sequence[str] = (),
+        domain: int = 0,
+    ) -> None:
+        self.dump = dump
+        self.namelists = tuple(namelists)
+        self.paths = tuple(paths)
+        self.domain = domain
+        self._failures: dict[str, P2mError] = {}
+        self._tables: dict[int, PageTables] = {}
+
+    def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
+        """Return what ``find`` finds; where it has failed before, raise that error again."""
+        if name in self._failures:
+            raise self._failures[name]
+        try:
+            return find()
+        except P2mError as error:
+            self._failures[name] = error
+            raise
+
+    @property
+    def notes(self) -> list[Note]:
+        """The dump's ELF notes."""
+        return self.dump.notes
+
+    @cached_property
+    def note(self) -> CrashNote | None:
+        """Xen's crash notes, or None: this is not a dump of a Xen host."""
+        return self._once("note", lambda: read_crash_note(self.notes))
+
+    @cached_property
+    def xen(self) -> Xen:
+        """Xen's memory."""
+        return self._once("xen", lambda: open_xen(self.dump, self.notes))
+
+    @cached_property
+    def domains(self) -> list[Domain]:
+        """The host's domains, by id."""
+        return self._once(
+            "domains", lambda: sorted(self.xen.domains(), key=lambda domain: domain.id)
+        )
+
+    def owner(self, cr3: int) -> int | None:
+        """Return the id of the domain that a top page table belongs to.
+
+        None: it is Xen's own, or its owner cannot be found.
+        """
+        try:
+            return self.xen.owner(cr3)
+        except P2mError:
+            return None
+
+    @cached_property
+    def vcpus(self) -> list[Vcpu]:
+        """dom0's virtual cpus, by number, with the registers that Xen has of them."""
+        return self._once("vcpus", lambda: dom0_vcpus(self.dump, self.notes))
+
+    @cached_property
+    def hints(self) -> DomainHints:
+        """Where the domain's page tables and list may be."""
+        return self._once("hints", self._hints)
+
+    def _hints(self) -> DomainHints:
+        if self.note is None:
+            raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
+        try:
+            return hints_from_xen(self.xen, self.domain)
+        except P2mError:
+            if self.domain:
+                raise
+            return hints_from_note(self.note)  # less, but enough for most dumps
+
+    @cached_property
+    def published(self) -> FrameList:
+        """The list that the domain has published, as far as it can be read."""
+        return self._once("published", lambda: read_list(self.dump, self.hints.frame_list_mfn))
+
+    def tables(self, root: int) -> PageTables:
+        """Return the page tables below a root (a machine address); they are kept."""
+        maddr = root & ADDRESS_MASK
+        if maddr not in self._tables:
+            self._tables[maddr] = PageTables(self.dump, maddr)
+        return self._tables[maddr]
+
+    @cached_property
+    def proved(self) -> tuple[KernelFile, Kernel]:
+        """The namelist whose kernel is in the dump, and that kernel, its root proved."""
+        return self._once("proved", self._proved)
+
+    def _proved(self) -> tuple[KernelFile, Kernel]:
+        problem = P2mError("no vmlinux is given")
+        for namelist in self.namelists:
+            roots = root_candidates(self.dump, namelist, self.hints, self.published)
+            try:
+                kernel = prove_root(
+                    self.dump, namelist, namelist.banner(), roots, tables=self.tables
+                )
+            except P2mError as error:
+                problem = error
+                continue
+            return namelist, kernel
+        if len(self.namelists) > 1:
+            problem = P2mError("no given vmlinux matches this dump")
+        raise problem
+
+    @property
+    def namelist(self) -> KernelFile | None:
+        """The namelist whose kernel is in the dump, or None: it is not among those given."""
+        try:
+            return self.proved[0]
+        except P2mError:
+            return None
+
+    @property
+    def kernel(self) -> Kernel:
+        """The domain's kernel, read through its proved page-table root."""
+        return self.proved[1]
+
+    @property
+    def release(self) -> str:
+        """The release of the domain's kernel, such as ``6.1.0-56-amd64``."""
+        return release_of(self.proved[0].banner())
+
+    @cached_property
+    def diagnosis(self) -> Diagnosis:
+        """The domain's p2m, its list, and the difference.
+
+        Without a namelist of the dump's kernel it is what the kernel tells Xen.
+        """
+        return self._once("diagnosis", self._diagnosis)
+
+    def _diagnosis(self) -> Diagnosis:
+        start = time.perf_counter()
+        if not self.namelists:
+            return diagnose_without_namelist(self.dump, self.hints, self.published)
+        return diagnose_kernel(self.hints, self.kernel, self.published, start)
+
+    @cached_property
+    def diagnosis_without_namelist(self) -> Diagnosis:
+        """The same without any namelist, though some may be given."""
+        return self._once(
+            "diagnosis_without_namelist",
+            lambda: diagnose_without_namelist(self.dump, self.hints, self.published),
+        )

@@ -1,0 +1,65 @@
+"""Files that are written whole or not at all, and never over a dump."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import P2mError
+
+__all__ = ["new_file", "write_file"]
+
+WRITABLE = 0o666  # the mode of a new file, less the umask
+
+
+@contextmanager
+def new_file(target: Path, mode: int | None = None) -> Iterator[tuple[int, Path]]:
+    """Give an empty file that becomes ``target`` when the block ends without an exception.
+
+    The block gets an open file descriptor, and the temporary name that the file has in
+    the folder of ``target`` until then; an exception leaves nothing behind.
+
+    :param mode: the permission bits; those of any new file where not given.
+    :raises OSError: it cannot be written.
+    """
+    fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    unfinished = Path(name)
+    try:
+        try:
+            yield fd, unfinished
+            if mode is None:
+                umask = os.umask(0)
+                os.umask(umask)
+                mode = WRITABLE & ~umask
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        unfinished.replace(target)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
+    """Write a file, whole or not at all; to a device or a pipe, write what it takes.
+
+    :param inputs: files that must not be written, such as the dump.
+    :raises P2mError: it is one of them, or it cannot be written.
+    """
+    target = Path(path).resolve()
+    try:
+        if target.exists():
+            for name in inputs:
+                if target.samefile(name):
+                    raise P2mError(f"{path}: is {name}, which is never written")
+            if not target.is_file():
+                with target.open("wb") as device:
+                    device.write(content)
+                return
+        with new_file(target) as (fd, _), os.fdopen(os.dup(fd), "wb") as file:
+            file.write(content)
+    except OSError as error:
+        raise P2mError(f"{path}: {error.strerror}") from None

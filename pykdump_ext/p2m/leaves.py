@@ -1,0 +1,56 @@
+"""Leaves of a p2m: pages of 512 entries, each of eight little-endian bytes."""
+
+from __future__ import annotations
+
+from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, MachineMemory
+from .entries import CODES, Kind, kind_codes
+
+__all__ = [
+    "PFNS_PER_LEAF",
+    "entry_at",
+    "has_memory",
+    "leaf_count",
+    "pfns_of_leaf",
+    "read_entry",
+    "read_leaf",
+]
+
+PFNS_PER_LEAF = WORDS_PER_PAGE
+
+
+def leaf_count(pfns: int) -> int:
+    """Return how many leaves ``pfns`` page frames need."""
+    return -(-pfns // PFNS_PER_LEAF)
+
+
+def pfns_of_leaf(index: int, max_pfn: int) -> range:
+    """Return the pfns of leaf ``index`` of a p2m that has ``max_pfn`` of them."""
+    first = index * PFNS_PER_LEAF
+    return range(first, min(first + PFNS_PER_LEAF, max_pfn))
+
+
+def read_leaf(memory: MachineMemory, mfn: int, pfns: int = PFNS_PER_LEAF) -> bytes:
+    """Return the first ``pfns`` entries of the leaf in machine frame ``mfn``.
+
+    :raises ReadError: the frame is not in this memory.
+    """
+    return memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")[: pfns * 8]
+
+
+def read_entry(memory: MachineMemory, mfn: int, pfn: int) -> int:
+    """Return the entry of ``pfn``, whose leaf is in machine frame ``mfn``.
+
+    :raises ReadError: the entry is not in this memory.
+    """
+    maddr = (mfn << PAGE_SHIFT) + pfn % PFNS_PER_LEAF * 8
+    return int.from_bytes(memory.read(maddr, 8, "p2m entry"), "little")
+
+
+def entry_at(leaf: bytes, offset: int) -> int:
+    """Return entry number ``offset`` of a leaf."""
+    return int.from_bytes(leaf[offset * 8 : offset * 8 + 8], "little")
+
+
+def has_memory(leaf: bytes) -> bool:
+    """Return True when an entry of the leaf is memory."""
+    return CODES[Kind.MEMORY] in kind_codes(leaf)

@@ -1,0 +1,104 @@
+"""A kernel's p2m by what the kernel tells Xen of it, without any symbols.
+
+Linux writes the address of a linear p2m, and the page tables that it is mapped
+by, into ``struct shared_info`` (``xen_setup_mfn_list_list()``,
+``arch/x86/xen/p2m.c``), next to the list's mfn, which Xen copies into its note.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import Counter
+from collections.abc import Iterator
+
+from ..errors import P2mError, ReadError
+from ..linux.kernel import START_KERNEL_MAP, Kernel, Root
+from ..machine.memory import PAGE_SIZE, MachineMemory
+from ..machine.paging import NOT_MAPPED, PageTables
+from ..xen.hints import DomainHints
+from ..xen.shared_info import LIST_INVALID, SharedInfo, read_shared_info
+from .coverage import DirectMap
+from .layouts import LEAVES_PER_MID, MAX_PFNS, P2mTable, own_leaves, with_replaced
+from .leaves import PFNS_PER_LEAF, read_leaf
+
+__all__ = ["find_kernel", "read_linear_table"]
+
+# Kernels map shared_info in their fixmap, FIX_PARAVIRT_BOOTMAP; somewhere in these 8 MiB
+FIXMAP = 0xFFFFFFFFFF000000
+FIXMAP_PAGES = 2048
+
+KERNEL_TEXT = START_KERNEL_MAP + 0x1000000  # a PV kernel's is where it is linked
+
+
+class NoNamelist:
+    """What is known of every kernel: where its text begins, which leads to its direct map."""
+
+    def address(self, name: str) -> int | None:
+        """Return an address in the kernel's text for ``linux_banner``, and None for the rest."""
+        return KERNEL_TEXT if name == "linux_banner" else None
+
+
+def find_kernel(memory: MachineMemory, hints: DomainHints) -> tuple[Kernel, SharedInfo]:
+    """Return the domain's kernel, and the shared_info page that says where its p2m is.
+
+    Where Xen's memory does not tell which shared_info is dom0's, it is the one that
+    has the list's mfn that Xen's note has.
+
+    :raises P2mError: there is no such shared_info, or no p2m in it.
+    """
+    for shared in _candidates(memory, hints):
+        if shared.has_p2m:
+            return Kernel(memory, NoNamelist(), Root(shared.p2m_cr3, "shared_info")), shared
+    raise P2mError("the kernel tells Xen nothing of its p2m that could be found")
+
+
+def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInfo]:
+    """Yield what may be the domain's shared_info: Xen's word first, then the fixmap's pages."""
+    if hints.shared is not None and hints.shared.max_pfn:
+        yield hints.shared
+    if hints.frame_list_mfn in (0, LIST_INVALID):
+        return
+    for root in dict.fromkeys(root.maddr for root in hints.roots):
+        try:
+            mapped = PageTables(memory, root).frames(FIXMAP, FIXMAP_PAGES)
+        except ReadError:
+            continue
+        for mfn in mapped:
+            if mfn != NOT_MAPPED:
+                try:
+                    shared = read_shared_info(memory, mfn)
+                except ReadError:
+                    continue
+                if shared.frame_list_mfn == hints.frame_list_mfn:
+                    yield shared
+
+
+def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
+    """Return the p2m that is mapped from ``vaddr`` on.
+
+    Where it ends nothing tells, and other things of the kernel's are mapped right
+    behind it: its last leaf is the last that the direct map confirms, and ``max_pfn``
+    is right if it ends in that one.  Pages that stand in it more than once are the
+    kernel's shared ones.
+
+    :raises P2mError: no p2m is mapped there, or its page tables cannot be read.
+    """
+    leaves = array("Q")
+    while len(leaves) * PFNS_PER_LEAF < MAX_PFNS and NOT_MAPPED not in leaves[-LEAVES_PER_MID:]:
+        more = kernel.tables.frames(vaddr + len(leaves) * PAGE_SIZE, LEAVES_PER_MID)
+        leaves.extend(more)
+    shared = {mfn for mfn, times in Counter(leaves).items() if times > 1} | {NOT_MAPPED}
+    direct_map = DirectMap(kernel)
+    for index, mfn in reversed(list(own_leaves(leaves, shared))):
+        try:
+            leaf = read_leaf(kernel.memory, mfn)
+        except ReadError:
+            continue
+        if direct_map.confirms(index, leaf):
+            leaves = leaves[: index + 1]
+            for page in shared:
+                leaves = with_replaced(leaves, page, NOT_MAPPED)
+            if not index * PFNS_PER_LEAF < max_pfn <= len(leaves) * PFNS_PER_LEAF:
+                max_pfn = len(leaves) * PFNS_PER_LEAF
+            return P2mTable("linear", max_pfn, leaves, NOT_MAPPED, None, frozenset(shared))
+    raise P2mError(f"there is no p2m at {vaddr:x}, where the kernel tells Xen it is")

@@ -1,0 +1,58 @@
+"""How pfns are shown in maps and drawings: a letter, colours, and what each means."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+
+from ..p2m.entries import Kind
+from ..p2m.ranges import Range, Source
+
+__all__ = ["LOOKS", "Look", "cells", "look_of"]
+
+
+class Look(enum.Enum):
+    """How a pfn is shown: a letter, a colour of terminals, a colour of drawings, what it means.
+
+    Where a cell of a picture stands for several pfns, the first of these is shown.
+    """
+
+    LOST = ("!", "bold red", "#d62728", "memory that the dump's list does not have")
+    FOREIGN = ("f", "yellow", "#e0a800", "foreign: another domain's frame")
+    MEMORY = ("#", "green", "#2e7d32", "memory")
+    IDENTITY = ("i", "blue", "#90a4d4", "identity: not memory, mfn is pfn")
+    MISSING = (".", "bright_black", "#e8e8e8", "missing: nothing is there")
+
+    def __init__(self, letter: str, style: str, colour: str, meaning: str) -> None:
+        self.letter = letter
+        self.style = style
+        self.colour = colour
+        self.meaning = meaning
+
+
+LOOKS = tuple(Look)
+OF_KIND = {
+    Kind.FOREIGN: Look.FOREIGN,
+    Kind.IDENTITY: Look.IDENTITY,
+    Kind.MISSING: Look.MISSING,
+    Kind.MEMORY: Look.MEMORY,
+}
+
+
+def look_of(part: Range) -> Look:
+    """Return how a range is shown."""
+    if part.kind is Kind.MEMORY and part.source is Source.TABLES:
+        return Look.LOST
+    return OF_KIND[part.kind]
+
+
+def cells(parts: Iterable[Range], max_pfn: int, count: int) -> list[Look]:
+    """Return pfn space as ``count`` cells of the same size, the last perhaps smaller."""
+    size = -(-max_pfn // count)
+    found = [len(LOOKS)] * -(-max_pfn // size)
+    for part in parts:
+        look = LOOKS.index(look_of(part))
+        first, last = part.first // size, part.last // size
+        for cell in range(first, last + 1):
+            found[cell] = min(found[cell], look)
+    return [LOOKS[look] for look in found]

@@ -1,0 +1,137 @@
+"""Drawings of a p2m: pfn space, and where its frames lie in machine memory.
+
+They need matplotlib: ``pip install pykdump-ext[pictures]``.
+"""
+
+from __future__ import annotations
+
+import io
+from array import array
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from ..errors import P2mError
+from ..machine.memory import PAGE_SHIFT
+from ..p2m.diagnosis import Diagnosis
+from ..p2m.entries import CODES, Kind, kind_codes
+from ..p2m.leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
+from ..p2m.ranges import ranges
+from . import words
+from .looks import LOOKS, Look, look_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = ["drawing", "libraries", "machine_memory"]
+
+WITHOUT = "pictures need matplotlib and Jinja2: pip install pykdump-ext[pictures]"
+
+
+@contextmanager
+def libraries() -> Iterator[None]:
+    """Turn the failing import of a library for pictures into a sentence.
+
+    :raises P2mError: the library is not installed.
+    """
+    try:
+        yield
+    except ImportError:
+        raise P2mError(WITHOUT) from None
+
+
+def figure(found: Diagnosis) -> Figure:
+    """Return a drawing: pfn space above, below it where its frames lie in machine memory.
+
+    :raises P2mError: matplotlib is not installed.
+    """
+    with libraries():
+        from matplotlib.figure import Figure  # noqa: PLC0415
+        from matplotlib.patches import Patch  # noqa: PLC0415
+
+    drawn = Figure(figsize=(10, 4.2), layout="constrained")
+    upper, lower = drawn.subplots(2, 1, height_ratios=[1, 1.4])
+    parts = list(ranges(found))
+    gib = 1 << (30 - PAGE_SHIFT)
+    for look in LOOKS[::-1]:
+        bars = [(part.first / gib, part.pages / gib) for part in parts if look_of(part) is look]
+        upper.broken_barh(bars, (0, 1), facecolors=look.colour, linewidth=0)
+    upper.set_xlim(0, found.table.max_pfn / gib)
+    upper.set_yticks([])
+    upper.set_xlabel("pseudo-physical address, GiB")
+    upper.set_title("dom0's pfn space", loc="left", fontsize=10)
+
+    places = machine_memory(found)
+    last = max((max(frames) for frames in places.values() if frames), default=0) + CHUNK
+    width = -(-last // (BARS * CHUNK)) * CHUNK
+    edges = [first / gib for first in range(0, last + width, width)]
+    bottom = [0.0] * len(edges)
+    for look, frames in places.items():
+        top = list(bottom)
+        for first, pages in frames.items():
+            top[first // width] += pages / gib * 1024
+        lower.fill_between(edges, bottom, top, step="post", color=look.colour, linewidth=0)
+        bottom = top
+    lower.set_xlim(0, last / gib)
+    lower.set_ylim(bottom=0)
+    lower.set_xlabel("machine address, GiB")
+    lower.set_ylabel(f"MiB of dom0\nin {words.size(width << PAGE_SHIFT)}")
+    lower.set_title("where its frames lie in machine memory", loc="left", fontsize=10)
+    there = [look for look in LOOKS if any(look_of(part) is look for part in parts)]
+    drawn.legend(
+        handles=[Patch(facecolor=look.colour, label=look.meaning) for look in there],
+        loc="outside lower center", ncols=2, fontsize=8, frameon=False,
+    )  # fmt: skip
+    return drawn
+
+
+CHUNK = 256  # frames: machine memory is counted by the megabyte
+BARS = 400  # of the drawing of machine memory, at most
+
+
+def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
+    """Return how many of dom0's pages lie in each megabyte of machine memory.
+
+    By first frame of the megabyte; apart for memory that the dump's list has
+    (``Look.MEMORY``) and memory that it has not.
+    """
+    result: dict[Look, dict[int, int]] = {Look.MEMORY: {}, Look.LOST: {}}
+    lost = sorted(found.coverage.lost)
+    position = 0
+    for index, mfn in found.table.own_leaves():
+        first = index * PFNS_PER_LEAF
+        pfns = len(pfns_of_leaf(index, found.table.max_pfn))
+        while position < len(lost) and lost[position][1] < first:
+            position += 1
+        is_lost = position < len(lost) and lost[position][0] <= first
+        counts = result[Look.LOST if is_lost else Look.MEMORY]
+        leaf = read_leaf(found.kernel.memory, mfn, pfns)
+        start = entry_at(leaf, 0)
+        if leaf == array("Q", range(start, start + pfns)).tobytes():  # as they mostly come
+            for chunk in range(start - start % CHUNK, start + pfns, CHUNK):
+                pages = min(chunk + CHUNK, start + pfns) - max(chunk, start)
+                counts[chunk] = counts.get(chunk, 0) + pages
+            continue
+        codes = kind_codes(leaf)
+        at = codes.find(CODES[Kind.MEMORY])
+        while at >= 0:
+            entry = entry_at(leaf, at)
+            chunk = entry - entry % CHUNK
+            counts[chunk] = counts.get(chunk, 0) + 1
+            at = codes.find(CODES[Kind.MEMORY], at + 1)
+    return result
+
+
+def drawing(found: Diagnosis, kind: str) -> bytes:
+    """Return the drawing of a p2m as a file of that kind, ``svg`` or ``png``.
+
+    :raises P2mError: matplotlib is not installed.
+    """
+    with libraries():
+        from matplotlib import rc_context  # noqa: PLC0415
+
+    stream = io.BytesIO()
+    metadata = {"Date": None} if kind == "svg" else {}
+    with rc_context({"svg.hashsalt": "p2mfix"}):  # the same picture is the same file
+        figure(found).savefig(stream, format=kind, dpi=150, metadata=metadata)
+    return stream.getvalue()

@@ -1,0 +1,122 @@
+"""The words for what a diagnosis found: one way to say each thing, in reports and in sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ..errors import ReadError
+from ..p2m.diagnosis import Diagnosis
+from ..p2m.entries import Kind, kind_of
+from ..p2m.framelist import FrameList
+from ..p2m.leaves import PFNS_PER_LEAF
+from ..xen.shared_info import LIST_INVALID
+
+__all__ = [
+    "agreement",
+    "coverage",
+    "entry",
+    "failed_check",
+    "headline",
+    "lost",
+    "share",
+    "size",
+    "status",
+    "whose",
+]
+
+MOST_RANGES = 4  # of lost pfns that a line names
+
+
+def share(part: int, whole: int, unit: str = "pages") -> str:
+    """Return ``part`` of ``whole`` with its percentage: ``3 of 4 pages (75.0%)``."""
+    percent = 100 * part / whole if whole else 100.0
+    return f"{part:,} of {whole:,} {unit} ({percent:.1f}%)"
+
+
+def size(amount: int) -> str:
+    """Return a number of bytes in the unit that people use for it."""
+    for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
+        if amount >= 1 << shift:
+            return f"{amount / (1 << shift):,.4g} {unit}"
+    return f"{amount >> 10} KiB"
+
+
+def whose(found: Diagnosis) -> str:
+    """Return the name of the domain that the p2m belongs to, in the genitive."""
+    return f"domain {found.hints.domain}'s" if found.hints.domain else "dom0's"
+
+
+def coverage(found: Diagnosis) -> str:
+    """Return how much of the kernel's memory the dump's list covers."""
+    return share(found.coverage.covered, found.coverage.memory)
+
+
+def lost(ranges: Sequence[tuple[int, int]]) -> str:
+    """Return the ranges of pfns, first and last, whose leaves the dump's list lacks."""
+    parts = [f"{first:x}-{last:x}" for first, last in ranges]
+    more = f" and {len(parts) - MOST_RANGES} more" if len(parts) > MOST_RANGES else ""
+    return ", ".join(parts[:MOST_RANGES]) + more
+
+
+def headline(found: Diagnosis, release: str) -> str:
+    """Return what kernel and Xen these are, and where the page tables were found."""
+    root = found.kernel.root
+    domain = f", domain {found.hints.domain}" if found.hints.domain else ""
+    return (
+        f"Linux {release} on Xen {found.hints.version}{domain}, {found.table.layout} p2m,"
+        f" page tables at {root.maddr:x} ({root.source})"
+    )
+
+
+def agreement(agree: int, asked: int) -> str:
+    """Return on how many pages the direct map and the rebuilt list agree."""
+    return f"direct map and rebuilt list agree on {agree:,} of {asked:,} pages"
+
+
+def failed_check(found: Diagnosis, consequence: str) -> str:
+    """Return why a rebuilt list is not to be used, and what follows from that."""
+    if not found.check.asked:
+        return f"no page of the rebuilt list is in the kernel's direct map: {consequence}"
+    return (
+        f"the rebuilt list fails its check: of {found.check.asked:,} pages the direct map"
+        f" agrees on {found.check.agree:,}; {consequence}"
+    )
+
+
+def status(found: Diagnosis, release: str) -> Iterator[str]:
+    """Yield the lines of ``p2m status``, without what crash itself reads by."""
+    covered = found.coverage
+    yield headline(found, release)
+    unlisted = bool(found.hints.domain) and found.hints.frame_list_mfn == LIST_INVALID
+    if unlisted:
+        yield "   dump's list: none, the guest keeps no such list"
+    else:
+        yield f"   dump's list: {coverage(found)}"
+        for problem in found.published.problems[:4]:
+            yield f"                {problem}"
+    yield f"  rebuilt list: {covered.memory:,} pages in {covered.leaves:,} leaves"
+    if covered.kept:
+        yield (
+            f"          kept: {len(covered.kept):,} leaves that only the dump's list has;"
+            " the page tables have lost them"
+        )
+    if covered.leaves_lost and not unlisted:
+        yield f"          lost: {covered.leaves_lost:,} leaves, pfn {lost(covered.lost)}"
+    kinds = ", ".join(f"{covered.kinds[kind]:,} {kind.value}" for kind in Kind)
+    yield f"          pfns: {found.table.max_pfn:,} ({kinds})"
+    yield f"         check: {agreement(found.check.agree, found.check.asked)}"
+
+
+def entry(found: Diagnosis, frames: FrameList, pfn: int) -> str:
+    """Return what a list has for ``pfn``."""
+    leaf = frames.leaf(pfn // PFNS_PER_LEAF)
+    if leaf is None:
+        return "no leaf"
+    try:
+        value = found.entry(frames, pfn)
+    except ReadError as error:
+        return f"leaf mfn {leaf:x}, which cannot be read: {error.why or 'not in the dump'}"
+    assert value is not None
+    kind = kind_of(value)
+    mfn = f"mfn {value:x}, " if kind is Kind.MEMORY else ""
+    return f"{mfn}{kind.value} (leaf mfn {leaf:x})"

@@ -1,0 +1,170 @@
+"""The domains of a Xen host, found in Xen's own memory in a dump of it.
+
+Xen's debugging information is not needed: the dump's VMCOREINFO_XEN note has the
+addresses of ``domain_list`` and ``frame_table`` and a few offsets, Xen's own top page
+table or any PV domain's maps them, and the frame table has the owner of every
+machine frame::
+
+    xen = open_xen(core, core.notes)
+    for domain in xen.domains():
+        print(domain.id, domain.shared)
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ..errors import P2mError, ReadError
+from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
+from ..machine.notes import Note
+from ..machine.paging import ADDRESS_MASK, PageTables
+from .frame_table import PGT_L4, FrameTable, Owned
+from .notes import CrashNote, read_crash_note
+from .shared_info import SharedInfo, read_shared_info
+from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo, read_vmcoreinfo
+
+__all__ = ["Domain", "Xen", "open_xen"]
+
+DOMID_FIRST_RESERVED = 0x7FF0  # xen/include/public/xen.h
+XEN_IMAGE_MASK = (1 << 30) - 1  # the virtual address of Xen's image is 1 GiB aligned
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A domain: its id, the virtual address of its ``struct domain``, what it has published."""
+
+    id: int
+    vaddr: int
+    shared: SharedInfo | None
+
+
+class Xen:
+    """Xen's memory, through page tables that map it.
+
+    :raises P2mError: the note lacks a value that every Xen writes.
+    :raises ReadError: these page tables do not map Xen.
+    """
+
+    def __init__(
+        self, memory: MachineMemory, vmcoreinfo: Vmcoreinfo, note: CrashNote, root: int
+    ) -> None:
+        self.memory = memory
+        self.note = note
+        self.tables = PageTables(memory, root)
+        self.frames = FrameTable(self.tables, vmcoreinfo, note.version)
+        self.domain_list = vmcoreinfo.symbol("domain_list")
+        self.id_at = vmcoreinfo.number("OFFSET(domain.domain_id)")
+        self.next_at = vmcoreinfo.number("OFFSET(domain.next_in_list)")
+        if not self.id_at < self.next_at <= vmcoreinfo.number("SIZE(domain)") - 8:
+            raise P2mError(
+                f"the dump's {XEN_VMCOREINFO} note is damaged: its offsets of domain"
+                " contradict each other"
+            )
+
+    def domains(self) -> Iterator[Domain]:
+        """Yield every domain in Xen's list, in its order.
+
+        :raises P2mError: an entry of the list is no domain.
+        :raises ReadError: an entry cannot be read.
+        """
+        seen = set()
+        vaddr = self.tables.word(self.domain_list, "Xen's domain_list")
+        while vaddr:
+            if vaddr in seen or vaddr % PAGE_SIZE or vaddr < self.frames.direct_map:
+                raise P2mError(f"Xen's list of domains is damaged: {vaddr:x} is in it")
+            seen.add(vaddr)
+            head = self.tables.read(vaddr, self.next_at + 8, "struct domain")
+            number = int.from_bytes(head[self.id_at : self.id_at + 2], "little")
+            if number >= DOMID_FIRST_RESERVED:
+                raise P2mError(f"Xen's list of domains is damaged: id {number} is in it")
+            yield Domain(number, vaddr, self._shared_info(vaddr, head[: self.next_at]))
+            vaddr = int.from_bytes(head[self.next_at :], "little")
+
+    def domain(self, number: int) -> Domain:
+        """Return the domain with that id.
+
+        :raises P2mError: there is none.
+        """
+        found = {domain.id: domain for domain in self.domains()}
+        if number not in found:
+            ids = ", ".join(str(known) for known in sorted(found))
+            raise P2mError(f"the host has no domain {number}: it has {ids}")
+        return found[number]
+
+    def _shared_info(self, vaddr: int, head: bytes) -> SharedInfo | None:
+        """Return what the shared_info page of a domain says, or None: it cannot be found.
+
+        The pointer to it is one of the first of ``struct domain``, and the only one
+        to a page of Xen's heap that the frame table has as this domain's.
+        """
+        frames = self.frames
+        for pointer in array("Q", head[: len(head) & ~7]):
+            pdx = frames.pdx(pointer)
+            if pointer % PAGE_SIZE or not 0 <= pdx < frames.max_page:
+                continue
+            try:
+                entry = frames.entry(pdx)
+                if entry.owner == frames.pdx(vaddr) and entry.is_xen_heap:
+                    return read_shared_info(self.memory, frames.mfn(pdx))
+            except ReadError:
+                continue
+        return None
+
+    def owned(self, domains: Sequence[Domain]) -> dict[int, Owned]:
+        """Return what each of these domains owns, by its id.
+
+        :raises ReadError: a part of the frame table is not in this memory.
+        """
+        pdxs = {self.frames.pdx(domain.vaddr): domain.id for domain in domains}
+        return {pdxs[pdx]: owned for pdx, owned in self.frames.owned(pdxs).items()}
+
+    def owner(self, maddr: int) -> int | None:
+        """Return the id of the domain that owns the frame of a machine address.
+
+        None: no domain owns it, or its owner cannot be found.
+        """
+        entry = self.frames.entry_of((maddr & ADDRESS_MASK) >> PAGE_SHIFT)
+        return None if entry is None else self._ids.get(entry.owner)
+
+    @cached_property
+    def _ids(self) -> dict[int, int]:
+        """The id of each domain, by the index of its ``struct domain`` in the frame table."""
+        return {self.frames.pdx(domain.vaddr): domain.id for domain in self.domains()}
+
+    def is_root(self, domain: Domain, cr3: int) -> bool:
+        """Return True when Xen has that frame as a top page table of this domain."""
+        mfn = (cr3 & ADDRESS_MASK) >> PAGE_SHIFT
+        if not mfn or self.owner(cr3) != domain.id:
+            return False
+        entry = self.frames.entry_of(mfn)
+        return entry is not None and entry.type == PGT_L4
+
+
+def open_xen(memory: MachineMemory, notes: Iterable[Note]) -> Xen:
+    """Return Xen's memory in a dump of its host, by the dump's notes.
+
+    Xen's own top page table is tried first, then those that the cpus used: each maps
+    Xen. Proof is that a list of domains is read through it.
+
+    :raises P2mError: the dump is not one of a Xen host, or Xen's memory is not in it.
+    """
+    notes = list(notes)
+    note = read_crash_note(notes)
+    if note is None:
+        raise P2mError(
+            "the dump has no XEN_ELFNOTE_CRASH_INFO note, so its domains cannot be found"
+        )
+    vmcoreinfo = read_vmcoreinfo(notes)
+    problem = P2mError("no page table maps Xen")
+    own = note.xen_phys_start + (vmcoreinfo.symbol("pgd_l4") & XEN_IMAGE_MASK)
+    for root in dict.fromkeys([own, *note.cr3s]):
+        try:
+            xen = Xen(memory, vmcoreinfo, note, root)
+            if any(xen.domains()):
+                return xen
+        except ReadError as error:
+            problem = P2mError(f"Xen's memory cannot be read: {error}")
+    raise problem

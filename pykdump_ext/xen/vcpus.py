@@ -1,0 +1,185 @@
+"""The registers of dom0's virtual cpus, where Xen left them when the host crashed.
+
+The notes of a dump have the registers of Xen on each physical cpu, not those of
+the kernel.  A guest's are at the end of the stack that Xen has on the cpu, where
+entering Xen pushed them (``struct cpu_info``, xen/arch/x86/include/asm/current.h,
+begins with them), and in ``struct vcpu`` once its cpu was given to another guest
+(``arch.user_regs``, xen/arch/x86/domain.c).  Neither needs Xen's debugging
+information: a PV kernel's selectors tell where they are.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ..errors import P2mError, ReadError
+from ..machine.memory import PAGE_SIZE, MachineMemory
+from ..machine.notes import Note
+from ..machine.paging import PageTables
+from .notes import read_crash_note
+from .vmcoreinfo import read_vmcoreinfo
+
+__all__ = ["NT_PRSTATUS", "PR_REG", "STACK_SIZE", "Registers", "Vcpu", "dom0_vcpus"]
+
+CORE_NOTE_OWNER = "CORE"
+NT_PRSTATUS = 1
+PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
+
+# struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, struct pt_regs and
+# the registers of NT_PRSTATUS have the same order: from r15 on, and these among them
+RIP, CS, RSP, SS = 16, 17, 19, 20
+REGISTERS = 21
+# FLAT_KERNEL_CS and FLAT_KERNEL_SS of xen/include/public/arch-x86/xen-x86_64.h, with or
+# without the privilege level that Xen adds
+FLAT_CS, FLAT_SS, PRIVILEGE = 0xE030, 0xE028, 3
+STACK_SIZE = 8 * PAGE_SIZE  # of Xen on each cpu, aligned: xen/arch/x86/include/asm/config.h
+CPU_INFO_WORDS = 64  # sizeof(struct cpu_info) is 240 to 320 bytes
+DOMAIN_WORDS = 32  # struct domain.vcpu is among the first ones of every version
+VCPU_WORDS = PAGE_SIZE // 8
+MOST_VCPUS = 8192
+
+Words = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Registers:
+    """A kernel's registers, in the order of ``struct pt_regs``."""
+
+    words: Words
+
+    def returned(self, address: int, popped: int) -> Registers:
+        """Return them as after a return to ``address`` that popped so many bytes."""
+        words = [*self.words]
+        words[RIP], words[RSP] = address, self.rsp + popped
+        return Registers(tuple(words))
+
+    @property
+    def rip(self) -> int:
+        """The instruction pointer."""
+        return self.words[RIP]
+
+    @property
+    def rsp(self) -> int:
+        """The stack pointer."""
+        return self.words[RSP]
+
+
+@dataclass(frozen=True)
+class Vcpu:
+    """A virtual cpu of dom0; in a PV kernel, the cpu of the same number.
+
+    ``registers`` are those it had if ``current``, that is, if Xen says that it
+    was running.  Else they are in order of preference what it may have had: Xen
+    leaves a guest's registers on a physical cpu's stack until another guest runs there.
+    """
+
+    number: int
+    current: bool
+    registers: tuple[Registers, ...]
+
+
+@dataclass(frozen=True)
+class _Cpu:
+    """What the end of Xen's stack on a physical cpu has: a guest's registers, what is behind."""
+
+    registers: Registers
+    behind: Words
+
+
+def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
+    """Return dom0's virtual cpus, by number, with the registers that Xen has of them.
+
+    Where Xen's list of domains cannot be read, there is one for each physical
+    cpu with the registers of all; what is not in the dump is left out.
+    """
+    notes = list(notes)
+    note = read_crash_note(notes)
+    stacks = [
+        int.from_bytes(note.data[PR_REG + RSP * 8 :][:8], "little")
+        for note in notes
+        if note.owner == CORE_NOTE_OWNER and note.type == NT_PRSTATUS
+    ]
+    cr3s = note.cr3s if note else ()
+    cpus = [_cpu(PageTables(memory, cr3), rsp) for rsp, cr3 in zip(stacks, cr3s)]
+    everywhere = tuple(cpu.registers for cpu in cpus if cpu)
+    try:
+        domain_list = read_vmcoreinfo(notes).symbol("domain_list")
+    except P2mError:
+        cr3s = ()
+    for cr3 in cr3s:
+        try:
+            found = _vcpus(PageTables(memory, cr3), domain_list)
+        except ReadError:
+            continue
+        return [_vcpu(number, *vcpu, cpus) for number, vcpu in enumerate(found)]
+    return [Vcpu(number, False, everywhere) for number in range(len(cpus))]
+
+
+def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> Vcpu:
+    """Return a virtual cpu, by its ``struct vcpu``."""
+    for cpu in cpus:
+        if cpu is not None and address in cpu.behind:  # struct cpu_info.current_vcpu
+            return Vcpu(number, True, (cpu.registers,))
+    # Its cpu may have been idle since; or given to another guest, and then they are saved.
+    # The other cpus may have older ones, of a time before it moved.
+    processor = words[0] >> 32  # struct vcpu begins with int vcpu_id, processor
+    its, others = cpus[processor : processor + 1], [*cpus[:processor], *cpus[processor + 1 :]]
+    saved = _find(words)
+    possible = [*its, saved and _Cpu(*saved), *others]
+    return Vcpu(number, False, tuple(found.registers for found in possible if found))
+
+
+def _cpu(tables: PageTables, rsp: int) -> _Cpu | None:
+    """Return what is at the end of the stack of Xen that ``rsp`` is in."""
+    end = (rsp | STACK_SIZE - 1) + 1
+    try:
+        words = _words(tables, end - CPU_INFO_WORDS * 8, CPU_INFO_WORDS)
+    except ReadError:
+        return None
+    found = _find(words)
+    return found and _Cpu(*found)
+
+
+def _find(words: Words) -> tuple[Registers, Words] | None:
+    """Return a PV kernel's registers in ``words``, and the words behind them."""
+    for at in range(CS, len(words) - (SS - CS)):
+        cs, ss = words[at] & 0xFFFF, words[at + SS - CS] & 0xFFFF
+        if cs & ~PRIVILEGE == FLAT_CS and ss & ~PRIVILEGE == FLAT_SS:
+            start = at - CS
+            found = [*words[start : start + REGISTERS]]
+            found[CS], found[SS] = cs & ~PRIVILEGE, ss
+            return Registers(tuple(found)), words[start + REGISTERS :]
+    return None
+
+
+def _vcpus(tables: PageTables, domain_list: int) -> list[tuple[int, Words]]:
+    """Return the address and the first page of each of dom0's ``struct vcpu``, by number.
+
+    :raises ReadError: Xen's list of domains, whose first is dom0, cannot be read.
+    """
+    (domain,) = _words(tables, domain_list, 1)
+    for pointer in _words(tables, domain, DOMAIN_WORDS):
+        found: list[tuple[int, Words]] = []
+        try:
+            while len(found) < MOST_VCPUS:
+                (address,) = _words(tables, pointer + len(found) * 8, 1)
+                words = _words(tables, address, VCPU_WORDS) if address % PAGE_SIZE == 0 else (0,)
+                # vcpu_id, and the pointer to the domain
+                if words[0] & 0xFFFFFFFF != len(found) or domain not in words[1:8]:
+                    break
+                found.append((address, words))
+        except ReadError:
+            pass
+        if found:
+            return found
+    raise ReadError("kernel virtual address", domain, "struct domain", "it has no vcpus")
+
+
+def _words(tables: PageTables, vaddr: int, count: int) -> Words:
+    """Return ``count`` unsigned 64-bit words from ``vaddr``.
+
+    :raises ReadError: they cannot be read.
+    """
+    return struct.unpack(f"<{count}Q", tables.read(vaddr, count * 8, "Xen's memory"))

@@ -1,0 +1,120 @@
+"""The house: which room imports which, and how large its files are."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "pykdump_ext"
+LONGEST = 350  # lines
+
+# From the ground up: a room may import those before it, and itself.
+ROOMS = (
+    "errors", "outputs", "machine", "linux", "xen", "p2m", "opened",
+    "reports", "rewrite", "drgn", "launch", "host", "extensions", "cli",
+)  # fmt: skip
+
+# Larger files, each with the reason why it is not two.
+LARGER: dict[str, str] = {}
+
+
+def modules() -> dict[str, Path]:
+    """Return every module of the package, by its dotted name."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports(name: str, path: Path, known: dict[str, Path]) -> Iterator[str]:
+    """Yield the modules of the package that a module imports, wherever in its code."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name in known)
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")
+            base = ".".join(parts[: len(parts) - node.level + 1]) if node.level else ""
+            module = ".".join(filter(None, (base, node.module)))
+            for alias in node.names:
+                inside = f"{module}.{alias.name}"
+                if inside in known:
+                    yield inside
+                elif module in known:
+                    yield module
+
+
+def graph() -> dict[str, set[str]]:
+    """Return, for each module, the modules of the package that it imports."""
+    known = modules()
+    return {name: {*imports(name, path, known)} - {name} for name, path in known.items()}
+
+
+def room(module: str) -> str:
+    """Return the room of a module; the package itself is none."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def test_imports_run_one_way(capsys: pytest.CaptureFixture[str]) -> None:
+    found = graph()
+    assert len(found) > 60
+    order = {name: number for number, name in enumerate(("", *ROOMS))}
+    assert {room(name) for name in found} == set(order)
+    arrows = {
+        (room(name), room(used)) for name, others in found.items() for used in others
+    }  # fmt: skip
+    with capsys.disabled():
+        print()
+        for start in ROOMS:
+            uses = [end for end in ROOMS if (start, end) in arrows and end != start]
+            print(f"  {start:<10} -> {', '.join(uses) or 'nothing'}")
+    assert len(arrows) > len(ROOMS)
+    upward = {(start, end) for start, end in arrows if order[end] > order[start]}
+    assert not upward
+
+
+def test_no_circle_of_modules() -> None:
+    within = {
+        name: {used for used in others if used.count(".") > 1 or used in graph()}
+        for name, others in graph().items()
+    }
+    assert list(TopologicalSorter(within).static_order())
+
+
+def test_files_are_small() -> None:
+    sizes = {
+        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
+        for folder in (PACKAGE, ROOT / "tests", ROOT / "examples")
+        for kind in ("*.py", "*.c", "*.h")
+        for path in folder.rglob(kind)
+    }
+    assert len(sizes) > 100
+    larger = {name: size for name, size in sizes.items() if size > LONGEST}
+    assert larger.keys() == LARGER.keys(), larger
+
+
+def test_every_module_says_what_it_gives() -> None:
+    for name, path in modules().items():
+        tree = ast.parse(path.read_text())
+        assert ast.get_docstring(tree), name
+        public = [
+            node.name
+            for node in tree.body
+            if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"
+        ]
+        names = [
+            element.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            and any(isinstance(t, ast.Name) and t.id == "__all__" for t in node.targets)
+            and isinstance(node.value, ast.List)
+            for element in node.value.elts
+            if isinstance(element, ast.Constant)
+        ]
+        assert not public or names or room(name) == "extensions", f"{name} has no __all__"
