@@ -50,7 +50,7 @@ build: $(VENV)/built
 $(VENV)/built: $(SOURCES) | deps
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	rm -rf build
-	$(BIN)/pip install --quiet --disable-pip-version-check '.[test]'
+	$(BIN)/pip install --quiet --disable-pip-version-check '.[pictures,drgn,test]'
 	rm -rf build *.egg-info
 	touch $@
 
