@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 import re
 import sys
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from pathlib import Path
 import tomllib
 
 from .cache import locked, product, say
-from .packages import Archive, Missing, as_root, refresh, run
+from .packages import HOST, Archive, Missing, as_root, refresh, run
 
 PACKAGES = (
     "crash", "gcc", "libc6-dev", "zlib1g-dev", "libpython3-dev", "python3-venv", "makedumpfile",
@@ -78,6 +79,20 @@ def mirror() -> str:
     if not found:
         raise Missing("this machine's package lists are not those of Debian")
     return found[0]
+
+
+@cache
+def own() -> str:
+    """Return the name of this machine's own release, such as ``bookworm``; else nothing."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+
+
+def archive(name: str) -> Archive:
+    """Return the packages of the release ``name``: this machine's own, or those of a folder.
+
+    :raises Missing: the archive does not have this release any more.
+    """
+    return HOST if name == own() else suite(name).archive
 
 
 @cache

@@ -39,7 +39,7 @@ class Place:
     """Where a cell's crash runs: this machine, or a release's folder."""
 
     def __init__(self, cell: Cell, folder: Path) -> None:
-        self.release = installed(cell.release) if cell.release else None
+        self.release = installed(cell.folder) if cell.folder else None
         self.folder = folder
         self.p2mfix = (HOME / "bin" if self.release else BIN) / "p2mfix"
 

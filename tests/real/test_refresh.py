@@ -28,7 +28,7 @@ COMMANDS = (
     "struct rq.nr_running,cpu runqueues:a", "search -k deadbeefdeadbeef",
 )  # fmt: skip
 AGAIN = ("bt -a", "ps", "mod", "kmem -s", "kmem -i")
-CELLS = (Cell("8.0.2", None, "5.10"), Cell("8.0.6", "trixie", "6.1"))
+CELLS = (Cell("8.0.2", "bookworm", "5.10"), Cell("8.0.6", "trixie", "6.1"))
 
 
 def pfn_of(found: Diagnosis, vaddr: int) -> int:
