@@ -1,9 +1,11 @@
 # make demo    a real broken Xen dump, crash dying on it, and p2mfix.py opening it
-# make test    all tests, real crash and real dumps included
-# make matrix  the part of it that runs every crash with every kernel, and its table
+# make test    the tests, real crash and real dumps included; what it leaves to others:
+# make matrix  every crash with every kernel, and their table (make test: 5 of 16)
+# make fuzz    fuzzing of files, notes, lists and page tables, guided by coverage, and
+#              27 real dumps damaged at random (make test: 9 of 27)
+# make test-all  make test with all of the matrix and all of the damaged dumps
 # make build   .venv with the package in it
 # make bench   start-up, rebuild: time and memory
-# make fuzz    fuzzing of files, notes, lists and page tables, guided by coverage
 # make lint    ruff and mypy (part of make test)
 # make clean   what was built here; the cache of dumps stays
 
@@ -11,6 +13,9 @@
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 BIN := $(VENV)/bin
+# So many tests run at once, each with a crash that takes about a gigabyte
+JOBS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal --durations=25
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # Packages of the distribution: those that the build needs, and those that only the lab needs
@@ -20,17 +25,20 @@ LAB_PACKAGES := binutils cpio e2fsprogs makedumpfile mmdebstrap python3-libkdump
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
 
-.PHONY: demo test matrix build bench fuzz lint deps lab-deps clean
+.PHONY: demo test test-all matrix build bench fuzz lint deps lab-deps clean
 .DELETE_ON_ERROR:
 
 demo: build lab-deps
 	$(BIN)/python -m tests.lab.demo
 
 test: build lint lab-deps
-	$(BIN)/python -m pytest
+	$(PYTEST) -m "not thorough"
+
+test-all: build lint lab-deps
+	$(PYTEST)
 
 matrix: build lab-deps
-	$(BIN)/python -m pytest tests/real/test_matrix.py
+	$(PYTEST) tests/real/test_matrix.py
 
 bench: build lab-deps
 	$(BIN)/python -m tests.bench
@@ -39,6 +47,7 @@ fuzz: build
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[fuzz]'
 	rm -rf build *.egg-info
 	$(BIN)/python -m tests.fuzz
+	$(PYTEST) tests/real/test_fuzz.py
 
 lint: build
 	$(BIN)/ruff check .

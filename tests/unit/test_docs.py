@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.cli.p2mfix import COMMANDS, WITH_VALUE, command_parser, parser
+from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, parser
+from pykdump_ext.launch.options import WITH_VALUE
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pykdump_ext"
