@@ -28,6 +28,7 @@ __all__ = [
 # arch/x86/include/asm/page_64_types.h; the second PAGE_OFFSET is that of 4.20 and newer
 # (and of stable kernels with the same change)
 START_KERNEL_MAP = 0xFFFFFFFF80000000
+KERNEL_TEXT = START_KERNEL_MAP + 0x1000000  # where a kernel is linked, and a PV kernel runs
 PAGE_OFFSETS = (0xFFFF880000000000, 0xFFFF888000000000)
 
 
@@ -129,13 +130,13 @@ class Kernel:
         """
         if self.symbols.address("page_offset_base") is not None:
             return self.value("page_offset_base")
-        text = self.address("linux_banner")
+        text = self.symbols.address("linux_banner") or KERNEL_TEXT
         for base in PAGE_OFFSETS:
             try:
                 found = self.mfn_at(base + text - START_KERNEL_MAP, "direct map")
             except ReadError:
                 continue
-            if found == self.mfn_at(text, "linux_banner"):
+            if found == self.mfn_at(text, "kernel text"):
                 return base
         raise P2mError("the kernel's direct map is at none of its known places")
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..errors import P2mError, ReadError
-from ..linux.kernel import START_KERNEL_MAP, Kernel, Root
+from ..linux.kernel import Kernel, Root
 from ..machine.memory import PAGE_SIZE, MachineMemory
 from ..machine.paging import NOT_MAPPED, PageTables
 from ..xen.hints import DomainHints
@@ -27,15 +27,13 @@ __all__ = ["find_kernel", "read_linear_table"]
 FIXMAP = 0xFFFFFFFFFF000000
 FIXMAP_PAGES = 2048
 
-KERNEL_TEXT = START_KERNEL_MAP + 0x1000000  # a PV kernel's is where it is linked
-
 
 class NoNamelist:
-    """What is known of every kernel: where its text begins, which leads to its direct map."""
+    """The symbols of a kernel whose namelist is not at hand: none."""
 
     def address(self, name: str) -> int | None:
-        """Return an address in the kernel's text for ``linux_banner``, and None for the rest."""
-        return KERNEL_TEXT if name == "linux_banner" else None
+        """Return None."""
+        return None
 
 
 def find_kernel(memory: MachineMemory, hints: DomainHints) -> tuple[Kernel, SharedInfo]:

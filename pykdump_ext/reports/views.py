@@ -14,9 +14,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import P2mError
+from ..errors import P2mError, ReadError
 from ..outputs import write_file
 from ..p2m.diagnosis import Diagnosis
+from ..p2m.entries import kind_of
+from ..p2m.framelist import FrameList
+from ..p2m.leaves import PFNS_PER_LEAF
 from ..p2m.ranges import ranges
 from ..p2m.verify import DIRECT_MAP, M2P, Leaf, Leaves, Verification, sample, verify
 from . import words
@@ -174,8 +177,22 @@ def _pfn_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dic
     return {
         "pfn": pfn,
         "kind": found.kind(pfn).value,
-        "dump's list": words.entry(found, found.published, pfn),
-        "rebuilt list": words.entry(found, found.rebuilt, pfn),
+        "published": _entry_data(found, found.published, pfn),
+        "rebuilt": _entry_data(found, found.rebuilt, pfn),
+    }
+
+
+def _entry_data(found: Diagnosis, frames: FrameList, pfn: int) -> dict[str, Any]:
+    """Return what a list has for ``pfn``; None stands for what it has not, or cannot be read."""
+    leaf = frames.leaf(pfn // PFNS_PER_LEAF)
+    try:
+        entry = found.entry(frames, pfn)
+    except ReadError:
+        entry = None
+    return {
+        "leaf_mfn": leaf,
+        "entry": entry,
+        "kind": None if entry is None else kind_of(entry).value,
     }
 
 
