@@ -13,8 +13,8 @@ from pykdump_ext.p2m.failure import Failure
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 
-from . import test_lists as lists
-from .conftest import BIN, Crash, Ran
+from . import broken_lists as lists
+from .sessions import BIN, Crash, Ran
 
 VERDICTS = {
     lists.absent: Failure.ABSENT,

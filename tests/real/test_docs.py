@@ -19,7 +19,7 @@ import pytest
 
 from tests.lab.dump import Dump
 
-from .conftest import BIN, Crash
+from .sessions import BIN, Crash
 
 ROOT = Path(__file__).parents[2]
 PAPERS = [

@@ -25,8 +25,8 @@ from tests.lab.guest import MEGABYTES, guest_dump
 from tests.lab.matrix import Cell
 from tests.lab.packages import Missing
 
-from .conftest import BIN, Crash, Ran
-from .test_matrix import Place
+from .places import Place
+from .sessions import BIN, Crash, Ran
 
 DOM0_PAGES = 179_200  # 700 MiB, as the lab's dom0_mem=
 GUEST_PAGES = MEGABYTES << 8

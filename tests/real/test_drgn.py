@@ -48,11 +48,12 @@ from pykdump_ext.xen.notes import read_crash_note
 from pykdump_ext.xen.vcpus import STACK_SIZE, dom0_vcpus
 from tests.lab.broken import diagnosis, truncated
 from tests.lab.dump import Dump
-from tests.lab.matrix import KERNELS
+from tests.lab.matrix import KERNELS, MAIN
 from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
 
-from .conftest import BIN, Crash
+from .conftest import Plain
+from .sessions import BIN, SECONDS
 
 CPUS = range(4)
 COMMAND = (BIN / "p2mfix", "drgn")
@@ -64,20 +65,16 @@ def prog(truncated: Dump) -> drgn.Program:
 
 
 @pytest.fixture(scope="module")
-def printed(
-    tmp_path_factory: pytest.TempPathFactory, untouched: Dump, prog: drgn.Program
-) -> dict[str, str]:
+def printed(untouched: Dump, prog: drgn.Program, plain: Plain) -> dict[str, str]:
     """What crash prints on the untouched dump, by command; of "rd", without the address."""
     stack = int(re.findall(r"RSP: 002b:(\w+)", get_dmesg(prog).decode())[-1], 16) & -PAGE_SIZE
-    crash = Crash(tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("work"))
     commands = (
         "ps", "mod", "log", "rq.nr_running,nr_switches,curr runqueues:a", "bt", "mount", "kmem -s",
         "list task_struct.tasks -s task_struct.pid,comm -h init_task", "files 1", "kmem -i",
         "set 1", f"rd -u {stack:x} 512",
     )  # fmt: skip
-    crash(untouched, [f"{command} > {number}" for number, command in enumerate(commands)])
     keys = [re.sub(r"^(rd -u) .*", r"\1", command) for command in commands]
-    return {name: (crash.folder / str(n)).read_text() for n, name in enumerate(keys)}
+    return dict(zip(keys, plain("drgn", untouched, commands)))
 
 
 def names(trace: drgn.StackTrace) -> list[str]:
@@ -332,7 +329,7 @@ def test_what_is_damaged_is_told_or_left_out(truncated: Dump) -> None:
     assert "schedule" in names(other.stack_trace(2))
 
 
-@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != "6.1"])
+@pytest.mark.parametrize("kernel", [name for name in KERNELS if name != MAIN])
 def test_other_kernels(kernel: str) -> None:
     try:
         dump = truncated(untouched_of(kernel))
@@ -408,7 +405,9 @@ def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) ->
 def test_the_prompt(truncated: Dump, tmp_path: Path) -> None:
     words = [COMMAND[1], str(truncated.vmlinux), str(truncated.vmcore)]
     environment = {**os.environ, "HOME": str(tmp_path), "TERM": "dumb"}
-    shown = pexpect.spawn(str(COMMAND[0]), words, env=environment, timeout=60, encoding="utf-8")
+    shown = pexpect.spawn(
+        str(COMMAND[0]), words, env=environment, timeout=SECONDS, encoding="utf-8"
+    )
     shown.expect(">>> from drgn.helpers.linux import")
     shown.expect(r">>> $")
     shown.sendline("prog.crashed_thread().stack_trace()[4].name")

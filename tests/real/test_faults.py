@@ -15,7 +15,7 @@ from pykdump_ext.p2m.diagnosis import Diagnosis
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 
-from .conftest import BIN, Crash
+from .sessions import BIN, Crash
 
 Damage = Callable[[DumpFile, Diagnosis], None]
 GARBAGE = bytes(range(1, 255)) * 17

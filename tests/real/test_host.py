@@ -15,43 +15,7 @@ import pytest
 
 from tests.lab.dump import Dump
 
-from .conftest import BIN, SECONDS, Crash, Ran, environment
-
-PROMPT = "crash> "
-
-
-def minimal(crash: Crash, dump: Dump, host: Path, *commands: str, **variables: str) -> Ran:
-    """A silent minimal session with Python in it."""
-    return crash(dump, [f"extend {host}", *commands], "--minimal", "-s", **variables)
-
-
-class Terminal:
-    """crash as at a terminal: keys can be sent while it works."""
-
-    def __init__(self, crash: Crash, words: list[str]) -> None:
-        self.child = pexpect.spawn(
-            words[0],
-            words[1:],
-            cwd=str(crash.folder),
-            env={**environment(crash.home), "PAGER": "cat"},
-            timeout=SECONDS,
-            encoding="utf-8",
-            codec_errors="replace",
-            dimensions=(40, 200),
-        )
-
-    def line(self, text: str, then: str = PROMPT) -> str:
-        """Type a line and return what is printed until ``then``."""
-        self.child.sendline(text)
-        self.child.expect_exact(text + "\r\n")
-        return self.until(then)
-
-    def until(self, text: str = PROMPT) -> str:
-        self.child.expect_exact(text)
-        return str(self.child.before).replace("\r\n", "\n")
-
-    def interrupt(self) -> None:
-        self.child.sendintr()
+from .sessions import BIN, Crash, Terminal, minimal
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages
 from tests.lab.dump import Dump
 from tests.lab.planted import words
 
-from .conftest import BIN, Crash, Ran, environment
+from .sessions import BIN, SECONDS, Crash, Ran, environment
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_on_a_terminal_progress_is_shown_and_pictures_have_colour(
     words = [str(truncated.vmlinux), str(truncated.vmcore), "-s", "--no_crashrc"]
     where = {**environment(crash.home), "TERM": "xterm"}
     shown = pexpect.spawn(
-        str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=120, encoding="utf-8",
+        str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=SECONDS, encoding="utf-8",
         dimensions=(40, 90),
     )  # fmt: skip
     shown.expect("crash> ")

@@ -16,10 +16,9 @@ from tests.lab.matrix import Cell
 from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
 
-from .conftest import Crash, Ran
-from .test_host import Terminal
-from .test_matrix import Place
-from .test_repair import digest, to_files, without_dumpfile
+from .outputs import by_command, digest, say_something, to_files
+from .places import Place
+from .sessions import Crash, Ran, Terminal
 
 COMMANDS = (
     "sys", "bt", "bt -a", "foreach bt", "ps", "ps -t", "ps -m", "mod", "kmem -i", "kmem -s",
@@ -28,7 +27,7 @@ COMMANDS = (
     "struct rq.nr_running,cpu runqueues:a", "search -k deadbeefdeadbeef",
 )  # fmt: skip
 AGAIN = ("bt -a", "ps", "mod", "kmem -s", "kmem -i")
-CELLS = (Cell("8.0.2", None, "5.10"), Cell("8.0.6", "trixie", "6.1"))
+CELLS = (Cell("8.0.2", "bookworm", "5.10"), Cell("8.0.6", "trixie", "6.1"))
 
 
 def pfn_of(found: Diagnosis, vaddr: int) -> int:
@@ -65,13 +64,6 @@ def slabs(found: Diagnosis, printed: dict[str, str]) -> list[int]:
 Lost = Callable[[Diagnosis, dict[str, str]], list[int]]
 
 
-def outputs(folder: Path, commands: tuple[str, ...] = COMMANDS) -> dict[str, str]:
-    return {
-        command: without_dumpfile((folder / str(number)).read_text(errors="replace"))
-        for number, command in enumerate(commands)
-    }
-
-
 def everything(found: Diagnosis, printed: dict[str, str]) -> list[int]:
     return [pfn for lost in (current_tasks, tasks, modules, slabs) for pfn in lost(found, printed)]
 
@@ -89,7 +81,8 @@ class Started:
         self.host = found.text.strip()
         plain = to_files(COMMANDS, folder / "plain")
         assert self.run(self.whole.vmcore, plain).status == 0
-        self.wanted = outputs(folder / "plain")
+        self.wanted = by_command(COMMANDS, folder / "plain")
+        assert say_something(COMMANDS, list(self.wanted.values()))
 
     def run(self, vmcore: Path, commands: list[str]) -> Ran:
         return self.place.run(["crash", "-s", self.whole.vmlinux, vmcore], commands)
@@ -149,10 +142,10 @@ def test_fix_in_a_full_session_shows_what_a_whole_list_shows(
     )
     assert ran.status == 0, ran.text
     assert message in ran.text
-    broken = outputs(folder / "broken")
+    broken = by_command(COMMANDS, folder / "broken")
     assert all(broken[command] != crash.wanted[command] for command in differ)
-    assert outputs(folder / "repaired") == crash.wanted
-    assert outputs(folder / "again", AGAIN) == {c: crash.wanted[c] for c in AGAIN}
+    assert by_command(COMMANDS, folder / "repaired") == crash.wanted
+    assert by_command(AGAIN, folder / "again") == {c: crash.wanted[c] for c in AGAIN}
     assert digest(vmcore) == before, "the dump was written"
     vmcore.unlink()
 
