@@ -1,17 +1,13 @@
-"""The papers say what is so: links, commands, names, messages.
-
-``python -m tests.unit.test_docs`` brings the messages of docs/troubleshooting.md up to date.
-"""
+"""The papers say what is so: links, names, commands; test_messages.py has the messages."""
 
 from __future__ import annotations
 
 import argparse
 import ast
-import difflib
 import importlib.metadata
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +16,14 @@ import pytest
 from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, parser
 from pykdump_ext.launch.options import WITH_VALUE
 
+from .test_house import ROOMS
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pykdump_ext"
 PAPERS = sorted(
     path.relative_to(ROOT)
     for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/*.md")]
 )
-TROUBLES = ROOT / "docs/troubleshooting.md"
-VIEWS = {"list", "verify", "pfn", "mfn", "va", "map"}
-"""The commands of ``p2mfix`` that show the p2m as ``p2m`` does in crash."""
 
 
 def text_of(paper: Path) -> str:
@@ -139,21 +134,19 @@ def test_paths_exist(paper: Path) -> None:
             pytest.fail(f"{paper}: there is no {span}")
 
 
-def test_architecture_names_every_room_and_module() -> None:
+def test_architecture_names_every_room_in_order_and_every_module() -> None:
+    text = text_of(Path("docs/architecture.md"))
+    table = text.partition("| room |")[2].partition("\n\n")[0]
+    rooms = [
+        name.rstrip("/").removesuffix(".py") for name in re.findall(r"^\| `(.+?)`", table, re.M)
+    ]
+    assert rooms == list(ROOMS)
     named = set(spans(Path("docs/architecture.md")))
-    rooms = {
-        f"{path.parent.name}/"
-        for path in PACKAGE.glob("*/*.py")
-        if path.parent.name != "__pycache__"
-    }
-    assert rooms <= named, rooms - named
-    wanted = {"machine", "linux", "xen", "p2m"}
     modules = {
         str(path.relative_to(PACKAGE))
         for path in PACKAGE.glob("*/*.py")
-        if path.parent.name in wanted and path.name != "__init__.py"
+        if path.name != "__init__.py" and path.parent.name not in ("cli", "extensions")
     }
-    modules |= {path.name for path in PACKAGE.glob("*.py") if path.name != "__init__.py"}
     assert modules <= named, modules - named
 
 
@@ -201,9 +194,7 @@ def check_p2mfix(words: list[str]) -> None:
 
     :raises Refused: it would not take them.
     """
-    if words and words[0] in {*COMMANDS, *VIEWS}:
-        if words[0] not in COMMANDS:
-            raise Refused(f"there is no command {words[0]}")
+    if words and words[0] in COMMANDS:
         strict(command_parser(words[0])).parse_args(words[1:])
         return
     args, unknown = strict(parser()).parse_known_args(words)
@@ -321,123 +312,3 @@ def test_python_in_papers_is_python() -> None:
         for block in blocks(paper):
             if block.language == "python":
                 ast.parse("\n".join(block.lines))
-
-
-# --------------------------------------------------------------------------
-# Messages
-
-BLANK = "\N{HORIZONTAL ELLIPSIS}"
-"""What stands in a message of the papers for a part that differs."""
-ERRORS = {
-    "P2mError", "CommandError", "ReadError", "ArgumentTypeError", "_NoPage", "NoPage",
-    "SystemExit", "error", "NullPointer",
-}  # fmt: skip
-ROW = re.compile(r"^\| `` ?(.+?) ?`` \|", re.MULTILINE)
-
-
-def template(node: ast.expr) -> str:
-    """Return a text of the source with a blank for all that is put into it."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        return node.value
-    if isinstance(node, ast.JoinedStr):
-        return "".join(
-            template(part) if isinstance(part, ast.Constant) else BLANK for part in node.values
-        )
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return template(node.left) + template(node.right)
-    return BLANK
-
-
-def tidy(text: str) -> str:
-    """Return a message on one line, blanks that follow each other joined."""
-    text = " ".join(text.split())
-    return re.sub(rf"{BLANK}(?:[:;,]? ?{BLANK})+", BLANK, text).strip()
-
-
-def raised() -> dict[str, str]:
-    """Return every message of an error that the package raises, and the file that does."""
-    found: dict[str, str] = {}
-    for path in [*sorted(PACKAGE.rglob("*.py")), ROOT / "setup.py"]:
-        for node in ast.walk(ast.parse(path.read_text())):
-            if not isinstance(node, ast.Call):
-                continue
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else ""
-            name = node.func.id if isinstance(node.func, ast.Name) else name
-            if name not in ERRORS and not name.endswith("_damaged"):
-                continue
-            texts = [tidy(template(a)) for a in node.args if not isinstance(a, ast.Starred)]
-            for text in texts[-1:] if name == "ReadError" else texts[:1]:
-                if len(re.findall(r"[a-z]{2,}", text)) > 1 and not re.match(r"[\w ]+page$", text):
-                    found[text] = str(path.relative_to(ROOT))
-    for path in sorted(PACKAGE.rglob("*.c")):
-        source = path.read_text()
-        joined = r'((?:"(?:[^"\\]|\\.)*"|[A-Z_]{3,}|\s)+)'
-        calls = (
-            rf"(?:error\((?:INFO|FATAL), |snprintf\((?:problem|message), sizeof\(\w+\), ){joined}"
-        )
-        for body in re.findall(calls, source):
-            text = re.sub(r'"|\\n|\bBUILD_AGAIN\b|\bBUILT_FOR_PYTHON\b', lambda m: {
-                '"': "", "\\n": "", "BUILD_AGAIN": BLANK, "BUILT_FOR_PYTHON": BLANK,
-            }[m[0]], body)  # fmt: skip
-            text = tidy(re.sub(r"%[.\d]*[lsdux]+", BLANK, text))
-            if len(re.findall(r"[a-z]{2,}", text)) > 1:
-                found[text] = str(path.relative_to(ROOT))
-    return found
-
-
-def strings() -> str:
-    """Return all texts of the package in one, for messages that are printed and not raised."""
-    found = []
-    for path in PACKAGE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, (ast.JoinedStr, ast.Constant)):
-                found.append(tidy(template(node)))
-    return "\n".join(found)
-
-
-def documented() -> list[str]:
-    return [text.replace("\\|", "|") for text in ROW.findall(TROUBLES.read_text())]
-
-
-def test_troubleshooting_has_every_message() -> None:
-    missing = {text: path for text, path in raised().items() if text not in documented()}
-    assert not missing, "run python -m tests.unit.test_docs, then write what to do"
-
-
-def test_troubleshooting_has_no_message_that_is_gone() -> None:
-    known, printed = raised(), strings()
-    gone = [text for text in documented() if text not in known and text not in printed]
-    assert not gone, "run python -m tests.unit.test_docs"
-    assert len(documented()) == len(set(documented()))
-
-
-def update(text: str, known: Iterable[str], printed: str) -> tuple[str, list[str], list[str]]:
-    """Return a text of troubleshooting with the messages that are there now.
-
-    A message that is gone becomes the most similar one that is new.  Return also the
-    messages that nothing similar was found for: gone ones, and new ones.
-    """
-    rows = documented()
-    new = [message for message in known if message not in rows]
-    gone = [row for row in rows if row not in known and row not in printed]
-    for row in list(gone):
-        for similar in difflib.get_close_matches(row, new, 1, 0.5):
-            text = text.replace(f"`` {row} ``", f"`` {similar} ``")
-            new.remove(similar)
-            gone.remove(row)
-    return text, gone, new
-
-
-def main() -> None:
-    """Bring troubleshooting up to date, and print what is left to be done by hand."""
-    known = raised()
-    text, gone, new = update(TROUBLES.read_text(), known, strings())
-    TROUBLES.write_text(text)
-    for row in gone:
-        print(f"gone: {row}")
-    for message in new:
-        print(f"new ({known[message]}):\n| `` {message} `` |  |")
-
-
-if __name__ == "__main__":
-    main()
