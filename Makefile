@@ -43,7 +43,7 @@ matrix: build lab-deps
 bench: build lab-deps
 	$(BIN)/python -m tests.bench
 
-fuzz: build
+fuzz: build lab-deps
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[fuzz]'
 	rm -rf build *.egg-info
 	$(BIN)/python -m tests.fuzz

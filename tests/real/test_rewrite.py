@@ -11,6 +11,7 @@ import pytest
 from tests.lab.broken import DumpFile, copy_of, diagnosis, truncate_list
 from tests.lab.dump import Dump
 from tests.lab.huge import grow, mark
+from tests.lab.packages import HOST, Missing
 
 from . import broken_lists as lists
 from .conftest import Packed, Plain
@@ -113,6 +114,10 @@ for spaces, addresses in ((KDUMP_KPHYSADDR, sys.argv[3]), (KDUMP_KVADDR, sys.arg
 
 def test_libkdumpfile_reads_it(crash: Crash, untouched: Dump, truncated: Dump, copy: Dump) -> None:
     """Told of Xen and of four levels, which a dump of Xen's does not tell of itself."""
+    try:
+        HOST.version("python3-libkdumpfile")
+    except Missing as error:
+        pytest.skip(str(error))
     found = diagnosis(untouched)
     root = f"{found.kernel.root.maddr:x}"
     pfns = sorted(
