@@ -29,17 +29,11 @@ Packed = Callable[[lab_dump.Dump, str], lab_dump.Dump]
 
 
 @pytest.fixture
-def kernels() -> str:
-    """Where gdb's indexes are kept; modules that change a vmlinux have a place of their own."""
-    return ""
-
-
-@pytest.fixture
-def crash(tmp_path: Path, kernels: str) -> Crash:
+def crash(tmp_path: Path) -> Crash:
     home, folder = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     folder.mkdir()
-    return Crash(home, folder, kernels)
+    return Crash(home, folder)
 
 
 @pytest.fixture(scope="session")

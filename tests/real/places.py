@@ -11,7 +11,7 @@ from tests.lab.cache import root
 from tests.lab.matrix import Cell
 from tests.lab.suites import Suite, install, suite
 
-from .sessions import BIN, SECONDS, Ran, environment, use_index_cache
+from .sessions import BIN, SECONDS, Ran, environment, use_index
 
 
 @cache
@@ -22,9 +22,14 @@ def installed(release: str) -> tuple[Suite, Path]:
 
 
 class Place:
-    """Where a cell's crash runs: this machine, or a release's folder."""
+    """Where a cell's crash runs: this machine, or a release's folder.
 
-    def __init__(self, cell: Cell, folder: Path) -> None:
+    :param index: whether gdb takes its index of the kernel from the cache.
+    """
+
+    def __init__(self, cell: Cell, folder: Path, index: bool = False) -> None:
+        self.version = cell.crash
+        self.index = index
         self.release: Suite | None = None
         self.folder = folder
         programs = BIN
@@ -32,10 +37,14 @@ class Place:
             self.release, home = installed(cell.folder)
             programs = home / "bin"
         self.p2mfix = programs / "p2mfix"
-        use_index_cache(folder, cell.crash)
 
     def run(self, words: list[str | Path], commands: list[str]) -> Ran:
         """Run ``words`` there, with ``commands`` and an end as its input."""
+        if self.index:
+            use_index(self.folder, self.version, words, lambda home: self._run(words, [], home))
+        return self._run(words, commands, self.folder)
+
+    def _run(self, words: list[str | Path], commands: list[str], home: Path) -> Ran:
         if self.release:
             words = [*self.release.command([root(), self.folder], *words)]
         done = subprocess.run(
@@ -44,7 +53,7 @@ class Place:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             cwd=self.folder,
-            env=environment(self.folder),
+            env=environment(home),
             timeout=SECONDS,
             check=False,
         )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -56,29 +58,60 @@ def crash_version() -> str:
     return found[1]
 
 
-def use_index_cache(home: Path, version: str, kernels: str = "") -> None:
-    """Let the crash of that version, run in ``home``, keep gdb's index of a kernel in the cache.
+def use_index(
+    home: Path, version: str, words: Sequence[str | Path], start: Callable[[Path], object]
+) -> None:
+    """Let crash's gdb, run by ``words`` in ``home``, take its index of the kernel from the cache.
 
-    gdb finds an index by the kernel's build ID.  Where a test has changed a vmlinux, build ID
-    aside, ``kernels`` must name a cache of its own.
+    Without an index gdb may show a variable that is declared twice by its other declaration.
+    So that all sessions on a kernel show the same, none of them writes an index: before the
+    first one ``start`` runs ``words`` for that alone, in the home folder that it is given.
+    gdb finds an index by build ID, which tests leave as it was when they change a kernel:
+    every vmlinux has a folder of its own.
     """
-    if version in INDEX_CACHE:
-        folder = lab_cache.root() / "gdb-index" / f"crash-{version}{kernels and '-' + kernels}"
-        folder.mkdir(parents=True, exist_ok=True)
-        lines = (f"set index-cache directory {folder}", INDEX_CACHE[version], "")
+    (home / ".gdbinit").unlink(missing_ok=True)
+    named = re.search(rf"{re.escape(str(lab_cache.root()))}/[^\s;]*/vmlinux[^\s;]*", _joined(words))
+    if version not in INDEX_CACHE or not named:
+        return
+    name = f"gdb-index-{version}-{hashlib.sha256(named[0].encode()).hexdigest()[:12]}"
+    folder = lab_cache.root() / name
+    lines = (f"set index-cache directory {folder}", INDEX_CACHE[version], "")
+    if not any(folder.glob("*.gdb-index")):
+        with lab_cache.locked(name):
+            if not any(folder.glob("*.gdb-index")):
+                folder.mkdir(exist_ok=True)
+                first = home / "makes-index"
+                first.mkdir(exist_ok=True)
+                (first / ".gdbinit").write_text("\n".join(lines))
+                start(first)
+                shutil.rmtree(first)
+    if any(folder.glob("*.gdb-index")):
         (home / ".gdbinit").write_text("\n".join(lines))
+
+
+def _joined(words: Sequence[str | Path]) -> str:
+    return " ".join(str(word) for word in words)
 
 
 class Crash:
     """Runs crash, or a command that becomes crash, with commands on its input.
 
-    :param kernels: the name of an index cache of changed kernels; see :func:`use_index_cache`.
+    :param index: whether gdb takes its index of the kernel from the cache.
     """
 
-    def __init__(self, home: Path, folder: Path, kernels: str = "") -> None:
+    def __init__(self, home: Path, folder: Path, index: bool = True) -> None:
         self.home = home
         self.folder = folder
-        use_index_cache(home, crash_version(), kernels)
+        self.index = index
+
+    def prepare(self, words: Sequence[str | Path]) -> None:
+        """Have the home folder as ``words`` are to find it."""
+        if self.index:
+
+            def start(home: Path) -> object:
+                return Crash(home, home, index=False).run(words, ["quit"])
+
+            use_index(self.home, crash_version(), words, start)
 
     def run(
         self,
@@ -88,6 +121,7 @@ class Crash:
         **variables: str,
     ) -> Ran:
         """Run ``words`` with ``commands`` as its input, in a folder of its own."""
+        self.prepare(words)
         done = subprocess.run(
             [str(word) for word in words],
             input="".join(f"{line}\n" for line in commands).encode(),
@@ -119,6 +153,7 @@ class Terminal:
     """crash as at a terminal: keys can be sent while it works."""
 
     def __init__(self, crash: Crash, words: list[str]) -> None:
+        crash.prepare(words)
         self.child = pexpect.spawn(
             words[0],
             words[1:],

@@ -39,13 +39,6 @@ def wanted(untouched: Dump, commands: tuple[str, ...], plain: Plain) -> list[str
     return [without_kernel(text) for text in plain("layouts", untouched, commands)]
 
 
-@pytest.fixture
-def kernels(request: pytest.FixtureRequest) -> str:
-    """The kernels here have other symbols, and the build ID of the real one."""
-    layout = getattr(request.node, "callspec", None)
-    return str(layout.params["layout"]) if layout else "three-level"
-
-
 @layouts
 def test_the_rebuilt_list_is_that_of_the_whole_dump(untouched: Dump, layout: str) -> None:
     whole, truncated = (diagnosis(dump) for dump in planted(untouched, layout))

@@ -74,7 +74,7 @@ class Started:
     def __init__(self, cell: Cell, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self.place = Place(cell, folder)
+        self.place = Place(cell, folder, index=True)
         self.whole = untouched_of(cell.kernel)
         self.found = diagnosis(self.whole)
         found = self.place.run([self.place.p2mfix.with_name("pykdump-ext"), "host"], [])

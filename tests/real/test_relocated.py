@@ -26,12 +26,6 @@ COMMANDS = (
 OPTIONS = (["--kaslr=16m"], ["--reloc", "0xffffffffff000000"])
 
 
-@pytest.fixture
-def kernels() -> str:
-    """The kernel here is linked elsewhere, and has the build ID of the real one."""
-    return "shifted"
-
-
 @pytest.fixture(scope="module")
 def wanted(untouched: Dump, plain: Plain) -> list[str]:
     """What plain crash prints on the untouched dump, with the real vmlinux."""
