@@ -30,6 +30,7 @@ from .p2m.framelist import FrameList, read_list
 from .xen.domains import Domain, Xen, open_xen
 from .xen.hints import DomainHints, hints_from_note, hints_from_xen
 from .xen.notes import CrashNote, read_crash_note
+from .xen.shared_info import LIST_INVALID
 from .xen.vcpus import Vcpu, dom0_vcpus
 
 __all__ = ["OpenedDump"]
@@ -156,7 +157,27 @@ class OpenedDump:
             return namelist, kernel
         if len(self.namelists) > 1:
             problem = P2mError("no given vmlinux matches this dump")
+        self._refuse_hvm()
         raise problem
+
+    def _refuse_hvm(self) -> None:
+        """Say so where the domain's kernel cannot be found because it is not a PV one.
+
+        Such a kernel publishes no list.
+
+        :raises P2mError: it is a PVH or HVM domain, which has no p2m.
+        """
+        if self.hints.frame_list_mfn not in (0, LIST_INVALID):
+            return
+        try:
+            owned = self.xen.owned([self.xen.domain(self.domain)])[self.domain]
+        except P2mError:
+            return
+        if owned.kind == "HVM":
+            name = f"domain {self.domain}" if self.domain else "dom0"
+            raise P2mError(
+                f"{name} is a PVH or HVM domain: it has no p2m, and p2mfix opens PV domains only"
+            )
 
     @property
     def namelist(self) -> KernelFile | None:
@@ -187,13 +208,17 @@ class OpenedDump:
     def _diagnosis(self) -> Diagnosis:
         start = time.perf_counter()
         if not self.namelists:
-            return diagnose_without_namelist(self.dump, self.hints, self.published)
+            return self.diagnosis_without_namelist
         return diagnose_kernel(self.hints, self.kernel, self.published, start)
 
     @cached_property
     def diagnosis_without_namelist(self) -> Diagnosis:
         """The same without any namelist, though some may be given."""
-        return self._once(
-            "diagnosis_without_namelist",
-            lambda: diagnose_without_namelist(self.dump, self.hints, self.published),
-        )
+        return self._once("diagnosis_without_namelist", self._diagnosis_without_namelist)
+
+    def _diagnosis_without_namelist(self) -> Diagnosis:
+        try:
+            return diagnose_without_namelist(self.dump, self.hints, self.published)
+        except P2mError:
+            self._refuse_hvm()
+            raise
