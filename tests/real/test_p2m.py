@@ -235,7 +235,7 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
     shipped = str(host.parent.parent / "extensions/p2mfix.py")
     assert [k.replace(shipped, "p2mfix.py") for k in kinds] == [
         "good",
-        "p2m: nothing to undo: crash reads by the dump's own list",
+        "p2m: nothing to undo: crash reads by the dump's list",
         "bad",
         "good",
         "p2mfix.py: unloaded",
