@@ -94,7 +94,8 @@ def _repair() -> None:
     say(words.headline(found, opened.release))
     coverage = found.coverage
     if coverage.kept:
-        say(f"kept {len(coverage.kept):,} leaves of the dump's list that the page tables have lost")
+        kept = len(coverage.kept)
+        say(f"kept from the dump's list: {kept:,} leaves that the page tables have lost")
     if found.healthy and not opened_domain:
         say(f"the dump's list covers {words.coverage(found)}: nothing to repair, nothing changed")
         return
