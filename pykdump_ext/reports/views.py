@@ -1,7 +1,8 @@
-"""Views of a p2m: ``list``, ``verify``, ``pfn``, ``mfn``, ``va`` and ``map``.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The views of a p2m: ``list``, ``verify``, ``pfn``, ``mfn``, ``va`` and ``map``.
 
-Each is a command of the shell (``p2mfix list VMCORE VMLINUX``) and of a session of
-crash (``p2m list``), with the same arguments and the same output.
+Each view is a command of the shell (``p2mfix list VMCORE VMLINUX``) and of a session of crash
+(``p2m list``), with the same options and the same output.
 """
 
 from __future__ import annotations
@@ -28,15 +29,16 @@ from .textmap import TextMap, text_map
 
 __all__ = ["VIEWS", "Screen", "View", "show"]
 
-SAMPLE = 1024  # leaves that verify looks at, unless it is given --all
-CELLS = 1600  # of a map in JSON
+SAMPLE = 1024  # leaves that verify compares without --all
+CELLS = 1600  # at most, in a map as JSON
 
 
 @dataclass(frozen=True)
 class Screen:
-    """Where a view is shown: columns, whether in colour, and what shows progress.
+    """Where a view is shown: how many columns, in colour or not, and how to show progress.
 
-    ``inputs`` are the files that are open, which no picture may replace.
+    ``watch`` passes the leaves of ``verify`` on one by one.  ``inputs`` are the files that are
+    open: no picture may replace one of them.
     """
 
     width: int = 80
@@ -47,7 +49,11 @@ class Screen:
 
 @dataclass(frozen=True)
 class View:
-    """A view: its name, one line about it, more about it, its arguments and its output."""
+    """A view: its name, its help (``summary``, ``description``), its arguments and its output.
+
+    ``text`` yields lines for people, ``data`` returns a dictionary for JSON.  Both raise
+    :class:`P2mError` where an argument does not fit the p2m, or a leaf cannot be read.
+    """
 
     name: str
     summary: str
@@ -57,15 +63,18 @@ class View:
     data: Callable[[Diagnosis, argparse.Namespace, Screen], dict[str, Any]]
 
     def fill(self, parser: argparse.ArgumentParser) -> None:
-        """Give a parser the arguments of this view."""
+        """Add the arguments of this view to a parser."""
         self.add_arguments(parser)
-        parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
+        parser.add_argument(
+            "--json", action="store_true", help="print JSON, for scripts; its numbers are decimal"
+        )
 
 
 def show(view: View, found: Diagnosis, args: argparse.Namespace, screen: Screen) -> None:
-    """Print a view of a p2m, or write the pictures that ``args`` ask for.
+    """Print a view of a p2m, or write the pictures that ``args`` asks for.
 
-    :raises P2mError: an argument does not fit this p2m, or a picture cannot be written.
+    :raises P2mError: an argument does not fit the p2m, a leaf cannot be read, or a picture
+        cannot be written.
     """
     if args.json:
         print(json.dumps(view.data(found, args, screen)))
@@ -107,7 +116,7 @@ def _list_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> di
 
 def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--all", action="store_true", help=f"compare every leaf, not a sample of {SAMPLE:,}"
+        "--all", action="store_true", help=f"compare all leaves, not a sample of {SAMPLE:,}"
     )
 
 
@@ -120,7 +129,7 @@ def _verify_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> 
     part = "all" if done.looked_at == done.leaves else "a sample"
     yield f"{done.pages:,} pages in {done.looked_at:,} of {done.leaves:,} leaves ({part}):"
     for name, tally in ((DIRECT_MAP, done.direct_map), (M2P, done.m2p)):
-        absent = f", not there for {tally.absent:,}" if tally.absent else ""
+        absent = f", has nothing for {tally.absent:,}" if tally.absent else ""
         yield f"{name:>24}: agrees on {tally.agree:,}, disagrees on {tally.differ:,}{absent}"
     for wrong in done.disagreements:
         has = "mfn" if wrong.table == DIRECT_MAP else "pfn"
@@ -147,7 +156,10 @@ def _verify_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> 
 
 
 def hexadecimal(text: str) -> int:
-    """Return a number of up to 64 bits written in hexadecimal, with or without 0x."""
+    """Return the number that is written in hexadecimal, with or without 0x, of up to 64 bits.
+
+    :raises argparse.ArgumentTypeError: the text is no such number.
+    """
     if not re.fullmatch(r"(0x)?[0-9a-fA-F]{1,16}", text):
         raise argparse.ArgumentTypeError(f"{text}: not a hexadecimal number of up to 64 bits")
     return int(text, 16)
@@ -222,9 +234,9 @@ def _address(found: Diagnosis, text: str) -> int:
     except argparse.ArgumentTypeError:
         vaddr = found.kernel.symbols.address(text)
     if not vaddr:
-        raise P2mError(f"{text}: not an address and not a symbol of the kernel")
+        raise P2mError(f"{text}: neither a hexadecimal address nor a symbol of the kernel")
     if vaddr >> 47 not in (0, 0x1FFFF):
-        raise P2mError(f"{text}: not canonical, so not an address of x86-64")
+        raise P2mError(f"{text}: not canonical: in an address of x86-64 bits 47 to 63 are equal")
     return vaddr
 
 
@@ -271,8 +283,8 @@ def _va_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict
 
 
 def _map_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--svg", metavar="OUT", help="draw it as SVG into this file")
-    parser.add_argument("--png", metavar="OUT", help="draw it as PNG into this file")
+    parser.add_argument("--svg", metavar="OUT", help="write a picture, as SVG, into this file")
+    parser.add_argument("--png", metavar="OUT", help="write a picture, as PNG, into this file")
 
 
 def _map_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
@@ -297,7 +309,8 @@ VIEWS = {
         View(
             "list",
             "print the p2m as ranges, with the source of each (list, page tables or both)",
-            "Frame numbers are hexadecimal, counts of pages decimal.",
+            "The list is the dump's own. A shared page is one page of the p2m that stands for many"
+            " leaves without memory. Frame numbers are hexadecimal, counts of pages decimal.",
             _no_arguments,
             _list_text,
             _list_data,
@@ -305,16 +318,17 @@ VIEWS = {
         View(
             "verify",
             "compare the p2m with the direct map and with Xen's machine-to-phys table",
-            "Each disagreement is printed as a range of pfns. Without --all a sample of leaves is"
-            " compared.",
+            "Each disagreement is a range of pfns. Without --all, verify compares a sample of"
+            f" {SAMPLE:,} leaves.",
             _verify_arguments,
             _verify_text,
             _verify_data,
         ),
         View(
             "pfn",
-            "show what is behind a pseudo-physical frame, by both lists",
-            "The dump's list is the one that crash would use, the rebuilt one is right.",
+            "show the p2m's entry for a pseudo-physical frame, by both lists",
+            "Plain crash reads by the dump's list; the rebuilt list is what a correct kernel would"
+            " have published.",
             _number_argument,
             _pfn_text,
             _pfn_data,
@@ -322,7 +336,7 @@ VIEWS = {
         View(
             "mfn",
             "show which pseudo-physical frame has a machine frame",
-            "A machine frame that is not this domain's is said to be so.",
+            "Where no pfn has the mfn, the frame is not this domain's memory.",
             _number_argument,
             _mfn_text,
             _mfn_data,
@@ -330,8 +344,8 @@ VIEWS = {
         View(
             "va",
             "show how a kernel virtual address translates, level by level",
-            "Each page-table entry on the way, the machine address, then its pfn by both lists. A"
-            " symbol needs the vmlinux.",
+            "Shows each page-table entry on the way, the machine address, its pfn, and that pfn's"
+            " entry by both lists. A symbol works only with the vmlinux of the dump.",
             _va_arguments,
             _va_text,
             _va_data,
@@ -339,8 +353,8 @@ VIEWS = {
         View(
             "map",
             "show the p2m as a map, in the terminal or in a picture file",
-            "The map shows which pfns are memory, which of these the dump's list lacks, and what"
-            " the others are; a picture also shows where the frames lie in machine memory.",
+            "Shows which pfns are memory, which memory the dump's list does not have, and the kind"
+            " of the other pfns. A picture also shows where the frames are in machine memory.",
             _map_arguments,
             _map_text,
             _map_data,

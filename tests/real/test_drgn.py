@@ -385,7 +385,8 @@ def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) ->
         ((vmlinux, not_xen.vmcore), "this is not a dump of a Xen host: open it with drgn itself"),
         (
             (stripped, vmcore),
-            f"{stripped}: has no debugging information of this kernel, which drgn needs",
+            f"{stripped}: has no debug information, which drgn needs; give the vmlinux of the"
+            " kernel's debug package",
         ),
         ((vmlinux, vmcore, "-s", "/no.ko"), "/no.ko: No such file or directory"),
     ):

@@ -214,7 +214,10 @@ def test_what_was_excluded_is_said_to_be_excluded(
         ],
     )
     excluded = r'read error: machine address: %x000  type: "%s": page excluded'
-    assert f"1 leaves are not in the dump, the first: {excluded % (leaf, 'p2m leaf')}" in ran.text
+    assert (
+        f"leaves that are not in the dump: 1, the first: {excluded % (leaf, 'p2m leaf')}"
+        in ran.text
+    )
     shown = ran.after("pfn 8123: ")
     assert f"dump's list: leaf mfn {leaf:x}, which cannot be read: page excluded" in shown
     assert f"p2m: {excluded % (table, 'PTE page')}" in shown

@@ -245,10 +245,10 @@ def test_a_command_used_wrongly_or_unknown_is_an_exception_with_what_it_printed(
     )
     ran = crash(untouched, [f"extend {host}", "alias dmesg log", "py wrong.py"], "-s")
     assert ran.text.splitlines()[-5:] == [
-        "error: rd: not used as it should be True",
-        "error: sym: not used as it should be True",
+        "error: rd: wrong usage True",
+        "error: sym: wrong usage True",
         "error: command not found: nosuch False",
-        "error: a command of 1611 bytes: crash takes 1499 at most False",
+        "error: a command of 1611 bytes is too long: crash takes 1499 at most False",
         "1",
     ]
 
@@ -272,7 +272,7 @@ def test_threads_are_kept_out_of_crash(crash: Crash, untouched: Dump, host: Path
         "print(said)\n",
     )
     ran = minimal(crash, untouched, host, "py threads.py", "eval 16")
-    assert "{'crash can be asked by its own thread only, not by one that" in ran.text
+    assert "{\"only crash's own thread can call crash, not a thread that Python" in ran.text
     assert "hexadecimal: 10" in ran.text
     assert ran.status == 0
 

@@ -18,7 +18,7 @@ def test_a_live_session_is_looked_at_and_not_repaired(tmp_path: Path, host: Path
         "crash --minimal /vmlinux /proc/kcore </tmp/commands\n"
     )
     printed = run_live(source(MAIN), tmp_path, script)
-    assert "this is a live session: crash translates there by itself" in printed
+    assert "this is a live session, which needs no list: nothing to repair" in printed
     assert re.search(r"Linux \S+, running, linear p2m at [0-9a-f]{16}, [\d,]+ pfns", printed)
     assert re.search(r"pfn 100: mfn [0-9a-f]+, memory", printed)
     assert "nothing to undo" in printed

@@ -79,7 +79,7 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
     assert re.search(
         r"not present\np2m: virtual address ffffffffffe00000 is not mapped\n$", said("va3")
     )
-    assert said("va4").startswith("p2m: argument address: nosuchsymbol: not an address")
+    assert said("va4").startswith("p2m: nosuchsymbol: neither a hexadecimal address nor a symbol")
     bad = said("bad").splitlines()
     assert len(bad) == 5 and all(line.startswith("p2m: ") for line in bad), bad
     assert "not canonical" in bad[4]
@@ -235,7 +235,7 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
     shipped = str(host.parent.parent / "extensions/p2mfix.py")
     assert [k.replace(shipped, "p2mfix.py") for k in kinds] == [
         "good",
-        "p2m: nothing to undo: crash reads by the dump's own list",
+        "p2m: nothing to undo: crash reads by the dump's list",
         "bad",
         "good",
         "p2mfix.py: unloaded",

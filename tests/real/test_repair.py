@@ -122,7 +122,7 @@ def test_loading_says_what_was_found_and_rebuilt(sessions: Compared) -> None:
         said[1],
     )
     lost = re.fullmatch(
-        r"p2mfix: (\d+) of (\d+) leaves were missing, pfn 100000-([0-9a-f]+); 0\.\d{3} s", said[2]
+        r"p2mfix: (\d+) of (\d+) leaves were lost, pfn 100000-([0-9a-f]+); 0\.\d{3} s", said[2]
     )
     assert covers and lost
     # the whole range above pfn 100000 is memory that was remapped there, and is what is lost
