@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The house: which room imports which, and how large its files are."""
 
 from __future__ import annotations
