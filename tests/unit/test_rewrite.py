@@ -23,7 +23,7 @@ from .made_up.copies import P2M, Broken, broken_dump, diagnosed, headers, list_b
 from .made_up.core import PT_NOTE, core_bytes, note
 from .made_up.guest import guest_with
 from .made_up.machine import LAYOUTS, PAGE
-from .made_up.strategies import p2ms
+from .made_up.strategies import p2ms, times
 
 
 @pytest.fixture
@@ -37,9 +37,7 @@ PAGE_INFO = 32
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("room", [0, 56, 4096])
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=times(0.3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_copys_list_leads_to_all_memory_and_the_rest_is_as_it_was(
     tmp_path: Path, layout: str, room: int, data: st.DataObject
@@ -170,6 +168,7 @@ class Everything(FrameTable):
         return True
 
 
+@settings(max_examples=times(5))
 @given(
     st.lists(st.tuples(st.integers(0, 2**22), st.integers(1, 2**14)), min_size=1),
     st.integers(1, 600),

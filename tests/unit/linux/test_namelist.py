@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.namelist import LONGEST_BANNER, Namelist, Relocated
 
+from ..made_up.strategies import times
+
 BANNER = "Linux version 5.4.17-test (builder@example) #1 SMP"
 SOURCE = f"""
 const char linux_banner[] = "{BANNER}\\n";
@@ -246,7 +248,7 @@ def test_a_namelist_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
         Namelist(tmp_path / "vmlinux")
 
 
-@settings(deadline=5000, max_examples=300)
+@settings(deadline=5000, max_examples=times(6))
 @given(st.data())
 def test_a_damaged_namelist_is_read_or_refused_with_a_sentence(
     vmlinux: Path, data: st.DataObject

@@ -20,6 +20,7 @@ from tests.lab.kdump import (
 )
 
 from ..made_up.kdumps import METHODS, PAGES, opened
+from ..made_up.strategies import times
 
 
 def test_a_missing_library_is_named_with_its_package(
@@ -50,7 +51,7 @@ def test_a_bomb_is_not_unpacked() -> None:
     assert time.monotonic() - start < 10
 
 
-@settings(deadline=2000, max_examples=300)
+@settings(deadline=2000, max_examples=times(8))
 @given(st.sampled_from(sorted(METHODS.values())), st.binary(max_size=300), st.integers(0, 300))
 def test_any_bytes_at_all_unpack_or_are_damaged(method: int, data: bytes, at: int) -> None:
     assert unpack(data, method, PAGE) is None or len(data) == PAGE

@@ -17,6 +17,7 @@ from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.machine.notes import Note
 
 from ..made_up.core import EHDR, ET_EXEC, PHDR, PT_NOTE, Segment, core_bytes, note
+from ..made_up.strategies import times
 
 
 def core(path: Path, segments: list[Segment]) -> ElfCore:
@@ -133,7 +134,7 @@ def test_more_segments_than_a_dump_has_are_told(tmp_path: Path) -> None:
         ElfCore(file)
 
 
-@settings(deadline=5000, max_examples=400)
+@settings(deadline=5000, max_examples=times(8))
 @given(
     st.integers(0, len(SAMPLE)),
     st.lists(st.tuples(st.integers(0, HEADERS - 1), st.integers(0, 255)), max_size=4),

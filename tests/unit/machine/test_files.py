@@ -20,6 +20,7 @@ from tests.lab.kdump import (
 
 from ..made_up.core import Segment, core_bytes
 from ..made_up.kdumps import NOTES, PAGES, SAMPLE, opened, records, why, written
+from ..made_up.strategies import times
 
 
 @pytest.mark.parametrize("record", [1, 7, 4096, 65536, 10_000_000])
@@ -58,7 +59,7 @@ def test_a_later_record_writes_over_an_earlier_one_and_holes_are_zero(tmp_path: 
     assert dump.read(0x1000, 24, "x") == b"A" * 8 + bytes(8) + b"C" * 8
 
 
-@settings(deadline=5000)
+@settings(deadline=5000, max_examples=times(5))
 @given(st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=60)), max_size=12))
 def test_records_in_any_order_are_what_writing_them_would_give(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, bytes]]

@@ -20,6 +20,7 @@ from tests.lab.kdump import (
 
 from ..made_up.core import core_bytes
 from ..made_up.kdumps import EXCLUDED, PAGES, PARTS, RANGES, SAMPLE, opened, page, why
+from ..made_up.strategies import times
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 2, 0)])
@@ -70,7 +71,7 @@ def test_files_that_do_not_belong_together_are_refused(
         opened(tmp_path, *contents)
 
 
-@settings(deadline=5000, max_examples=60)
+@settings(deadline=5000, max_examples=times(1.5))
 @given(
     st.sets(st.integers(0, 20000), max_size=30),
     st.sets(st.integers(0, 20000), max_size=30),

@@ -15,6 +15,7 @@ from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.machine.notes import Note
 
 from ..made_up.core import PT_NOTE, Segment, core_bytes, note
+from ..made_up.strategies import times
 
 
 def core(path: Path, segments: list[Segment]) -> ElfCore:
@@ -77,7 +78,7 @@ def test_a_note_that_is_cut_off_in_its_head_is_no_note(tmp_path: Path) -> None:
     assert core_with_notes(tmp_path, data) == [Note("Xen", 1, b"good")]
 
 
-@settings(deadline=2000, max_examples=200)
+@settings(deadline=2000, max_examples=times(5))
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_are_some_list_of_notes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 
 from pykdump_ext.errors import P2mError
@@ -39,6 +40,12 @@ PARTS = ("list", "leaves", "directories", "tables", "variables", "everything")
 
 def small_guest(layout: str, seed: int, leaves: int = 700) -> tuple[Guest, Planted]:
     """Return a guest with a few leaves; its list is whole or ends early, as ``seed`` has it."""
+    guest, planted = _small_guest(layout, seed, leaves)
+    return guest.copy(), planted
+
+
+@cache
+def _small_guest(layout: str, seed: int, leaves: int) -> tuple[Guest, Planted]:
     random = Random(seed)
     total = 4 if layout == "flat" else leaves
     numbers = range(4) if layout == "flat" else (0, 1, min(511, leaves // 2), leaves - 1)
@@ -76,13 +83,14 @@ class Target:
     @classmethod
     def of(cls, guest: Guest, mfns: Iterable[int]) -> Target:
         """Take the words of these frames that are not zero, and one that is."""
-        get = guest.machine.get
+        words = guest.machine.words
         return cls(
             guest,
             tuple(
-                (mfn, (*(i for i in range(WORDS) if get(mfn, i)), WORDS - 2)) for mfn in mfns
+                (mfn, (*(i for i, word in enumerate(words(mfn)) if word), WORDS - 2))
+                for mfn in mfns
             ),
-        )  # fmt: skip
+        )
 
     def damaged(self, strokes: bytes) -> PageMemory:
         """Return the guest's memory after these strokes; the guest stays as it is."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from pykdump_ext.machine.memory import PageMemory
@@ -58,6 +59,14 @@ class Guest:
         self.list_mfn = 0
         self._data = KERNEL_DATA
         self.place("linux_banner", banner + b"\0", PAGE - 20)  # across two pages
+
+    def copy(self) -> Guest:
+        """Return a guest like this one, which can be changed without it."""
+        copied = copy(self)
+        copied.machine = self.machine.copy()
+        copied.space = self.space.copy(copied.machine)
+        copied.symbols = SymbolTable(self.symbols)
+        return copied
 
     @property
     def root(self) -> int:

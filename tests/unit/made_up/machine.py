@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from copy import copy
 
 from pykdump_ext.machine.memory import PageMemory
 
@@ -28,12 +29,12 @@ NO_EXECUTE = 2**63
 SOFTWARE = 0x7FF << 52  # bits 52-62
 PGD, PUD, PMD, PTE = range(4)
 SIZES = {PUD: 2**30, PMD: 2**21, PTE: PAGE}
+SHIFTS = (39, 30, 21, 12)
 
 KERNEL_MAP = 0xFFFFFFFF80000000
 KERNEL_DATA = 0xFFFFFFFF81C00000
 DIRECT_MAP = 0xFFFF888000000000
 OLD_DIRECT_MAP = 0xFFFF880000000000
-KERNEL_MAP = 0xFFFFFFFF80000000
 P2M_AREA = 0xFFFFC9003FE00000  # 2 MiB below a 1 GiB boundary
 BANNER = b"Linux version 5.4.17-test (builder@example) #1 SMP\n"
 
@@ -51,15 +52,25 @@ class Machine:
         """Return the mfn of a new frame that begins with ``words``; no two are neighbours."""
         mfn = self._next
         self._next += 7
-        data = b"".join(word.to_bytes(8, "little") for word in words)
-        self.pages[mfn] = bytearray(data.ljust(PAGE, b"\0"))
+        words = tuple(words)
+        self.pages[mfn] = bytearray(struct.pack(f"<{len(words)}Q", *words).ljust(PAGE, b"\0"))
         return mfn
 
     def put(self, mfn: int, index: int, word: int) -> None:
         struct.pack_into("<Q", self.pages[mfn], index * 8, word)
 
     def get(self, mfn: int, index: int) -> int:
-        return int(struct.unpack_from("<Q", self.pages[mfn], index * 8)[0])
+        return int.from_bytes(self.pages[mfn][index * 8 : index * 8 + 8], "little")
+
+    def words(self, mfn: int) -> tuple[int, ...]:
+        return struct.unpack("<512Q", self.pages[mfn])
+
+    def copy(self) -> Machine:
+        """Return a machine like this one, which can be changed without it."""
+        copied = Machine()
+        copied.pages = {mfn: bytearray(page) for mfn, page in self.pages.items()}
+        copied._next = self._next
+        return copied
 
     def memory(self) -> PageMemory:
         """Return this machine's memory as it is now."""
@@ -78,17 +89,19 @@ class AddressSpace:
     @staticmethod
     def index(vaddr: int, level: int) -> int:
         """Return which of 512 entries ``vaddr`` has in its table of ``level``."""
-        return vaddr // (PAGE, PAGE * 512, PAGE * 512**2, PAGE * 512**3)[PTE - level] % 512
+        return vaddr >> SHIFTS[level] & WORDS - 1
 
     def table(self, vaddr: int, level: int) -> int:
         """Return the mfn of the table of ``level`` for ``vaddr``, new if need be."""
         table = self.root
         for upper in range(level):
             index = self.index(vaddr, upper)
-            if not self.machine.get(table, index):
+            entry = self.machine.get(table, index)
+            if not entry:
                 self.tables.append(self.machine.frame())
-                self.machine.put(table, index, self.tables[-1] * PAGE + FLAGS + 4)
-            table = self.machine.get(table, index) // PAGE % 2**40
+                entry = self.tables[-1] * PAGE + FLAGS + 4
+                self.machine.put(table, index, entry)
+            table = entry // PAGE % 2**40
         return table
 
     def set(self, vaddr: int, level: int, entry: int) -> None:
@@ -100,6 +113,13 @@ class AddressSpace:
         large = LARGE if level != PTE else 0
         self.set(vaddr, level, mfn * PAGE | FLAGS | large | extra)
         self.mapped[vaddr, SIZES[level]] = mfn * PAGE
+
+    def copy(self, machine: Machine) -> AddressSpace:
+        """Return these page tables in ``machine``, which is a copy of theirs."""
+        copied = copy(self)
+        copied.machine = machine
+        copied.tables, copied.mapped = [*self.tables], {**self.mapped}
+        return copied
 
     def maddr(self, vaddr: int) -> int | None:
         """Return what ``vaddr`` was mapped to, or None."""

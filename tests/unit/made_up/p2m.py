@@ -17,12 +17,11 @@ Cell = tuple[Kind, int]  # the int is an mfn, for memory and foreign frames
 def entry_of(cell: Cell, pfn: int) -> int:
     """Return the word that stands in a leaf for ``cell``."""
     kind, mfn = cell
-    return {
-        Kind.MEMORY: mfn,
-        Kind.MISSING: NOTHING,
-        Kind.IDENTITY: pfn | IDENTITY_BIT,
-        Kind.FOREIGN: mfn | FOREIGN_BIT,
-    }[kind]
+    if kind is Kind.MEMORY:
+        return mfn
+    if kind is Kind.FOREIGN:
+        return mfn | FOREIGN_BIT
+    return NOTHING if kind is Kind.MISSING else pfn | IDENTITY_BIT
 
 
 @dataclass

@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the property tests draw: p2m contents that suit a layout."""
+"""What the property tests draw, and how often: p2m contents that suit a layout."""
 
 from __future__ import annotations
 
 from random import Random
 
+from hypothesis import settings
 from hypothesis import strategies as st
 
 from pykdump_ext.p2m.entries import Kind
 
 from .p2m import P2m, random_cells
+
+
+def times(number: float) -> int:
+    """Return so many times the examples of the profile in force; see ``tests/conftest.py``."""
+    return int(number * settings().max_examples)
 
 
 @st.composite

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from random import Random
 
 import pytest
@@ -19,7 +20,7 @@ from pykdump_ext.p2m.layouts import P2mTable, read_table
 from ..made_up.guest import Guest, Planted, guest_with
 from ..made_up.machine import DIRECT_MAP, FLAGS, NOTHING, P2M_AREA, PAGE, PTE
 from ..made_up.p2m import own_leaves, random_cells
-from ..made_up.strategies import p2ms
+from ..made_up.strategies import p2ms, times
 
 
 def measured(guest: Guest) -> Coverage:
@@ -35,7 +36,6 @@ def surveyed(guest: Guest) -> tuple[P2mTable, Coverage]:
 
 
 @pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])
-@settings(deadline=None, max_examples=40)
 @given(st.data())
 def test_a_truncated_list_loses_the_leaves_past_its_end(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))
@@ -221,13 +221,18 @@ def test_no_list_at_all_covers_nothing() -> None:
     assert coverage.lost == [(0, 3 * 512 - 1)]
 
 
-@settings(deadline=None, max_examples=150)
+@cache
+def three_leaves() -> Guest:
+    return guest_with("linear", own_leaves(3, 1030))[0]
+
+
+@settings(max_examples=times(3))
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_a_list_with_words_overwritten_is_read_and_never_covers_too_much(
     seed: int, words: int
 ) -> None:
     random = Random(seed)
-    guest, _ = guest_with("linear", own_leaves(3, 1030))
+    guest = three_leaves().copy()
     pages = [guest.list_mfn, *(guest.machine.get(guest.list_mfn, i) for i in range(3))]
     known = [*pages, 0, NOTHING, 0x999, 2**40]
     for _ in range(words):

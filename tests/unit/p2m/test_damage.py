@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from random import Random
 
 import pytest
@@ -10,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.framelist import read_list
 
 from ..made_up.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
 from ..made_up.guest import Guest
 from ..made_up.machine import FLAGS, KERNEL_DATA, LAYOUTS, NOTHING, P2M_AREA, PAGE, WORDS
+from ..made_up.strategies import times
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
@@ -27,7 +29,7 @@ def used_words(guest: Guest, mfn: int) -> list[int]:
 
 @layouts
 @pytest.mark.parametrize("part", PARTS)
-@settings(deadline=20000, max_examples=60)
+@settings(deadline=20000, max_examples=times(1.5))
 @given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
 def test_any_damage_gives_an_answer_or_a_sentence(
     layout: str, part: str, early: int, seed: int, strokes: int
@@ -37,14 +39,20 @@ def test_any_damage_gives_an_answer_or_a_sentence(
     look_at_everything(guest, target.damaged(Random(seed).randbytes(STROKE.size * strokes)))
 
 
+@cache
+def sound_diagnosis(layout: str, early: int) -> Diagnosis:
+    guest, _ = small_guest(layout, early)
+    return diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
+
+
 @layouts
-@settings(deadline=20000, max_examples=120)
+@settings(deadline=20000, max_examples=times(2))
 @given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
 def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
     layout: str, early: int, seed: int, strokes: int
 ) -> None:
     guest, planted = small_guest(layout, early)
-    sound = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
+    sound = sound_diagnosis(layout, early)
     target = Target.of(guest, frames_of(guest, planted, "list"))
     memory = target.damaged(Random(seed).randbytes(STROKE.size * strokes))
     found = diagnose(memory, guest.symbols, guest.banner, guest.hints())
@@ -54,7 +62,7 @@ def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
 
 
 @layouts
-@settings(deadline=20000, max_examples=60)
+@settings(deadline=20000, max_examples=times(1.5))
 @given(seed=st.integers(0, 2**32), gone=st.integers(1, 6))
 def test_frames_that_are_not_in_the_dump_give_an_answer_or_a_sentence(
     layout: str, seed: int, gone: int
@@ -76,7 +84,7 @@ def test_each_frame_in_turn_may_be_gone(layout: str) -> None:
 
 
 @layouts
-@settings(deadline=20000, max_examples=30)
+@settings(deadline=20000, max_examples=times(1))
 @given(seed=st.integers(0, 2**32), table=st.integers(0, 40))
 def test_a_table_in_a_circle_gives_an_answer_or_a_sentence(
     layout: str, seed: int, table: int
@@ -124,7 +132,7 @@ def test_a_directory_that_leads_nowhere_names_the_address(layout: str) -> None:
     assert caught.value.what == "p2m leaf"
 
 
-@settings(deadline=20000, max_examples=100)
+@settings(deadline=20000, max_examples=times(2.5))
 @given(seed=st.integers(0, 2**32), mfn=st.one_of(st.just(NOTHING), st.integers(0, 2**64 - 1)))
 def test_any_frame_at_all_is_read_as_a_list(seed: int, mfn: int) -> None:
     guest, _ = small_guest("linear", seed % 7)

@@ -7,7 +7,7 @@ import contextlib
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
@@ -26,7 +26,6 @@ layouts = pytest.mark.parametrize("layout", LAYOUTS)
 
 
 @layouts
-@settings(deadline=None, max_examples=25)
 @given(st.data())
 def test_a_diagnosis_knows_every_pfn(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))

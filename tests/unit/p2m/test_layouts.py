@@ -7,7 +7,7 @@ import time
 from array import array
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
@@ -38,7 +38,6 @@ def expected_leaves(p2m: P2m, planted: Planted) -> list[int]:
 
 
 @layouts
-@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_a_p2m_is_read_listed_and_measured_as_it_was_planted(
     layout: str, data: st.DataObject

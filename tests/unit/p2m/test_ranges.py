@@ -7,7 +7,7 @@ from itertools import groupby
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.p2m.entries import Kind
@@ -21,7 +21,6 @@ from ..made_up.strategies import p2ms
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_the_ranges_are_the_p2m(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))

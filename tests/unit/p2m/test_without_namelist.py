@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
@@ -48,7 +48,6 @@ def word(guest: Guest, index: int, value: int) -> None:
     guest.machine.put((guest.space.maddr(SHARED_INFO) or 0) // PAGE, index, value)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_every_leaf_that_is_memory_is_found_as_with_the_namelist(data: st.DataObject) -> None:
     p2m = data.draw(p2ms("linear"))
