@@ -40,9 +40,9 @@ with atheris.instrument_imports(include=["pykdump_ext"]):
     )
 
 from .lab.kdump import PAGE, RAW, flattened, kdump
-from .unit.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
-from .unit.machine import LAYOUTS
-from .unit.test_memory import PT_NOTE, Segment, core_bytes, note
+from .unit.made_up.core import PT_NOTE, Segment, core_bytes, note
+from .unit.made_up.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
+from .unit.made_up.machine import LAYOUTS
 
 KEPT = Path(".fuzz")
 SECONDS_A_CASE = 20

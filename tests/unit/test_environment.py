@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The environment variables by which C and Python talk: named once in C, and the same in Python."""
 
 from __future__ import annotations

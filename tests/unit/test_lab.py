@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The lab's cache: made once, made again when stale, safe when two runs start at once."""
 
 from __future__ import annotations

@@ -1,87 +1,29 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Copies of dumps with the rebuilt list in them, of machines made up."""
 
 from __future__ import annotations
 
 import os
-import resource
-import shutil
-import signal
 import struct
-from array import array
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext import rewrite
-from pykdump_ext.cli import rewrite as command
-from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.errors import P2mError, ReadError
+from pykdump_ext.errors import ReadError
 from pykdump_ext.machine.elf import ElfCore
-from pykdump_ext.opened import OpenedDump
-from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
-from pykdump_ext.p2m.entries import Kind
-from pykdump_ext.p2m.framelist import FrameList
-from pykdump_ext.p2m.listpages import LARGEST_LIST, list_pages
-from pykdump_ext.rewrite import check_paths, rewrite_dump
+from pykdump_ext.rewrite import rewrite_dump
 from pykdump_ext.xen.frame_table import FrameTable
-from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
+from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
 from pykdump_ext.xen.vmcoreinfo import read_vmcoreinfo
-from tests.lab.kdump import kdump
 
-from .machine import LAYOUTS, NOTHING, PAGE, Guest, P2m, guest_with
-from .strategies import p2ms
-from .test_memory import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
-
-P2M = P2m(2048, {0: [(Kind.MEMORY, 0x5000 + i) for i in range(512)],
-                 2: [(Kind.MEMORY, 0x9000 + i) for i in range(512)]})  # fmt: skip
-FRAME_TABLE = 0xFFFF82E000000000
-PAGE_INFO = 32
-
-
-def notes_of(guest: Guest, *more: bytes) -> bytes:
-    info = struct.pack("<9Q", 4, 17, *range(6), guest.list_mfn) + b"odd"
-    cr3 = struct.pack("<4Q", 0, 0, guest.root, 0)
-    return b"".join((
-        note(b"CORE", 1, b"registers"),
-        note(b"Xen", XEN_ELFNOTE_CRASH_REGS, cr3),
-        note(b"Xen", XEN_ELFNOTE_CRASH_INFO, info),
-        *more,
-    ))  # fmt: skip
-
-
-def segments_of(guest: Guest, *more: bytes) -> list[Segment]:
-    return [
-        Segment(0, notes_of(guest, *more), PT_NOTE),
-        *(Segment(mfn * PAGE, bytes(page)) for mfn, page in sorted(guest.machine.pages.items())),
-    ]
-
-
-def diagnosed(guest: Guest, core: ElfCore) -> Diagnosis:
-    info = OpenedDump(core).hints
-    return diagnose(core, guest.symbols, guest.banner, info)
-
-
-class Broken(NamedTuple):
-    """A dump whose list ends after its first leaf."""
-
-    guest: Guest
-    core: ElfCore
-    found: Diagnosis
-
-
-def broken_dump(
-    folder: Path, p2m: P2m = P2M, layout: str = "linear", room: int = 200, *more: bytes
-) -> Broken:
-    guest, _ = guest_with(layout, p2m, 1)
-    path = folder / "vmcore"
-    path.write_bytes(core_bytes(segments_of(guest, *more), room=room))
-    core = ElfCore(path)
-    return Broken(guest, core, diagnosed(guest, core))
+from .made_up.copies import P2M, Broken, broken_dump, diagnosed, headers, list_by, segments_of
+from .made_up.core import PT_NOTE, core_bytes, note
+from .made_up.guest import guest_with
+from .made_up.machine import LAYOUTS, PAGE
+from .made_up.strategies import p2ms, times
 
 
 @pytest.fixture
@@ -89,31 +31,13 @@ def broken(tmp_path: Path) -> Broken:
     return broken_dump(tmp_path)
 
 
-def list_by(core: ElfCore) -> dict[int, int]:
-    """What crash makes of a list: leaves, in order, up to a zero among the list's pages."""
-    info = OpenedDump(core).hints
-
-    def words(mfn: int) -> tuple[int, ...]:
-        return struct.unpack("<512Q", core.read(mfn * PAGE, PAGE, "list"))
-
-    leaves: list[int] = []
-    for page in words(info.frame_list_mfn):
-        assert page
-        leaves += words(page)
-    assert all(leaves) and len(leaves) == 512 * 512
-    entries: dict[int, int] = {}
-    for number, leaf in enumerate(leaves):
-        if leaf != leaves[-1]:
-            entries |= {number * 512 + i: entry for i, entry in enumerate(words(leaf))}
-    assert words(leaves[-1]) == (NOTHING,) * 512
-    return entries
+FRAME_TABLE = 0xFFFF82E000000000
+PAGE_INFO = 32
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("room", [0, 56, 4096])
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=times(0.3), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_copys_list_leads_to_all_memory_and_the_rest_is_as_it_was(
     tmp_path: Path, layout: str, room: int, data: st.DataObject
@@ -148,15 +72,6 @@ def test_the_dump_is_not_written_and_the_copy_is_no_more_readable(broken: Broken
     assert broken.core.file.path.read_bytes() == before
     assert out.stat().st_mode & 0o777 == 0o440
     assert sorted(p.name for p in out.parent.iterdir()) == ["out", "vmcore"]
-
-
-def headers(path: Path) -> list[tuple[int, ...]]:
-    content = path.read_bytes()
-    header = EHDR.unpack_from(content)
-    count = header[10]
-    if count == rewrite.PN_XNUM:
-        count = struct.unpack_from("<I", content, header[6] + rewrite.SH_INFO)[0]
-    return [PHDR.unpack_from(content, header[5] + n * PHDR.size) for n in range(count)]
 
 
 @pytest.mark.parametrize(("room", "moved"), [(0, 4096), (55, 4096), (56, 0)])
@@ -253,6 +168,7 @@ class Everything(FrameTable):
         return True
 
 
+@settings(max_examples=times(5))
 @given(
     st.lists(st.tuples(st.integers(0, 2**22), st.integers(1, 2**14)), min_size=1),
     st.integers(1, 600),
@@ -264,204 +180,3 @@ def test_frames_are_found_outside_the_dump_and_its_first_mib(
     mfn, _ = rewrite.find_frames(used, count, Everything())
     assert mfn >= 256
     assert all(stop <= mfn * PAGE or (mfn + count) * PAGE <= start for start, stop in used)
-
-
-# The list
-
-
-def test_leaves_above_what_a_list_can_name_are_left_out() -> None:
-    leaves = array("Q", [7]) * LARGEST_LIST + array("Q", [8]) * 1000
-    leaves[-1001] = 9
-    pages = list_pages(FrameList(leaves), 7, 100)
-    assert len(pages.leaves) == LARGEST_LIST
-    assert pages.leaves[-1] == 9
-    assert 8 not in pages.leaves
-
-
-def lost(*ranges: tuple[int, int]) -> Diagnosis:
-    leaves = sum((last + 1 - first + 511) // 512 for first, last in ranges)
-    coverage = SimpleNamespace(lost=list(ranges), leaves_lost=leaves)
-    return SimpleNamespace(coverage=coverage)  # type: ignore[return-value]
-
-
-def test_what_no_list_can_name_is_counted() -> None:
-    limit = 512**3
-    assert (
-        command._beyond(lost((0, 511), (limit - 512, limit + 1023), (limit + 4096, limit + 5000)))
-        == 4
-    )
-    assert command._beyond(lost((0, 511))) == 0
-    with pytest.raises(P2mError, match="the list is whole up to 512 GiB"):
-        command._beyond(lost((limit, limit + 511)))
-
-
-# What goes wrong leaves nothing behind
-
-
-def left(broken: Broken) -> list[str]:
-    return sorted(path.name for path in broken.core.file.path.parent.iterdir())
-
-
-def interrupt(done: int, size: int) -> None:
-    raise KeyboardInterrupt
-
-
-def test_ctrl_c_leaves_nothing(broken: Broken) -> None:
-    before = broken.core.file.path.read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"), interrupt)
-    assert left(broken) == ["vmcore"]
-    assert broken.core.file.path.read_bytes() == before
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    yield
-    for number, handler in kept.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_the_command_ended_by_a_signal_leaves_nothing(
-    broken: Broken, monkeypatch: pytest.MonkeyPatch, signals: None, number: int
-) -> None:
-    def stopped(core: ElfCore, found: Diagnosis, out: Path, watch: object, frames: object) -> None:
-        rewrite_dump(core, found, out, lambda done, size: os.kill(os.getpid(), number))
-
-    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
-    monkeypatch.setattr(command, "rewrite_dump", stopped)
-    path = broken.core.file.path
-    with pytest.raises(SystemExit) as ended:
-        main(["rewrite", str(path), str(path.with_name("out"))])
-    assert ended.value.code == 128 + number
-    assert left(broken) == ["vmcore"]
-
-
-def test_a_full_disk_is_told_before_anything_is_copied(
-    broken: Broken, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    size = broken.core.file.path.stat().st_size
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=size))
-    with pytest.raises(P2mError, match=r"has 0\.0 GB free, the copy takes 0\.0 GB"):
-        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"), interrupt)
-    assert left(broken) == ["vmcore"]
-
-
-def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
-    broken: Broken, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    signals: None,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    path = broken.core.file.path
-    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
-    try:
-        with pytest.raises(SystemExit):
-            main(["rewrite", str(path), str(path.with_name("out"))])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert capsys.readouterr().err == f"p2mfix: {path.with_name('out')}: File too large\n"
-    assert left(broken) == ["vmcore"]
-
-
-def test_a_copy_whose_list_does_not_read_back_is_not_kept(
-    broken: Broken, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(rewrite, "read_list", lambda memory, mfn: FrameList(array("Q", [1])))
-    with pytest.raises(P2mError, match="does not read back"):
-        rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"))
-    assert left(broken) == ["vmcore"]
-
-
-def test_holes_stay_holes_and_a_clone_is_not_copied(
-    broken: Broken, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = broken.core.file.path
-    with path.open("r+b") as file:  # of what no segment has
-        file.truncate(path.stat().st_size + (64 << 20))
-    core = ElfCore(path)
-    out = path.with_name("out")
-    assert rewrite_dump(core, broken.found, out)[2] is False
-    assert out.stat().st_size > 64 << 20 > out.stat().st_blocks * 512
-    copied = out.read_bytes()
-
-    def clone(source: int, copy: int) -> bool:
-        os.pwrite(copy, os.pread(source, 1 << 30, 0), 0)
-        return True
-
-    monkeypatch.setattr(rewrite, "_cloned", clone)
-    assert rewrite_dump(core, broken.found, out, interrupt)[2] is True
-    body = headers(path)[0][2]
-    assert out.read_bytes()[body:] == copied[body:]
-    assert list_by(ElfCore(out))
-
-
-# Where the copy goes
-
-Place = Callable[[Path, Path], None]
-
-
-def symlinked(vmcore: Path, out: Path) -> None:
-    out.symlink_to(vmcore)
-
-
-def hard_linked(vmcore: Path, out: Path) -> None:
-    out.hardlink_to(vmcore) if hasattr(out, "hardlink_to") else os.link(vmcore, out)
-
-
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("place", [symlinked, hard_linked])
-def test_never_onto_the_input(tmp_path: Path, place: Place, force: bool) -> None:
-    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
-    vmcore.write_bytes(b"dump")
-    place(vmcore, out)
-    for target in (out, vmcore, tmp_path / "." / "vmcore"):
-        with pytest.raises(P2mError, match="is the dump itself, which is never written"):
-            check_paths(vmcore, target, force)
-
-
-def test_what_is_there_stays_unless_forced(tmp_path: Path) -> None:
-    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
-    vmcore.write_bytes(b"dump")
-    check_paths(vmcore, out, False)
-    out.write_bytes(b"mine")
-    check_paths(vmcore, out, True)
-    with pytest.raises(P2mError, match="exists; name another file, or use --force"):
-        check_paths(vmcore, out, False)
-    dangling = tmp_path / "dangling"
-    dangling.symlink_to("nowhere")
-    with pytest.raises(P2mError, match="exists"):
-        check_paths(vmcore, dangling, False)
-    os.mkfifo(tmp_path / "fifo")
-    for target in (tmp_path, tmp_path / "fifo"):
-        with pytest.raises(P2mError, match="is not a file"):
-            check_paths(vmcore, target, True)
-    with pytest.raises(P2mError, match="no such folder"):
-        check_paths(vmcore, tmp_path / "none" / "out", False)
-
-
-def test_a_healthy_dump_is_not_copied(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    signals: None,
-) -> None:  # fmt: skip
-    guest, _ = guest_with("linear", P2M)
-    path = tmp_path / "vmcore"
-    path.write_bytes(core_bytes(segments_of(guest)))
-    found = diagnosed(guest, ElfCore(path))
-    monkeypatch.setattr(command, "_diagnosis", lambda opened: found)
-    main(["rewrite", str(path), str(tmp_path / "out"), "--force"])
-    said = capsys.readouterr().out.splitlines()
-    assert said[0] == "p2mfix: the dump's list covers 1,024 of 1,024 pages (100.0%)"
-    assert said[1].startswith("p2mfix: nothing to repair, nothing is written")
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_compressed_dump_is_told_what_to_do_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
-) -> None:
-    path = tmp_path / "vmcore"
-    path.write_bytes(kdump({0: bytes(4096)}))
-    with pytest.raises(SystemExit):
-        main(["rewrite", str(path), str(tmp_path / "out")])
-    assert "is kdump-compressed" in capsys.readouterr().err

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line: help, completion, and the man page that says the same."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, main, parser
+from pykdump_ext.launch.options import WITH_VALUE
+
+MAN_PAGE = Path(__file__).parents[3] / "pykdump_ext/cli/p2mfix.1"
+INSTALLED = Path(sys.executable).parent / "p2mfix"
+
+
+def options_of(made: argparse.ArgumentParser) -> set[str]:
+    """Return the options that help tells of."""
+    told = (action for action in made._actions if action.help is not argparse.SUPPRESS)
+    return {name for action in told for name in action.option_strings}
+
+
+def man_page() -> str:
+    return re.sub(r"\\f.|\\", "", MAN_PAGE.read_text())
+
+
+def test_the_man_page_tells_of_every_command_and_option() -> None:
+    page = man_page()
+    for name in COMMANDS:
+        assert f"\n.B {name}\n" in page
+        for option in options_of(command_parser(name)) - {"-h", "--help"}:
+            assert option in page, f"{name} {option}"
+    for option in options_of(parser()):
+        assert option in page, option
+
+
+def test_the_man_page_tells_of_no_option_that_is_not_there() -> None:
+    known = set(WITH_VALUE) | options_of(parser())
+    for name in COMMANDS:
+        known |= options_of(command_parser(name))
+    told = set(re.findall(r"(?<![\w-])--[a-z_]+", man_page()))
+    assert told <= known, told - known
+
+
+def test_help_names_every_command_with_what_it_is_for(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--help"])
+    assert stop.value.code == 0
+    said = capsys.readouterr().out
+    for name, module in COMMANDS.items():
+        assert re.search(rf"^  {name} +{re.escape(module.SUMMARY)}$", said, re.MULTILINE)
+    assert max(map(len, said.splitlines())) < 100
+
+
+@pytest.mark.parametrize(
+    ("line", "offers"),
+    [
+        ("p2mfix dia", {"diagnose "}),
+        ("p2mfix diagnose --h", {"--help", "--html"}),
+        ("p2mfix rewrite --f", {"--force "}),
+        ("p2mfix ./vmli", {"./vmlinux "}),
+        ("p2mfix ./vmlinux vmc", {"vmcore "}),
+        ("p2mfix --no", {"--no_crashrc "}),
+    ],
+)
+def test_the_shell_completes_it(tmp_path: Path, line: str, offers: set[str]) -> None:
+    (tmp_path / "vmlinux").touch()
+    (tmp_path / "vmcore").touch()
+    shell = {
+        "_ARGCOMPLETE": "1", "_ARGCOMPLETE_IFS": "\n", "COMP_TYPE": "9",
+        "COMP_LINE": line, "COMP_POINT": str(len(line)),
+        "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "out"),
+    }  # fmt: skip
+    subprocess.run([INSTALLED], env={**os.environ, **shell}, cwd=tmp_path, check=True)
+    assert set((tmp_path / "out").read_text().split("\n")) == offers
+
+
+def test_the_man_page_is_installed() -> None:
+    page = Path(sys.prefix) / "share/man/man1/p2mfix.1"
+    assert page.read_text() == MAN_PAGE.read_text()

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix rewrite``: how it ends."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from pykdump_ext.cli import rewrite as command
+from pykdump_ext.cli.p2mfix import main
+from pykdump_ext.errors import P2mError
+from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.p2m.diagnosis import Diagnosis
+from pykdump_ext.rewrite import rewrite_dump
+from tests.lab.kdump import kdump
+
+from ..made_up.copies import P2M, Broken, broken_dump, diagnosed, segments_of
+from ..made_up.core import core_bytes
+from ..made_up.guest import guest_with
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> Broken:
+    return broken_dump(tmp_path)
+
+
+def lost(*ranges: tuple[int, int]) -> Diagnosis:
+    leaves = sum((last + 1 - first + 511) // 512 for first, last in ranges)
+    coverage = SimpleNamespace(lost=list(ranges), leaves_lost=leaves)
+    return SimpleNamespace(coverage=coverage)  # type: ignore[return-value]
+
+
+def left(broken: Broken) -> list[str]:
+    return sorted(path.name for path in broken.core.file.path.parent.iterdir())
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+def test_what_no_list_can_name_is_counted() -> None:
+    limit = 512**3
+    assert (
+        command._beyond(lost((0, 511), (limit - 512, limit + 1023), (limit + 4096, limit + 5000)))
+        == 4
+    )
+    assert command._beyond(lost((0, 511))) == 0
+    with pytest.raises(P2mError, match="the list is whole up to 512 GiB"):
+        command._beyond(lost((limit, limit + 511)))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_command_ended_by_a_signal_leaves_nothing(
+    broken: Broken, monkeypatch: pytest.MonkeyPatch, signals: None, number: int
+) -> None:
+    def stopped(core: ElfCore, found: Diagnosis, out: Path, watch: object, frames: object) -> None:
+        rewrite_dump(core, found, out, lambda done, size: os.kill(os.getpid(), number))
+
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
+    monkeypatch.setattr(command, "rewrite_dump", stopped)
+    path = broken.core.file.path
+    with pytest.raises(SystemExit) as ended:
+        main(["rewrite", str(path), str(path.with_name("out"))])
+    assert ended.value.code == 128 + number
+    assert left(broken) == ["vmcore"]
+
+
+def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
+    broken: Broken, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    signals: None,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    path = broken.core.file.path
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(SystemExit):
+            main(["rewrite", str(path), str(path.with_name("out"))])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert capsys.readouterr().err == f"p2mfix: {path.with_name('out')}: File too large\n"
+    assert left(broken) == ["vmcore"]
+
+
+def test_a_healthy_dump_is_not_copied(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    signals: None,
+) -> None:  # fmt: skip
+    guest, _ = guest_with("linear", P2M)
+    path = tmp_path / "vmcore"
+    path.write_bytes(core_bytes(segments_of(guest)))
+    found = diagnosed(guest, ElfCore(path))
+    monkeypatch.setattr(command, "_diagnosis", lambda opened: found)
+    main(["rewrite", str(path), str(tmp_path / "out"), "--force"])
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "p2mfix: the dump's list covers 1,024 of 1,024 pages (100.0%)"
+    assert said[1].startswith("p2mfix: nothing to repair, nothing is written")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_compressed_dump_is_told_what_to_do_with(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    path = tmp_path / "vmcore"
+    path.write_bytes(kdump({0: bytes(4096)}))
+    with pytest.raises(SystemExit):
+        main(["rewrite", str(path), str(tmp_path / "out")])
+    assert "is kdump-compressed" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The p2m of a kernel without its namelist, by what it tells Xen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykdump_ext.errors import P2mError
+from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
+from pykdump_ext.p2m.entries import Kind
+
+from ..made_up.guest import Guest, guest_with
+from ..made_up.machine import DIRECT_MAP, KERNEL_MAP, NOTHING, P2M_AREA, PAGE
+from ..made_up.p2m import P2m
+from ..made_up.strategies import p2ms
+
+SHARED_INFO = 0xFFFFFFFFFF57C000
+TEXT = 0x1000000
+# struct shared_info, in words: arch.max_pfn and what follows it
+MAX_PFN, LIST, NMI_REASON, CR3, VADDR = 386, 387, 388, 389, 390
+P2M = P2m(2048, {0: [(Kind.MEMORY, 0x5000 + i) for i in range(512)],
+                 2: [(Kind.MEMORY, 0x9000 + i) for i in range(512)]})  # fmt: skip
+
+
+def talkative(p2m: P2m, published: int = 1) -> Guest:
+    """A guest with shared_info, and with something else mapped right behind its p2m."""
+    guest, _ = guest_with("linear", p2m, published)
+    words = [0] * 512
+    words[MAX_PFN], words[LIST] = 512, guest.list_mfn
+    words[CR3], words[VADDR] = guest.root, P2M_AREA
+    guest.space.map(SHARED_INFO - PAGE, guest.machine.frame([1] * 512))
+    guest.space.map(SHARED_INFO, guest.machine.frame(words))
+    text = p2m.memory().get(TEXT // PAGE) or guest.machine.frame()
+    guest.space.map(KERNEL_MAP + TEXT, text)
+    guest.space.map(DIRECT_MAP + TEXT, text)
+    behind = P2M_AREA + (p2m.leaf_total + 511) // 512 * 512 * PAGE
+    guest.space.map(behind, guest.machine.frame(range(512)))
+    guest.space.map(behind + PAGE, 0xFEE00)  # a device's
+    return guest
+
+
+def word(guest: Guest, index: int, value: int) -> None:
+    """Change a word of shared_info."""
+    guest.machine.put((guest.space.maddr(SHARED_INFO) or 0) // PAGE, index, value)
+
+
+@given(st.data())
+def test_every_leaf_that_is_memory_is_found_as_with_the_namelist(data: st.DataObject) -> None:
+    p2m = data.draw(p2ms("linear"))
+    guest = talkative(p2m)
+    memory, info = guest.machine.memory(), guest.hints()
+    found = diagnose_without_namelist(memory, info)
+    wanted = diagnose(memory, guest.symbols, guest.banner, info)
+    assert p2m.leaves_with_memory
+    for leaf in p2m.leaves_with_memory:
+        assert found.rebuilt.leaf(leaf) == wanted.rebuilt.leaf(leaf)
+    assert found.healthy or found.coverage.leaves_lost >= wanted.coverage.leaves_lost
+    assert found.check.passed
+    assert found.kernel.root.maddr == guest.root
+    assert len(found.rebuilt.leaves) <= p2m.leaf_total
+
+
+def test_a_whole_list_is_healthy() -> None:
+    guest = talkative(P2M, 4)
+    found = diagnose_without_namelist(guest.machine.memory(), guest.hints())
+    assert found.healthy
+    assert found.coverage.memory == 1024
+
+
+def test_a_cpu_that_ran_another_guest_is_passed_over() -> None:
+    guest = talkative(P2M)
+    other = Guest(guest.machine)
+    words = [0] * 512
+    words[LIST], words[CR3], words[VADDR] = 0x777, other.root, P2M_AREA
+    other.space.map(SHARED_INFO, guest.machine.frame(words))
+    info = guest.hints(0x9999000, other.root, guest.root)
+    found = diagnose_without_namelist(guest.machine.memory(), info)
+    assert found.kernel.root.maddr == guest.root
+    with pytest.raises(P2mError, match="tells Xen nothing of its p2m"):
+        diagnose_without_namelist(guest.machine.memory(), guest.hints(other.root))
+
+
+def list_is(mfn: int) -> Callable[[Guest], None]:
+    def change(guest: Guest) -> None:
+        word(guest, LIST, mfn)
+        guest.list_mfn = mfn
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda guest: word(guest, LIST, 5), "tells Xen nothing"),
+        (list_is(0), "tells Xen nothing"),
+        (list_is(NOTHING), "tells Xen nothing"),
+        (lambda guest: word(guest, CR3, 0), "tells Xen nothing"),
+        (lambda guest: word(guest, VADDR, P2M_AREA + 8), "tells Xen nothing"),
+        (lambda guest: word(guest, VADDR, P2M_AREA - 512**2 * PAGE), "there is no p2m at"),
+        (lambda guest: word(guest, CR3, 0x7777000), "read error"),
+    ],
+)
+def test_what_the_kernel_does_not_tell_is_not_guessed(
+    change: Callable[[Guest], None], said: str
+) -> None:
+    guest = talkative(P2M)
+    change(guest)
+    with pytest.raises(P2mError, match=said):
+        diagnose_without_namelist(guest.machine.memory(), guest.hints())
