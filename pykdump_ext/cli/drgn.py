@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump; what needs drgn is imported here, for it may not be installed."""
-    from ..drgn.program import load_symbols, open_program  # noqa: PLC0415
+    from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
     vmlinux, *dump = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
     while args.words and is_dump(args.words[0]):  # more files of a split one

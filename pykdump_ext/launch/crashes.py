@@ -33,14 +33,14 @@ def crash_version(crash: str | None) -> str | None:
 def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
     """Return True when a crash of that version does not recognise this kernel as Xen PV.
 
-    crash before 7.3.0 looks for the symbol ``pv_init_ops``, which Linux 4.20 removed (commit
+    crash before 7.3.1 looks for the symbol ``pv_init_ops``, which Linux 4.20 removed (commit
     5c83511bdb98).  Its session ends with ``read error: physical address: ...  type: "pud
     page"``; crash's commit 4badc6229c69 made it look for ``pv_ops`` as well.
 
     :param version: such as ``7.2.9``.
     :param symbols: the kernel's.
     """
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    if not numbers or numbers >= (7, 3):
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+    if not numbers or numbers >= (7, 3, 1):
         return False
     return symbols.address("pv_ops") is not None and symbols.address("pv_init_ops") is None

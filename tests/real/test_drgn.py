@@ -36,7 +36,7 @@ from drgn.helpers.linux.slab import (
     slab_cache_for_each_allocated_object,
 )
 
-from pykdump_ext.drgn.program import open_program, program
+from pykdump_ext.drgn.prog import open_program, program
 from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.machine.elf import ElfCore
