@@ -168,7 +168,7 @@ def test_domains_are_found_in_the_order_of_xens_list() -> None:
         host.add(number)
     assert [domain.id for domain in host.open().domains()] == [0, 7, 3]
     assert host.open().domain(3).id == 3
-    with pytest.raises(P2mError, match=r"^the host has no domain 4: it has 0, 3, 7$"):
+    with pytest.raises(P2mError, match=r"^the Xen host has no domain 4; it has 0, 3, 7$"):
         host.open().domain(4)
 
 
@@ -410,7 +410,7 @@ def test_a_domain_without_page_tables_of_a_pv_kernel_cannot_be_opened() -> None:
     host = Host()
     host.give(host.add(0), host.machine.frame())
     xen = host.open()
-    with pytest.raises(P2mError, match=r"of a PV domain of 64 bits \(it is HVM\), so there is no"):
+    with pytest.raises(P2mError, match=r"not a 64-bit PV domain \(its kind is HVM\), so it has no"):
         hints_of_guest(xen, xen.domain(0))
 
 
