@@ -175,8 +175,8 @@ def test_dom0_is_opened_though_every_cpu_ran_a_guest_of_the_same_kernel(
 @pytest.mark.parametrize(
     ("domain", "said"),
     [
-        ("2", "the host has no domain 2: it has 0, 1\n"),
-        ("-1", "the host has no domain -1: it has 0, 1\n"),
+        ("2", "the Xen host has no domain 2; it has 0, 1\n"),
+        ("-1", "the Xen host has no domain -1; it has 0, 1\n"),
     ],
 )
 def test_a_domain_that_is_not_there(crash: Crash, guest: Dump, domain: str, said: str) -> None:

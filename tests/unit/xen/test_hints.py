@@ -56,7 +56,7 @@ def test_a_domain_without_page_tables_of_a_pv_kernel_cannot_be_opened() -> None:
     host = Host()
     host.give(host.add(0), host.machine.frame())
     xen = host.open()
-    with pytest.raises(P2mError, match=r"of a PV domain of 64 bits \(it is HVM\), so there is no"):
+    with pytest.raises(P2mError, match=r"not a 64-bit PV domain \(its kind is HVM\), so it has no"):
         hints_of_guest(xen, xen.domain(0))
 
 
