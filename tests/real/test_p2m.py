@@ -218,7 +218,8 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
     crash: Crash, truncated: Dump, host: Path
 ) -> None:
     found = diagnosis(truncated)
-    read = f"rd {found.kernel.page_offset() + (0x106000 << 12):x}"
+    lost = found.kernel.page_offset() + (found.coverage.lost[-1][1] << 12)
+    read = f"rd {lost:x}"
     ran = crash(
         truncated,
         [f"extend {host}", "extend p2mfix.py", read, "p2m undo", "p2m undo", read, "p2m fix",
@@ -226,8 +227,8 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
         "--minimal", "-s",
     )  # fmt: skip
     text = ran.after("p2mfix.py: loaded\n")
-    good = re.compile(r"^ffff888106000000:  [0-9a-f]{16} ", re.MULTILINE)
-    bad = 'rd: read error: kernel virtual address: ffff888106000000  type: "64-bit KVADDR"'
+    good = re.compile(rf"^{lost:x}:  [0-9a-f]{{16}} ", re.MULTILINE)
+    bad = f'rd: read error: kernel virtual address: {lost:x}  type: "64-bit KVADDR"'
     events = re.findall(
         rf"{good.pattern}|{re.escape(bad)}|^p2m: .*|p2mfix\.py: (?:un)?loaded", text, re.MULTILINE
     )
