@@ -62,7 +62,7 @@ def test_dom0_is_found_with_its_pages_and_its_list(kernel: str) -> None:
     assert dom0["frame_list"] == notes.frame_list_mfn
     info = domain_info(core := ElfCore(dump.vmcore), core.notes, 0)
     assert info is not None
-    assert [root.maddr for root in info.roots] == list(notes.cr3s)  # none ran anything else
+    assert [root.maddr for root in info.roots] == list(notes.cr3s)  # none ran another domain
 
 
 def test_a_guest_is_found(guest: Dump) -> None:
