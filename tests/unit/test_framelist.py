@@ -140,7 +140,7 @@ def test_identity_leaves_appear_as_missing_in_the_built_list() -> None:
 
 
 @pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.data())
 def test_a_truncated_list_loses_the_leaves_past_its_end(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))
@@ -326,7 +326,7 @@ def test_no_list_at_all_covers_nothing() -> None:
     assert coverage.lost == [(0, 3 * 512 - 1)]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(st.integers(0, 2**32), st.integers(1, 60))
 def test_a_list_with_words_overwritten_is_read_and_never_covers_too_much(
     seed: int, words: int

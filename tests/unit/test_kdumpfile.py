@@ -7,6 +7,7 @@ import os
 import random
 import struct
 import time
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -228,7 +229,6 @@ def test_a_later_record_writes_over_an_earlier_one_and_holes_are_zero(tmp_path: 
     assert dump.read(0x1000, 24, "x") == b"A" * 8 + bytes(8) + b"C" * 8
 
 
-@settings(deadline=5000)
 @given(st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=60)), max_size=12))
 def test_records_in_any_order_are_what_writing_them_would_give(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, bytes]]
@@ -355,12 +355,16 @@ def test_packed_data_of_another_size_than_a_page_is_damaged(method: int) -> None
 
 
 def test_a_bomb_is_not_unpacked() -> None:
-    start = time.monotonic()
-    assert unpack(pack(bytes(200_000_000), ZLIB), ZLIB, PAGE) is None
-    assert time.monotonic() - start < 10
+    bomb = pack(bytes(200_000_000), ZLIB)
+    tracemalloc.start()
+    try:
+        assert unpack(bomb, ZLIB, PAGE) is None
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
 
 
-@settings(deadline=2000, max_examples=300)
+@settings(max_examples=300)
 @given(st.sampled_from(sorted(METHODS.values())), st.binary(max_size=300), st.integers(0, 300))
 def test_any_bytes_at_all_unpack_or_are_damaged(method: int, data: bytes, at: int) -> None:
     assert unpack(data, method, PAGE) is None or len(data) == PAGE
@@ -411,7 +415,7 @@ def test_every_field_of_the_headers_may_be_anything(tmp_path: Path, name: str) -
     assert tried >= len(values)
 
 
-@settings(deadline=5000, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_dump_is_read_or_refused_with_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -428,7 +432,7 @@ def test_a_damaged_dump_is_read_or_refused_with_a_sentence(
     use(tmp_path_factory.getbasetemp(), bytes(content[:cut]))
 
 
-@settings(deadline=5000, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sets(st.integers(0, 20000), max_size=30),
     st.sets(st.integers(0, 20000), max_size=30),
@@ -468,12 +472,12 @@ def test_a_dump_of_a_tebibyte_is_quick_to_open(tmp_path: Path) -> None:
         file.seek(file.tell() + 24 * (frames - 1))
         content = page(1)
         file.write(struct.pack("<QIIQ", file.tell() + 24, PAGE, RAW, 0) + content)
-    start = time.monotonic()
+    start = time.process_time()
     dump = open_dump([path])
-    opening = time.monotonic() - start
+    opening = time.process_time() - start
     assert dump.read((frames - 1) * PAGE, PAGE, "the last page") == content
     assert opening < 0.1
-    assert time.monotonic() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_the_labs_rewriting_leaves_every_page_as_it_was(tmp_path: Path) -> None:

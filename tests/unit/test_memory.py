@@ -249,7 +249,7 @@ def test_a_note_that_is_cut_off_in_its_head_is_no_note(tmp_path: Path) -> None:
     assert core_with_notes(tmp_path, data) == [Note("Xen", 1, b"good")]
 
 
-@settings(deadline=2000, max_examples=200)
+@settings(max_examples=200)
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_are_some_list_of_notes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
@@ -296,7 +296,7 @@ def test_more_segments_than_a_dump_has_are_told(tmp_path: Path) -> None:
         ElfCore(file)
 
 
-@settings(deadline=5000, max_examples=400)
+@settings(max_examples=400)
 @given(
     st.integers(0, len(SAMPLE)),
     st.lists(st.tuples(st.integers(0, HEADERS - 1), st.integers(0, 255)), max_size=4),

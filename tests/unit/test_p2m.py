@@ -132,7 +132,7 @@ def test_a_leaf_is_512_pfns(pfns: int, leaves: int) -> None:
 
 
 @layouts
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.data())
 def test_a_p2m_is_read_listed_and_measured_as_it_was_planted(
     layout: str, data: st.DataObject
@@ -273,10 +273,10 @@ def test_sixteen_terabytes_take_seconds() -> None:
     planted = guest.plant("linear", p2m)
     guest.publish(p2m, planted)
     kernel = kernel_of(guest)
-    start = time.perf_counter()
+    start = time.process_time()
     table = read_table(kernel)
     built = build_list(table)
-    rebuilt_in = time.perf_counter() - start
+    rebuilt_in = time.process_time() - start
     _, coverage = survey(kernel, table, built)
     assert len(table.leaves) == 2**23
     assert {i: built.leaf(i) for i in own} == planted.leaves
@@ -363,7 +363,7 @@ def test_no_more_than_the_samples_asked_for_are_compared(leaves: int, samples: i
 
 
 @layouts
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.data())
 def test_a_diagnosis_knows_every_pfn(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))

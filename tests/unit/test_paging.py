@@ -63,7 +63,7 @@ def some_vaddrs(space: AddressSpace, random: Random) -> list[int]:
     return found
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(spaces(), st.randoms(use_true_random=False))
 def test_an_address_leads_where_it_was_mapped(space: AddressSpace, random: Random) -> None:
     tables = tables_of(space)
@@ -76,7 +76,7 @@ def test_an_address_leads_where_it_was_mapped(space: AddressSpace, random: Rando
             assert tables.translate(vaddr) == expected
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(spaces(), st.integers(0, 2**20), st.integers(0, 1600))
 def test_the_frames_of_a_range_are_those_of_its_pages(
     space: AddressSpace, first: int, count: int

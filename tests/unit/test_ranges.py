@@ -47,7 +47,7 @@ def plant_m2p(guest: Guest, memory: dict[int, int], base: int = MACH2PHYS_VIRT_S
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_the_ranges_are_the_p2m(layout: str, data: st.DataObject) -> None:
     p2m = data.draw(p2ms(layout))

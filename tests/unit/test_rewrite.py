@@ -108,7 +108,8 @@ def list_by(core: ElfCore) -> dict[int, int]:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("room", [0, 56, 4096])
 @settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=6,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 @given(data=st.data())
 def test_the_copys_list_leads_to_all_memory_and_the_rest_is_as_it_was(

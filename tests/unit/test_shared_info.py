@@ -44,7 +44,7 @@ def word(guest: Guest, index: int, value: int) -> None:
     guest.machine.put((guest.space.maddr(SHARED_INFO) or 0) // PAGE, index, value)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_every_leaf_that_is_memory_is_found_as_with_the_namelist(data: st.DataObject) -> None:
     p2m = data.draw(p2ms("linear"))
