@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 
-from pykdump_ext.machine.memory import PAGE_SIZE
+from pykdump_ext.errors import ReadError
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
 from pykdump_ext.p2m.diagnosis import Diagnosis
 from tests.lab.broken import DumpFile, free_pages, with_list_mfn
 from tests.lab.planted import words
@@ -13,6 +15,7 @@ Damage = Callable[[DumpFile, Diagnosis], None]
 COMMANDS = ("sys", "bt", "ps", "mod", "kmem -i", "p runqueues:1", "bt -a")
 """What is compared with the untouched dump."""
 WORD = 8
+LOW_MEMORY = 600 << 20  # bytes that the lab's machine has below 4 GiB
 
 
 def list_pages(found: Diagnosis) -> list[int]:
@@ -20,6 +23,26 @@ def list_pages(found: Diagnosis) -> list[int]:
     top = found.hints.frame_list_mfn
     page = found.kernel.memory.read(top * PAGE_SIZE, PAGE_SIZE, "list of lists")
     return [top, *(int.from_bytes(page[at : at + WORD], "little") for at in range(0, 4096, WORD))]
+
+
+def is_in_the_dump(found: Diagnosis, mfn: int) -> bool:
+    try:
+        return bool(found.kernel.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "a page"))
+    except ReadError:
+        return False
+
+
+def frames_of_others(found: Diagnosis, count: int) -> int:
+    """Return the first of so many frames of the dump, in a row, none of which is dom0's."""
+    memory, own = found.kernel.memory, set[int]()
+    for _, leaf in found.table.own_leaves():
+        own.update(array("Q", memory.read(leaf << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")))
+    run = 0
+    for mfn in range((LOW_MEMORY >> PAGE_SHIFT) - 1, 0, -1):
+        run = run + 1 if mfn not in own and is_in_the_dump(found, mfn) else 0
+        if run == count:
+            return mfn
+    raise RuntimeError(f"dom0 has a part of any {count} frames")
 
 
 def absent(file: DumpFile, found: Diagnosis) -> None:
@@ -69,11 +92,12 @@ def another_domains(file: DumpFile, found: Diagnosis) -> None:
     """A whole list of whole leaves, as another guest has one: of frames that are not dom0's."""
     pages = [found.entry(found.rebuilt, pfn) or 0 for pfn in free_pages(found, 4)]
     top, middle, *leaves = pages
-    others = [mfn for mfn in range(0x25000, 0x25400) if not any(found.pfns_of(mfn))]
+    others = frames_of_others(found, 512 * len(leaves))
     file.write(top * PAGE_SIZE, words([middle] * 512))
     file.write(middle * PAGE_SIZE, words(leaves * 256))
     for number, leaf in enumerate(leaves):
-        file.write(leaf * PAGE_SIZE, words(others[number * 512 : number * 512 + 512]))
+        first = others + 512 * number
+        file.write(leaf * PAGE_SIZE, words([*range(first, first + 512)]))
     file.edit_notes(with_list_mfn(top))
 
 

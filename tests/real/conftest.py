@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import drgn
 import pytest
+from drgn.helpers.linux.printk import get_dmesg
 
+from pykdump_ext.drgn.prog import program
+from pykdump_ext.machine.memory import PAGE_SIZE
 from tests.lab import broken as lab_broken
 from tests.lab import dump as lab_dump
 from tests.lab import matrix as lab_matrix
@@ -153,6 +158,28 @@ def packed(once: Once) -> Packed:
         return lab_dump.Dump(dump.vmlinux, vmcore)
 
     return packed
+
+
+@pytest.fixture(scope="session")
+def prog(truncated: lab_dump.Dump) -> drgn.Program:
+    """drgn on the truncated dump."""
+    return program(truncated.vmcore, truncated.vmlinux)
+
+
+@pytest.fixture(scope="session")
+def crash_says(untouched: lab_dump.Dump, prog: drgn.Program, plain: Plain) -> dict[str, str]:
+    """What crash prints for drgn's tests on the untouched dump, by command.
+
+    Of "rd" without the address: that of the stack of the panic.
+    """
+    stack = int(re.findall(r"RSP: 002b:(\w+)", get_dmesg(prog).decode())[-1], 16) & -PAGE_SIZE
+    commands = (
+        "ps", "mod", "log", "rq.nr_running,nr_switches,curr runqueues:a", "bt", "mount", "kmem -s",
+        "list task_struct.tasks -s task_struct.pid,comm -h init_task", "files 1", "kmem -i",
+        "set 1", f"rd -u {stack:x} 512",
+    )  # fmt: skip
+    keys = [re.sub(r"^(rd -u) .*", r"\1", command) for command in commands]
+    return dict(zip(keys, plain("drgn", untouched, commands)))
 
 
 def _reports(terminalreporter: pytest.TerminalReporter) -> Iterator[pytest.TestReport]:

@@ -113,6 +113,10 @@ class Crash:
 
             use_index(self.home, crash_version(), words, start)
 
+    def write(self, name: str, text: str) -> None:
+        """Write a file into the folder that sessions run in."""
+        (self.folder / name).write_text(text)
+
     def run(
         self,
         words: Sequence[str | Path],

@@ -63,7 +63,7 @@ def test_dom0_is_found_with_its_pages_and_its_list(kernel: str) -> None:
     assert (dom0["id"], dom0["kind"], dom0["pages"]) == (0, "PV", DOM0_PAGES)
     assert dom0["frame_list"] == notes.frame_list_mfn
     hints = OpenedDump(ElfCore(dump.vmcore)).hints
-    assert [root.maddr for root in hints.roots] == list(notes.cr3s)  # none ran anything else
+    assert [root.maddr for root in hints.roots] == list(notes.cr3s)  # none ran another domain
 
 
 def test_a_guest_is_found(guest: Dump) -> None:

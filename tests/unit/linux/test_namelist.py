@@ -248,7 +248,7 @@ def test_a_namelist_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
         Namelist(tmp_path / "vmlinux")
 
 
-@settings(deadline=5000, max_examples=times(6))
+@settings(max_examples=times(6))
 @given(st.data())
 def test_a_damaged_namelist_is_read_or_refused_with_a_sentence(
     vmlinux: Path, data: st.DataObject

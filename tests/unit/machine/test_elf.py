@@ -134,7 +134,7 @@ def test_more_segments_than_a_dump_has_are_told(tmp_path: Path) -> None:
         ElfCore(file)
 
 
-@settings(deadline=5000, max_examples=times(8))
+@settings(max_examples=times(8))
 @given(
     st.integers(0, len(SAMPLE)),
     st.lists(st.tuples(st.integers(0, HEADERS - 1), st.integers(0, 255)), max_size=4),
