@@ -26,8 +26,8 @@ class ElfCore:
 
     ``makedumpfile -E`` leaves pages out at the end of a segment, whose size in the file
     is then less than its size in memory. crash reads zeros there; this class raises
-    :class:`ReadError`. ``missing`` is by how many bytes the file is shorter than its
-    header says.
+    :class:`ReadError`. ``missing`` is the number of bytes by which the file is shorter than
+    its header says.
 
     :param source: the file, or its path.
     :raises P2mError: the file is not a readable 64-bit ELF core.

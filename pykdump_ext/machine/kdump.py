@@ -146,8 +146,8 @@ class _Part:
 def split_range(file: DumpFile) -> tuple[bytes, int, int] | None:
     """Return the header that all files of a split dump share, and this file's frames.
 
-    The frames are given by the first one and the first one behind them. Return None if
-    ``file`` is not one of a split dump, or its header is damaged.
+    The frames are given as the first one and the one after the last. Return None if ``file``
+    is not one of a split dump, or its header is damaged.
     """
     if file.read_at(0, len(SIGNATURE)) != SIGNATURE:
         return None

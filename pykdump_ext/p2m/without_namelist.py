@@ -48,7 +48,7 @@ def find_kernel(memory: MachineMemory, hints: DomainHints) -> tuple[Kernel, Shar
     for shared in _candidates(memory, hints):
         if shared.has_p2m:
             return Kernel(memory, NoNamelist(), Root(shared.p2m_cr3, "shared_info")), shared
-    raise P2mError("no shared_info with the kernel's p2m was found; give the kernel's vmlinux")
+    raise P2mError("no shared_info with the kernel's p2m was found")
 
 
 def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInfo]:
