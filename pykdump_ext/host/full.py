@@ -57,7 +57,7 @@ def start_full_session() -> None:
         after_file = (
             ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
         )
-        lib.host_replayrcfiles(home, local, after_file)
+        lib.host_replay_rcfiles(home, local, after_file)
         return
     refused = list(_refused_lines(before))
     if refused:
@@ -131,4 +131,4 @@ def _run_afterwards(lines: str, before: Any) -> None:
         lines += Path(waiting).read_text(errors="replace")
     handle = os.memfd_create("crashrc", 0)
     os.write(handle, lines.encode())
-    lib.host_replayrcfiles(0, 0, f"/proc/self/fd/{handle}".encode())
+    lib.host_replay_rcfiles(0, 0, f"/proc/self/fd/{handle}".encode())
