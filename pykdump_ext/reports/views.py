@@ -292,8 +292,9 @@ VIEWS = {
         View(
             "list",
             "print the p2m as ranges, with the source of each (list, page tables or both)",
-            "The list is the dump's own. A shared page is one page of the p2m that stands for many"
-            " leaves without memory. Frame numbers are hexadecimal, counts of pages decimal.",
+            "In the last column, list is the dump's list, and a shared page is one page of the p2m"
+            " that stands for many leaves without memory. Frame numbers are hexadecimal, counts of"
+            " pages decimal.",
             _no_arguments,
             _list_text,
             _list_data,
@@ -302,7 +303,7 @@ VIEWS = {
             "verify",
             "compare the p2m with the direct map and with Xen's machine-to-phys table",
             "Each disagreement is a range of pfns. Without --all, verify compares a sample of"
-            f" {SAMPLE:,} leaves.",
+            f" up to {SAMPLE:,} leaves.",
             _verify_arguments,
             _verify_text,
             _verify_data,
@@ -318,8 +319,8 @@ VIEWS = {
         ),
         View(
             "mfn",
-            "show which pseudo-physical frame has a machine frame",
-            "Where no pfn has the mfn, the frame is not this domain's memory.",
+            "find the pfns that have a machine frame as their memory",
+            "Where no pfn has it, the machine frame is not this domain's memory.",
             _number_argument,
             _mfn_text,
             _mfn_data,
@@ -327,8 +328,8 @@ VIEWS = {
         View(
             "va",
             "show how a kernel virtual address translates, level by level",
-            "Shows each page-table entry on the way, the machine address, its pfn, and that pfn's"
-            " entry by both lists. A symbol works only with the vmlinux of the dump.",
+            "The output has each page-table entry on the way, the machine address, its pfn, and its"
+            " entry by both lists. A symbol needs the vmlinux of the dump.",
             _va_arguments,
             _va_text,
             _va_data,
@@ -336,8 +337,9 @@ VIEWS = {
         View(
             "map",
             "show the p2m as a map, in the terminal or in a picture file",
-            "Shows which pfns are memory, which memory the dump's list does not have, and the kind"
-            " of the other pfns. A picture also shows where the frames are in machine memory.",
+            "The map shows which pfns are memory, which memory the dump's list does not have, and"
+            " the kind of the other pfns. A picture also shows where the frames are in machine"
+            " memory.",
             _map_arguments,
             _map_text,
             _map_data,
