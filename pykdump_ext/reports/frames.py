@@ -95,8 +95,8 @@ PFN = View(
 
 MFN = View(
     "mfn",
-    "show which pseudo-physical frame has a machine frame",
-    "Where no pfn has the mfn, the frame is not this domain's memory.",
+    "find the pfns that have a machine frame as their memory",
+    "Where no pfn has it, the machine frame is not this domain's memory.",
     _number_argument,
     _mfn_text,
     _mfn_data,
@@ -162,8 +162,8 @@ def _va_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict
 VA = View(
     "va",
     "show how a kernel virtual address translates, level by level",
-    "Shows each page-table entry on the way, the machine address, its pfn, and that pfn's"
-    " entry by both lists. A symbol works only with the vmlinux of the dump.",
+    "The output has each page-table entry on the way, the machine address, its pfn, and its"
+    " entry by both lists. A symbol needs the vmlinux of the dump.",
     _va_arguments,
     _va_text,
     _va_data,

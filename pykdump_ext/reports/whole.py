@@ -48,8 +48,9 @@ def _list_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> di
 LIST = View(
     "list",
     "print the p2m as ranges, with the source of each (list, page tables or both)",
-    "The list is the dump's own. A shared page is one page of the p2m that stands for many"
-    " leaves without memory. Frame numbers are hexadecimal, counts of pages decimal.",
+    "In the last column, list is the dump's list, and a shared page is one page of the p2m"
+    " that stands for many leaves without memory. Frame numbers are hexadecimal, counts of"
+    " pages decimal.",
     no_arguments,
     _list_text,
     _list_data,
@@ -97,7 +98,7 @@ VERIFY = View(
     "verify",
     "compare the p2m with the direct map and with Xen's machine-to-phys table",
     "Each disagreement is a range of pfns. Without --all, verify compares a sample of"
-    f" {SAMPLE:,} leaves.",
+    f" up to {SAMPLE:,} leaves.",
     _verify_arguments,
     _verify_text,
     _verify_data,
@@ -124,8 +125,9 @@ def _map_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dic
 MAP = View(
     "map",
     "show the p2m as a map, in the terminal or in a picture file",
-    "Shows which pfns are memory, which memory the dump's list does not have, and the kind"
-    " of the other pfns. A picture also shows where the frames are in machine memory.",
+    "The map shows which pfns are memory, which memory the dump's list does not have, and"
+    " the kind of the other pfns. A picture also shows where the frames are in machine"
+    " memory.",
     _map_arguments,
     _map_text,
     _map_data,

@@ -171,7 +171,7 @@ def test_without_the_package_it_says_what_is_missing(
     copy = environment_like(host, tmp_path / "env", found[1])
     ran = minimal(crash, untouched, copy, "py", "eval 16")
     assert re.search(
-        r"py: \S+/env/bin/python3 finds no cffi: install pykdump-ext with it\n", ran.text
+        r"py: \S+/env/bin/python3 has no module cffi: install pykdump-ext with it\n", ran.text
     )
     assert "hexadecimal: 10" in ran.text
 

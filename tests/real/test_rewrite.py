@@ -46,7 +46,7 @@ def copy(truncated: Dump, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     assert ran.status == 0, ran.text
     assert re.fullmatch(
         r"p2mfix: the dump's list covers [\d,]+ of 179,200 pages \(\d\d\.\d%\)\n"
-        r"p2mfix: \d+ of \d+ leaves were missing; the whole list is in 5 new pages,"
+        r"p2mfix: \d+ of \d+ leaves were lost; the whole list is in 5 new pages,"
         r" machine frames [0-9a-f]+-[0-9a-f]+\n"
         r"p2mfix: \S+/copy: 1\.4 GB written, (sharing its blocks with the dump, )?\d+\.\d s\n",
         ran.text,
@@ -184,7 +184,7 @@ def test_above_512_gib_what_the_list_can_hold_is_written(
         assert (f":  {low:016x} {high:016x}" in opened.text) == (pfn < 512**3)
     again, ran = rewritten(crash, out, tmp_path / "again")
     assert ran.status == 1
-    assert "the list is whole up to 512 GiB, and no list can tell of more" in ran.text
+    assert "the list is whole up to 512 GiB, and no list can name more" in ran.text
     assert not again.vmcore.exists()
 
 
@@ -207,7 +207,7 @@ def test_errors_are_sentences(
     vmlinux = ("--vmlinux", truncated.vmlinux)
     out = tmp_path / "out"
     assert "is the dump itself" in says(truncated.vmcore, truncated.vmcore, *vmlinux, "--force")
-    assert "not the dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
+    assert "not a dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
     assert "No such file" in says(tmp_path / "none", out, *vmlinux)
     assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")
     compressed = packed(truncated, "-c")

@@ -85,7 +85,7 @@ def test_a_truncated_core_tells_that_the_file_ends(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (b"", "empty file"),
+        (b"", "the file is empty"),
         (b"\x7fELF", "not a readable ELF file"),
         (b"KDUMP   " + bytes(4096), "not a readable ELF file"),
         (core_bytes([], e_type=ET_EXEC), "not a 64-bit ELF core file"),
