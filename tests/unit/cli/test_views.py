@@ -19,10 +19,10 @@ from tests.lab.kdump import kdump
 from ..made_up.copies import notes_of, segments_of
 from ..made_up.core import Segment, core_bytes
 from ..made_up.guest import Guest
-from ..made_up.machine import BANNER, DIRECT_MAP, PAGE, Machine
+from ..made_up.machine import DIRECT_MAP, PAGE, Machine
 from ..made_up.p2m import P2m
 from ..made_up.talkative import SHARED_INFO, talkative
-from ..made_up.vmlinux import link
+from ..made_up.vmlinux import vmlinux_of
 
 LOST = [
     *((Kind.MEMORY, 0x9000 + i) for i in range(100)),
@@ -39,18 +39,6 @@ class Made(NamedTuple):
     guest: Guest
     vmcore: Path
     vmlinux: Path
-
-
-def vmlinux_of(guest: Guest, folder: Path) -> Path:
-    """Link a vmlinux with the symbols of a guest, and its banner where the guest has it."""
-    banner = BANNER.decode().rstrip("\n")
-    source = f"""
-    const char linux_banner[] __attribute__((section(".banner"), aligned(1))) = "{banner}\\n";
-    int main(void) {{ return linux_banner[0]; }}
-    """
-    symbols = dict(guest.symbols)
-    start = f"--section-start=.banner={symbols.pop('linux_banner'):#x}"
-    return link(folder, source, start, *(f"--defsym={n}={a:#x}" for n, a in symbols.items()))
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +86,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Shown:
 
 @pytest.fixture(params=["with the vmlinux", "without"])
 def files(request: pytest.FixtureRequest, made: Made) -> list[Path]:
-    return [made.vmcore, made.vmlinux] if request.param != "without" else [made.vmcore]
+    return [made.vmcore, *([made.vmlinux] if request.param == "with the vmlinux" else [])]
 
 
 RANGES = """\
@@ -157,7 +145,7 @@ def test_verify_counts_what_agrees_and_names_what_does_not(shown: Shown, files: 
 def test_a_sample_says_that_it_is_one(
     shown: Shown, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pykdump_ext.reports.views.SAMPLE", 1)
+    monkeypatch.setattr("pykdump_ext.reports.whole.SAMPLE", 1)
     assert shown("verify", *files).startswith("512 pages in 1 of 2 leaves (a sample):\n")
     assert shown("verify", "--all", *files).startswith("612 pages in 2 of 2 leaves (all):\n")
 
@@ -170,8 +158,9 @@ def test_pfn_shows_the_entry_by_both_lists(shown: Shown, files: list[Path], numb
     assert lines[2].startswith("  rebuilt list: mfn 9003, memory (leaf mfn ")
     found = json.loads(shown("pfn", number, "--json", *files))
     assert (found["pfn"], found["kind"]) == (0x403, "memory")
-    both = [f"{name:>14}: {found[name]}" for name in ("dump's list", "rebuilt list")]
-    assert both == lines[1:]
+    for line, entry in zip(lines[1:], (found["published"], found["rebuilt"])):
+        assert f"{entry['kind']} (leaf mfn {entry['leaf_mfn']:x})" in line
+    assert (found["published"]["entry"], found["rebuilt"]["entry"]) == (2**64 - 1, 0x9003)
 
 
 @pytest.mark.parametrize(
@@ -287,7 +276,7 @@ def test_diagnose_reports_a_split_dump_once(made: Made, shown: Shown, tmp_path: 
     first, second = split(made.guest, tmp_path)
     found: dict[str, Any] = json.loads(shown("diagnose", "--json", first, second, made.vmlinux))
     assert found["dump"] == f"{first} {second}"
-    assert found["format"].startswith("kdump-compressed, 2 files")
+    assert found["format"].startswith("kdump-compressed, split into 2 files")
     assert found["vmlinux"] == str(made.vmlinux)
     assert found["verdict"] == "the list ends too early"
     assert found["next"] == f"p2mfix {made.vmlinux} {first} {second}"

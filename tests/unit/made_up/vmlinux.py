@@ -6,6 +6,9 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from .guest import Guest
+from .machine import BANNER
+
 
 def link(directory: Path, source: str, *options: str) -> Path:
     """Compile and link ``source`` as kernels are: at a high address, with no libraries."""
@@ -16,3 +19,15 @@ def link(directory: Path, source: str, *options: str) -> Path:
     subprocess.run(compiling, cwd=directory, check=True)
     subprocess.run([*linking, *options, "kernel.o"], cwd=directory, check=True)
     return program
+
+
+def vmlinux_of(guest: Guest, folder: Path) -> Path:
+    """Link a vmlinux with the symbols of a guest, and its banner where the guest has it."""
+    banner = BANNER.decode().rstrip("\n")
+    source = f"""
+    const char linux_banner[] __attribute__((section(".banner"), aligned(1))) = "{banner}\\n";
+    int main(void) {{ return linux_banner[0]; }}
+    """
+    symbols = dict(guest.symbols)
+    start = f"--section-start=.banner={symbols.pop('linux_banner'):#x}"
+    return link(folder, source, start, *(f"--defsym={n}={a:#x}" for n, a in symbols.items()))
