@@ -11,36 +11,11 @@ from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
-from pykdump_ext.p2m.entries import Kind
 
-from ..made_up.guest import Guest, guest_with
-from ..made_up.machine import DIRECT_MAP, KERNEL_MAP, NOTHING, P2M_AREA, PAGE
-from ..made_up.p2m import P2m
+from ..made_up.guest import CR3, LIST, SHARED_INFO, VADDR, Guest, talkative
+from ..made_up.machine import NOTHING, P2M_AREA, PAGE
+from ..made_up.p2m import P2M
 from ..made_up.strategies import p2ms
-
-SHARED_INFO = 0xFFFFFFFFFF57C000
-TEXT = 0x1000000
-# struct shared_info, in words: arch.max_pfn and what follows it
-MAX_PFN, LIST, NMI_REASON, CR3, VADDR = 386, 387, 388, 389, 390
-P2M = P2m(2048, {0: [(Kind.MEMORY, 0x5000 + i) for i in range(512)],
-                 2: [(Kind.MEMORY, 0x9000 + i) for i in range(512)]})  # fmt: skip
-
-
-def talkative(p2m: P2m, published: int = 1) -> Guest:
-    """A guest with shared_info, and with something else mapped right behind its p2m."""
-    guest, _ = guest_with("linear", p2m, published)
-    words = [0] * 512
-    words[MAX_PFN], words[LIST] = 512, guest.list_mfn
-    words[CR3], words[VADDR] = guest.root, P2M_AREA
-    guest.space.map(SHARED_INFO - PAGE, guest.machine.frame([1] * 512))
-    guest.space.map(SHARED_INFO, guest.machine.frame(words))
-    text = p2m.memory().get(TEXT // PAGE) or guest.machine.frame()
-    guest.space.map(KERNEL_MAP + TEXT, text)
-    guest.space.map(DIRECT_MAP + TEXT, text)
-    behind = P2M_AREA + (p2m.leaf_total + 511) // 512 * 512 * PAGE
-    guest.space.map(behind, guest.machine.frame(range(512)))
-    guest.space.map(behind + PAGE, 0xFEE00)  # a device's
-    return guest
 
 
 def word(guest: Guest, index: int, value: int) -> None:

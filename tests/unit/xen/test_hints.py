@@ -13,7 +13,7 @@ from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 from pykdump_ext.xen.hints import DomainHints, hints_of_guest
 
-from ..made_up.guest import MadeUpDump
+from ..made_up.dump import MadeUpDump
 from ..made_up.host import ARCH, DIRECT_MAP, Host, guest_on_host
 from ..made_up.machine import PAGE
 
