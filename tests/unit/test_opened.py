@@ -22,7 +22,7 @@ from pykdump_ext.reports import report
 from .made_up.damage import small_guest
 from .made_up.dump import CountingDump, MadeUpDump, MadeUpNamelist
 from .made_up.guest import Guest, guest_with, talkative
-from .made_up.host import dom0_on_host
+from .made_up.host import Host, dom0_on_host
 from .made_up.machine import LAYOUTS, PAGE
 from .made_up.p2m import P2M
 from .made_up.strategies import p2ms
@@ -146,6 +146,18 @@ def test_the_list_is_read_once_for_all_who_ask(on_host: OnHost) -> None:
         getattr(opened, name)
     tops = [read for read in on_host.dump.reads if read[0] == on_host.dom0.list_mfn * PAGE]
     assert len(tops) == 1
+
+
+def test_domains_come_by_id_from_xens_memory_as_it_is_known() -> None:
+    host = Host()
+    for number in (0, 7, 3):
+        host.add(number)
+    dump = CountingDump(host.memory(), host.notes())
+    opened = OpenedDump(dump)
+    assert [domain.id for domain in opened.xen.domains()] == [0, 7, 3]
+    root = opened.xen.tables.root
+    assert [domain.id for domain in opened.domains] == [0, 3, 7]
+    assert sum(maddr == root for maddr, _, _ in dump.reads) == 1
 
 
 # Page tables
