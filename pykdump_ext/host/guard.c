@@ -20,6 +20,7 @@
  */
 #include "host_internal.h"
 #include <pthread.h>
+#include <stdio_ext.h>
 
 /* ------------------------------------------------------------------ */
 /* Threads: only the thread that loaded this library may call crash. */
@@ -104,8 +105,11 @@ guard_start(void)
 	cookie_io_functions_t functions = { .write = take_message };
 
 	main_thread = pthread_self();
-	if ((message_stream = fopencookie(NULL, "w", functions)))
+	if ((message_stream = fopencookie(NULL, "w", functions))) {
 		setvbuf(message_stream, NULL, _IONBF, 0);
+		/* A jump out of a write must not leave a lock behind */
+		__fsetlocking(message_stream, FSETLOCKING_BYCALLER);
+	}
 }
 
 /* ------------------------------------------------------------------ */

@@ -12,6 +12,7 @@
  * - A command's name and words are globals: pc->command_line, pc->curcmd, args, optind.
  */
 #include "host_internal.h"
+#include <stdio_ext.h>
 
 extern char *readline(const char *);
 extern void add_history(const char *);
@@ -91,6 +92,8 @@ captured(void (*body)(void *), char *line, char **output, size_t *length)
 
 	if (!(call.out = open_memstream(output, length)))
 		return HOST_ERROR;
+	/* Ctrl-C may jump out of a write while it takes the stream's lock: fclose() would wait */
+	__fsetlocking(call.out, FSETLOCKING_BYCALLER);
 	depth++;
 	result = guarded(body, &call, call.out, FALSE);
 	if (!--depth)

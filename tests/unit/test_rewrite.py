@@ -19,10 +19,11 @@ from pykdump_ext.xen.frame_table import FrameTable
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
 from pykdump_ext.xen.vmcoreinfo import read_vmcoreinfo
 
-from .made_up.copies import P2M, Broken, broken_dump, diagnosed, headers, list_by, segments_of
+from .made_up.copies import Broken, broken_dump, diagnosed, headers, list_by, segments_of
 from .made_up.core import PT_NOTE, core_bytes, note
 from .made_up.guest import guest_with
 from .made_up.machine import LAYOUTS, PAGE
+from .made_up.p2m import P2M
 from .made_up.strategies import p2ms, times
 
 

@@ -11,16 +11,12 @@ from pykdump_ext import rewrite
 from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
-from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
 
 from .core import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
 from .guest import Guest, guest_with
 from .machine import NOTHING, PAGE
-from .p2m import P2m
-
-P2M = P2m(2048, {0: [(Kind.MEMORY, 0x5000 + i) for i in range(512)],
-                 2: [(Kind.MEMORY, 0x9000 + i) for i in range(512)]})  # fmt: skip
+from .p2m import P2M, P2m
 
 
 def notes_of(guest: Guest, *more: bytes) -> bytes:

@@ -8,10 +8,13 @@ from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.machine.notes import Note
 from pykdump_ext.xen.hints import DomainHints, hints_from_note
-from pykdump_ext.xen.notes import CrashNote
+from pykdump_ext.xen.notes import (
+    XEN_ELFNOTE_CRASH_INFO,
+    XEN_ELFNOTE_CRASH_REGS,
+    CrashNote,
+)
 
 from .machine import (
     BANNER,
@@ -32,6 +35,11 @@ from .machine import (
     SymbolTable,
 )
 from .p2m import P2m, entry_of
+
+SHARED_INFO = 0xFFFFFFFFFF57C000
+TEXT = 0x1000000
+# struct shared_info, in words: arch.max_pfn and what follows it
+MAX_PFN, LIST, NMI_REASON, CR3, VADDR = 386, 387, 388, 389, 390
 
 
 @dataclass
@@ -213,6 +221,15 @@ class Guest:
         self.list_mfn = self.machine.frame(tops)
         return [self.list_mfn, *tops[: (count + 511) // 512]]
 
+    def notes(self, *cr3s: int) -> list[Note]:
+        """Return Xen's notes of a dump; by default one cpu ran this kernel."""
+        regs = [struct.pack("<4Q", 0, 0, cr3, 0) for cr3 in cr3s or (self.root,)]
+        info = struct.pack("<10Q", 4, 17, *[0] * 7, self.list_mfn)
+        return [
+            *(Note("Xen", XEN_ELFNOTE_CRASH_REGS, words) for words in regs),
+            Note("Xen", XEN_ELFNOTE_CRASH_INFO, info),
+        ]
+
     def hints(self, *cr3s: int) -> DomainHints:
         """Return the hints that Xen's notes would give; by default one cpu ran this kernel."""
         return hints_from_note(CrashNote("4.17", self.list_mfn, cr3s or (self.root,), 0))
@@ -228,13 +245,23 @@ def guest_with(layout: str, p2m: P2m, leaves_published: int | None = None) -> tu
     return guest, planted
 
 
-@dataclass
-class MadeUpDump:
-    """A made-up machine's memory with notes, as a dump has them."""
+def map_text(guest: Guest, mfn: int | None = None) -> None:
+    """Map the first page of the kernel's text where it is linked and in the direct map."""
+    mfn = mfn or guest.machine.frame()
+    guest.space.map(KERNEL_MAP + TEXT, mfn)
+    guest.space.map(DIRECT_MAP + TEXT, mfn)
 
-    memory: PageMemory
-    notes: list[Note]
-    format: str = "made up"
 
-    def read(self, maddr: int, size: int, what: str) -> bytes:
-        return self.memory.read(maddr, size, what)
+def talkative(p2m: P2m, published: int = 1) -> Guest:
+    """A guest with shared_info, and with something else mapped right behind its p2m."""
+    guest, _ = guest_with("linear", p2m, published)
+    words = [0] * 512
+    words[MAX_PFN], words[LIST] = 512, guest.list_mfn
+    words[CR3], words[VADDR] = guest.root, P2M_AREA
+    guest.space.map(SHARED_INFO - PAGE, guest.machine.frame([1] * 512))
+    guest.space.map(SHARED_INFO, guest.machine.frame(words))
+    map_text(guest, p2m.memory().get(TEXT // PAGE))
+    behind = P2M_AREA + (p2m.leaf_total + 511) // 512 * 512 * PAGE
+    guest.space.map(behind, guest.machine.frame(range(512)))
+    guest.space.map(behind + PAGE, 0xFEE00)  # a device's
+    return guest

@@ -13,9 +13,9 @@ from pykdump_ext.xen.domains import Xen, open_xen
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
 from pykdump_ext.xen.shared_info import LIST_INVALID
 
-from .guest import Guest, guest_with
-from .machine import PAGE, AddressSpace, Machine
-from .p2m import P2m
+from .guest import Guest, guest_with, map_text, talkative
+from .machine import P2M_AREA, PAGE, AddressSpace, Machine
+from .p2m import P2M, P2m
 
 IMAGE = 0xFFFF82D040000000
 FRAME_TABLE = 0xFFFF82E000000000
@@ -54,6 +54,7 @@ class Host:
 
     build: Build = field(default_factory=Build)
     machine: Machine = field(default_factory=Machine)
+    list_mfn: int = 0x99  # of dom0's list, in Xen's note
 
     def __post_init__(self) -> None:
         self.xen = AddressSpace(self.machine)
@@ -115,7 +116,7 @@ class Host:
 
     def notes(self) -> list[Note]:
         text = "PAGESIZE=4096\n" + "".join(f"{k}={v}\n" for k, v in self.vmcoreinfo.items())
-        info = (*self.build.version, 0, 0, 0, 0, 0, 1, self.xen.root * PAGE - 0x7000, 0x99)
+        info = (*self.build.version, 0, 0, 0, 0, 0, 1, self.xen.root * PAGE - 0x7000, self.list_mfn)
         return [
             *(
                 Note("Xen", XEN_ELFNOTE_CRASH_REGS, struct.pack("<4Q", 0, 0, cr3, 0))
@@ -136,6 +137,28 @@ class Host:
 
     def open(self) -> Xen:
         return open_xen(self.memory(), self.notes())
+
+
+def dom0_on_host() -> tuple[Host, Guest, Guest]:
+    """Return a host, its dom0, whose list ends early, and its domain 1, which has no list.
+
+    Of two cpus the first ran domain 1.
+    """
+    dom0 = talkative(P2M)
+    host = Host(machine=dom0.machine, list_mfn=dom0.list_mfn)
+    guest = Guest(host.machine, b"Linux version 6.6.6-guest (builder@example)\n")
+    own = {0: [(Kind.MEMORY, 2**30 + i) for i in range(512)]}
+    guest.plant("linear", P2m(1000, own))
+    guest.direct_map(P2m(1000, own).memory())
+    map_text(guest)
+    for number, kernel, max_pfn, list_mfn in (
+        (0, dom0, 512, dom0.list_mfn),
+        (1, guest, 1000, LIST_INVALID),
+    ):
+        index = host.add(number, (max_pfn, list_mfn, 0, kernel.root, P2M_AREA))
+        host.give(index, kernel.space.root, level=4)
+    host.cr3s = [guest.root, dom0.root]
+    return host, dom0, guest
 
 
 def guest_on_host() -> tuple[Host, Guest, int]:

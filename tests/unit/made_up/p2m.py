@@ -98,3 +98,7 @@ def own_leaves(count: int, total: int | None = None, *kinds: Kind) -> P2m:
     random = Random(count)
     own = {i: random_cells(random, kinds or (Kind.MEMORY,)) for i in range(count)}
     return P2m((total or count) * 512, own)
+
+
+P2M = P2m(2048, {0: [(Kind.MEMORY, 0x5000 + i) for i in range(512)],
+                 2: [(Kind.MEMORY, 0x9000 + i) for i in range(512)]})  # fmt: skip

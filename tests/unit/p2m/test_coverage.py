@@ -176,6 +176,18 @@ def test_a_leaf_that_only_the_list_has_is_kept(damage: Damage) -> None:
     assert len(coverage.unreadable) == (damage is misread)
 
 
+def test_a_leaf_that_page_tables_have_as_identity_counts_as_what_the_list_has() -> None:
+    p2m = own_leaves(3, 5)
+    p2m.identity = frozenset({4})
+    guest, planted = guest_with("linear", p2m)
+    assert planted.identity is not None
+    guest.space.set(P2M_AREA + PAGE, PTE, planted.identity * PAGE | FLAGS)
+    table, coverage = surveyed(guest)
+    assert table.leaves[1] == planted.leaves[1]
+    assert {kind: coverage.kinds[kind] for kind in Kind} == {kind: p2m.count(kind) for kind in Kind}
+    assert coverage.complete
+
+
 @damages
 @pytest.mark.parametrize("witness", [0x99999, None])
 def test_a_leaf_that_the_direct_map_does_not_confirm_is_not_taken_from_the_list(

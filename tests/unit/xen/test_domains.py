@@ -19,7 +19,7 @@ from pykdump_ext.xen.hints import DomainHints
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
 from pykdump_ext.xen.shared_info import LIST_INVALID
 
-from ..made_up.guest import MadeUpDump
+from ..made_up.dump import MadeUpDump
 from ..made_up.host import (
     ALLOCATED,
     BIGMEM,

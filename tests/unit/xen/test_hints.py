@@ -18,7 +18,7 @@ from pykdump_ext.xen.hints import DomainHints, hints_of_guest
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
 from pykdump_ext.xen.shared_info import LIST_INVALID
 
-from ..made_up.guest import MadeUpDump
+from ..made_up.dump import MadeUpDump
 from ..made_up.host import ARCH, DIRECT_MAP, Host, guest_on_host
 from ..made_up.machine import PAGE
 
