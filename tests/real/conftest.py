@@ -25,7 +25,7 @@ from tests.lab import dump as lab_dump
 from tests.lab import matrix as lab_matrix
 from tests.lab.packages import Missing
 
-from .outputs import printed, say_something, to_files
+from .outputs import printed, silent, to_files
 from .packed import filtered
 from .sessions import BIN, Crash
 
@@ -132,7 +132,7 @@ class Plain:
         def make(folder: Path) -> None:
             ran = Crash(folder, folder)(dump, to_files(commands, folder / "printed"))
             assert ran.status == 0, ran.text
-            assert say_something(commands, printed(folder / "printed"))
+            assert not silent(commands, printed(folder / "printed"))
             (folder / "text").write_text(ran.text)
             (folder / "asked").write_text(asked)
 

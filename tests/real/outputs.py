@@ -7,18 +7,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+SEARCH = f"search -k {int.from_bytes(b'Linux ve', 'little'):x}"  # the banner, and copies of it
 MANY_COMMANDS = (
     "sys", "bt", "bt -a", "foreach bt", "ps", "ps -t", "ps -m", "mod", "kmem -i", "kmem -s",
     "kmem -v", "kmem -z", "vm", "vm -m", "files", "mount", "net", "dev", "irq", "log", "log -t",
     "runq", "timer", "p linux_banner", "p -x jiffies", "p current_task:a", "p runqueues:1",
     "struct rq.nr_running,cpu runqueues:a", "struct task_struct.pid,comm,mm", "rd -p 1000000 16",
-    "search -k deadbeefdeadbeef",
+    SEARCH,
 )  # fmt: skip
 FEW_COMMANDS = (
     "sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "mount", "irq", "runq", "timer",
 )  # fmt: skip
-MAY_PRINT_NOTHING = ("search -k deadbeefdeadbeef",)
-"""No other command of the comparisons may: two empty texts are equal, and say nothing."""
 
 
 def to_files(commands: Sequence[str], folder: Path) -> list[str]:
@@ -54,10 +53,10 @@ def by_command(commands: Sequence[str], folder: Path) -> dict[str, str]:
     return dict(zip(commands, texts))
 
 
-def say_something(commands: Sequence[str], texts: Sequence[str]) -> bool:
-    """Tell whether every command printed something, those aside that need not."""
+def silent(commands: Sequence[str], texts: Sequence[str]) -> list[str]:
+    """Return the commands that printed nothing: two empty texts are equal, and prove nothing."""
     assert len(commands) == len(texts) > 0
-    return all(text or c in MAY_PRINT_NOTHING for c, text in zip(commands, texts))
+    return [command for command, text in zip(commands, texts) if not text.strip()]
 
 
 def digest(path: Path) -> str:

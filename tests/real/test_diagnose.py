@@ -187,4 +187,5 @@ def test_pictures_outside_a_session_and_in_one(crash: Crash, truncated: Dump, ho
     commands = [f"extend {host}", "extend p2mfix.py", "p2m map > map", "p2m map --svg b.svg"]
     crash(truncated, commands, "--minimal", "-s")
     assert (crash.folder / "map").read_text() == outside.text
-    assert (crash.folder / "b.svg").read_bytes() == (crash.folder / "a.svg").read_bytes()
+    drawing = (crash.folder / "a.svg").read_bytes()
+    assert b"<svg" in drawing and (crash.folder / "b.svg").read_bytes() == drawing

@@ -138,6 +138,7 @@ def test_registers_without_xens_list_of_domains(prog: drgn.Program, truncated: D
     other = open_program(OpenedDump(core, [Namelist(truncated.vmlinux)]))
     for cpu in CPUS:
         wanted = names(prog.stack_trace(cpu_curr(prog, cpu)))
+        assert wanted
         assert names(other.stack_trace(cpu_curr(other, cpu))) == wanted
 
 

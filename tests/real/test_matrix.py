@@ -16,7 +16,7 @@ from tests.lab.dump import Dump
 from tests.lab.matrix import CELLS, Cell, untouched
 from tests.lab.packages import Missing
 
-from .outputs import by_command, to_files
+from .outputs import by_command, silent, to_files
 from .places import Place
 from .sessions import Ran
 
@@ -92,6 +92,7 @@ def test_matrix(cell: Cell, tmp_path: Path, record_property: Callable[[str, obje
     opened = p2mfix(broken, to_files(COMMANDS, tmp_path / "repaired"))
     assert opened.status == 0, opened.text
     wanted = by_command(COMMANDS, tmp_path / "plain")
+    assert not silent(COMMANDS, list(wanted.values()))
     assert "sysrq triggered crash" in wanted["sys"]
     assert "sysrq_handle_crash" in wanted["bt"]
     assert by_command(COMMANDS, tmp_path / "repaired") == wanted

@@ -206,7 +206,7 @@ def test_foreign_frames_are_not_dom0s_and_wrong_entries_are_found(
     assert said("mfn") == f"mfn {others + 1:x}: not dom0's memory\n"
     # the frame is mapped there: crash reads it, as it does on a dump that needs no repair
     crash(other, [command.replace("> rd", "> plain") for command in commands[-2:]])
-    assert said("rd") == said("plain")
+    assert said("rd") == said("plain") != ""
     verify = said("verify").splitlines()
     assert verify[1:3] == [
         "              direct map: agrees on 179,193, disagrees on 4",

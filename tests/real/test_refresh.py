@@ -16,7 +16,7 @@ from tests.lab.matrix import Cell
 from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
 
-from .outputs import by_command, digest, say_something, to_files
+from .outputs import SEARCH, by_command, digest, silent, to_files
 from .places import Place
 from .sessions import Crash, Ran, Terminal
 
@@ -24,7 +24,7 @@ COMMANDS = (
     "sys", "bt", "bt -a", "foreach bt", "ps", "ps -t", "ps -m", "mod", "kmem -i", "kmem -s",
     "kmem -v", "kmem -z", "vm", "vm -m", "files", "foreach files", "mount", "net", "dev", "irq",
     "log", "runq", "timer", "p current_task:a", "p runqueues:1", "set", "sym -m xenfs",
-    "struct rq.nr_running,cpu runqueues:a", "search -k deadbeefdeadbeef",
+    "struct rq.nr_running,cpu runqueues:a", SEARCH,
 )  # fmt: skip
 AGAIN = ("bt -a", "ps", "mod", "kmem -s", "kmem -i")
 CELLS = (Cell("8.0.2", "bookworm", "5.10"), Cell("8.0.6", "trixie", "6.1"))
@@ -82,7 +82,7 @@ class Started:
         plain = to_files(COMMANDS, folder / "plain")
         assert self.run(self.whole.vmcore, plain).status == 0
         self.wanted = by_command(COMMANDS, folder / "plain")
-        assert say_something(COMMANDS, list(self.wanted.values()))
+        assert not silent(COMMANDS, list(self.wanted.values()))
 
     def run(self, vmcore: Path, commands: list[str]) -> Ran:
         return self.place.run(["crash", "-s", self.whole.vmlinux, vmcore], commands)
