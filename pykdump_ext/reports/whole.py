@@ -110,15 +110,20 @@ def _map_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--png", metavar="OUT", help="write a picture, as PNG, into this file")
 
 
-def _map_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
+def _write_pictures(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> None:
     for out, kind in ((args.svg, "svg"), (args.png, "png")):
         if out:
             write_file(out, drawing(found, kind), screen.inputs)
+
+
+def _map_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
+    _write_pictures(found, args, screen)
     if not args.svg and not args.png:
         yield from text_map(found, screen.width, colour=screen.colour).splitlines()
 
 
 def _map_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
+    _write_pictures(found, args, screen)
     return TextMap.of(found, CELLS).as_dict()
 
 
