@@ -1,7 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Build crash_host.so, which crash's ``extend`` loads, and p2m_preload.so for ``p2mfix``.
 
-All else about the package is in pyproject.toml.  Where the machine lacks
-something, the build ends with one sentence that names what to install.
+pyproject.toml describes the rest of the package.  Where the machine lacks what the build needs,
+the build ends with one sentence that says what to install.
 """
 
 from __future__ import annotations
@@ -32,12 +33,13 @@ CRASH_HOST = [f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands",
 PRELOAD = [f"{LAUNCH}/preload.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]
-# crash's defs.h is older than some warnings; without hidden names crash's would replace ours
+# -Wno-address: crash's defs.h is older than that warning.  -fvisibility=hidden: otherwise crash's
+# functions would replace ours of the same name.
 FLAGS = ["-Wall", "-Wno-address", "-fno-strict-aliasing", "-fvisibility=hidden"]
 
 
 def missing(what: str, debian: str, red_hat: str) -> NoReturn:
-    """End the build with one sentence."""
+    """End the build with a sentence on what is missing, and the packages to install."""
     raise SystemExit(
         f"pykdump_ext: {what} is missing: install {debian} (Debian, Ubuntu)"
         f" or {red_hat} (Oracle Linux, Fedora)"
@@ -45,19 +47,21 @@ def missing(what: str, debian: str, red_hat: str) -> NoReturn:
 
 
 def crash_version() -> str:
-    """Return the version of the crash that is installed, such as ``8.0.2``."""
+    """Return the version of the installed crash, such as ``8.0.2``; end the build without one."""
     crash = os.environ.get("CRASH", "crash")
     if not shutil.which(crash):
         missing("crash", "crash", "crash")
     shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False).stdout
     found = re.search(r"^crash (\S+)$", shown, re.MULTILINE)
     if not found:
-        raise SystemExit(f"pykdump_ext: {crash} --version does not say its version")
+        raise SystemExit(
+            f"pykdump_ext: {crash} --version prints no version: set CRASH to the path of crash"
+        )
     return found[1]
 
 
 def crash_headers() -> Path:
-    """Return the folder that holds crash's ``defs.h``."""
+    """Return the folder of crash's ``defs.h``; end the build where there is none."""
     chosen = os.environ.get("CRASH_INCLUDE", "/usr/include/crash")
     if not (Path(chosen) / "defs.h").is_file():
         missing(f"crash's header {chosen}/defs.h", "crash", "crash-devel")
@@ -67,7 +71,7 @@ def crash_headers() -> Path:
 
 
 def python_library() -> tuple[str, str]:
-    """Return the folder and the name of the shared libpython of this Python."""
+    """Return the folder and the name of this Python's libpython; end the build without one."""
     folder = sysconfig.get_config_var("LIBDIR")
     shared = sysconfig.get_config_var("INSTSONAME") or ""
     name = f"python{sysconfig.get_config_var('LDVERSION')}"
@@ -87,14 +91,14 @@ def python_library() -> tuple[str, str]:
 
 
 class BuildHost(build_ext):  # type: ignore[misc]
-    """Builds ``crash_host.so`` from its C files and from what cffi generates."""
+    """The build of both shared objects; cffi generates a part of ``crash_host.so``."""
 
     def get_ext_filename(self, fullname: str) -> str:
-        """Return the file's path without the tag of a Python: crash loads it, Python does not."""
+        """Return the path of a shared object, without Python's tag: crash loads the file."""
         return fullname.replace(".", "/") + ".so"
 
     def build_extension(self, ext: Extension) -> None:
-        """Compile and link, after a look for all that this needs."""
+        """Compile and link a shared object; end the build where something for it is missing."""
         if not shutil.which(os.environ.get("CC", "cc")):
             missing("a C compiler", "gcc and libc6-dev", "gcc")
         if ext.name.endswith("crash_host"):
@@ -102,7 +106,7 @@ class BuildHost(build_ext):  # type: ignore[misc]
         super().build_extension(ext)
 
     def prepare(self, ext: Extension) -> None:
-        """Generate cffi's part of ``crash_host.so``, and set how to compile and link all of it."""
+        """Generate cffi's part of ``crash_host.so``, and set its sources, macros and libraries."""
         headers = crash_headers()
         version = crash_version()
         folder, name = python_library()
@@ -127,7 +131,7 @@ class BuildHost(build_ext):  # type: ignore[misc]
 
 
 def extension(name: str, sources: list[str]) -> Extension:
-    """Return what both shared objects share."""
+    """Return a shared object to build, with the settings that both have in common."""
     folders = [str(HOST), str(LAUNCH)]
     return Extension(name, sources, include_dirs=folders, depends=DEPENDS, libraries=["dl"])
 

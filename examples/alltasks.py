@@ -1,7 +1,8 @@
-"""alltasks [COMM]: every process on the kernel's own list of them.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""alltasks [COMM]: all processes on the kernel's own list.
 
-An example that follows a list through memory.  crash 8.0.2 finds few of the
-tasks of Linux 6.1 (``ps``); they are all on the list that begins at init_task.
+An example that follows a list through memory.  ``ps`` of crash 8.0.2 finds few tasks of Linux 6.1;
+the list that begins at init_task has them all.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pykdump_ext.host import command, crash
 
 
 def processes() -> Iterator[int]:
-    """Yield the address of each process's task_struct, init_task first."""
+    """Yield the address of each process's ``struct task_struct``, init_task first."""
     first = task = crash.sym2addr("init_task")
     tasks = crash.member_offset("task_struct", "tasks")
     while True:
@@ -22,9 +23,11 @@ def processes() -> Iterator[int]:
             return
 
 
-@command("alltasks", usage="[comm]", help="every process, by the kernel's own list", minimal=True)
+@command(
+    "alltasks", usage="[comm]", help="show all processes on the kernel's own list", minimal=True
+)
 def alltasks(words: list[str]) -> None:
-    """Print pid, task_struct and name of each process, or of those with that name."""
+    """Print pid, task_struct and name of all processes, or of those named COMM."""
     pid = crash.member_offset("task_struct", "pid")
     comm = crash.member_offset("task_struct", "comm")
     for task in processes():

@@ -1,7 +1,7 @@
-"""percpu NAME [SIZE]: a per-cpu variable on every cpu.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""percpu NAME [SIZE]: a per-cpu variable on all cpus.
 
-An example of a command with a parser: crash shows its errors in one line, and
-``help percpu`` is made from it.
+An example of a command with a parser, which gives one-line errors and the text of ``help percpu``.
 """
 
 from __future__ import annotations
@@ -10,16 +10,21 @@ import argparse
 
 from pykdump_ext.host import CommandError, command, crash
 
-parser = argparse.ArgumentParser(description="a per-cpu variable on every cpu")
+parser = argparse.ArgumentParser(description="show a per-cpu variable on all cpus")
 parser.add_argument("name", help="the variable's name, such as current_task")
 parser.add_argument(
-    "size", nargs="?", type=int, choices=(1, 2, 4, 8), default=8, help="its size in bytes (8)"
+    "size",
+    nargs="?",
+    type=int,
+    choices=(1, 2, 4, 8),
+    default=8,
+    help="its size in bytes (default: 8)",
 )
 
 
 @command("percpu", parser=parser, minimal=True)
 def percpu(args: argparse.Namespace) -> None:
-    """Print address and value of the variable, cpu by cpu."""
+    """Print the address and the value of the variable on each cpu."""
     variable = crash.sym2addr(args.name)
     if not variable:
         raise CommandError(f"{args.name}: no such symbol")

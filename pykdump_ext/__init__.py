@@ -1,10 +1,13 @@
-"""Python inside crash, and the extension that mends dumps of Xen hosts.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Python inside the crash utility, and p2mfix, which opens dumps of Xen hosts that crash cannot.
 
-Data and imports flow one way::
+Each folder is a room with one subject.  Imports run one way::
 
-    memory -> paging -> kernel -> p2m -> their users (host, command lines)
+    machine -> linux -> xen -> p2m -> opened -> reports, rewrite, drgn, launch, host, cli
 
-``host`` is Python inside a crash session; the rest runs anywhere.
+``host`` and ``extensions`` run inside a session of crash; all other rooms run anywhere.
 """
+
+__all__ = ["__version__"]
 
 __version__ = "0.1.0"

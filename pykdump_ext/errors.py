@@ -1,4 +1,5 @@
-"""The errors of this package: every one is a sentence for the person at the prompt."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The errors of this package; the text of each is a sentence for the user."""
 
 from __future__ import annotations
 
@@ -6,14 +7,14 @@ __all__ = ["P2mError", "ReadError"]
 
 
 class P2mError(Exception):
-    """Something about the dump or the machine keeps us from going on."""
+    """A command cannot continue because of the dump or the machine; the text says why."""
 
 
 class ReadError(P2mError):
     """Memory could not be read.
 
-    The text follows crash's own, which users search for: the kind of address,
-    the address in hexadecimal, what was being read.
+    The text has the form of crash's own errors, which users search for: the kind of
+    address, the address in hexadecimal, what was read.
     """
 
     def __init__(self, kind: str, address: int, what: str, why: str = "") -> None:

@@ -1,10 +1,11 @@
-"""A dump opened once: everything that commands ask of it, each answer worked out once.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A dump opened once: everything that commands ask of it, each answer found once.
 
     opened = OpenedDump(open_dump(["vmcore"]), [Namelist("vmlinux")])
     print(opened.kernel.root, opened.diagnosis.coverage.covered)
 
-The same class stands on a dump's files and on a session of crash: a session's memory
-is a dump too, and its symbols are a namelist (see ``host/session.py``).
+The same class works on a dump's files and in a session of crash, whose memory is used as a
+dump and whose symbols are used as a namelist (see ``host/session.py``).
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from .p2m.framelist import FrameList, read_list
 from .xen.domains import Domain, Xen, open_xen
 from .xen.hints import DomainHints, hints_from_note, hints_from_xen
 from .xen.notes import CrashNote, read_crash_note
+from .xen.shared_info import LIST_INVALID
 from .xen.vcpus import Vcpu, dom0_vcpus
 
 __all__ = ["OpenedDump"]
@@ -38,13 +40,13 @@ Answer = TypeVar("Answer")
 
 
 class OpenedDump:
-    """A dump, the kernels that may be in it, and one domain of its host.
+    """A dump, the namelists given for it, and one domain of its Xen host.
 
-    Every property raises :class:`P2mError` where the dump has no answer; a failed answer
-    is not looked for again.
+    A property raises :class:`P2mError` if the dump has no answer; that error is raised
+    again each time the property is read.
 
     :param dump: its memory and notes.
-    :param namelists: the kernels that may be the domain's; the one that is, is found.
+    :param namelists: the namelists among which the domain's is found.
     :param paths: the dump's files, for messages.
     :param domain: the id of the domain, 0 for dom0.
     """
@@ -64,7 +66,7 @@ class OpenedDump:
         self._tables: dict[int, PageTables] = {}
 
     def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
-        """Return what ``find`` finds; where it has failed before, raise that error again."""
+        """Return the result of ``find``; if it failed before, raise that error again."""
         if name in self._failures:
             raise self._failures[name]
         try:
@@ -80,7 +82,7 @@ class OpenedDump:
 
     @cached_property
     def note(self) -> CrashNote | None:
-        """Xen's crash notes, or None: this is not a dump of a Xen host."""
+        """Xen's crash notes, or None if this is not a dump of a Xen host."""
         return self._once("note", lambda: read_crash_note(self.notes))
 
     @cached_property
@@ -90,15 +92,15 @@ class OpenedDump:
 
     @cached_property
     def domains(self) -> list[Domain]:
-        """The host's domains, by id."""
+        """The Xen host's domains, by id."""
         return self._once(
             "domains", lambda: sorted(self.xen.domains(), key=lambda domain: domain.id)
         )
 
     def owner(self, cr3: int) -> int | None:
-        """Return the id of the domain that a top page table belongs to.
+        """Return the id of the domain that owns a top page table.
 
-        None: it is Xen's own, or its owner cannot be found.
+        Return None if it is Xen's own, or its owner cannot be found.
         """
         try:
             return self.xen.owner(cr3)
@@ -107,12 +109,12 @@ class OpenedDump:
 
     @cached_property
     def vcpus(self) -> list[Vcpu]:
-        """dom0's virtual cpus, by number, with the registers that Xen has of them."""
+        """dom0's vcpus, by number, with the registers that Xen has of them."""
         return self._once("vcpus", lambda: dom0_vcpus(self.dump, self.notes))
 
     @cached_property
     def hints(self) -> DomainHints:
-        """Where the domain's page tables and list may be."""
+        """Where the domain's page tables and frame list may be."""
         return self._once("hints", self._hints)
 
     def _hints(self) -> DomainHints:
@@ -127,11 +129,11 @@ class OpenedDump:
 
     @cached_property
     def published(self) -> FrameList:
-        """The list that the domain has published, as far as it can be read."""
+        """The dump's list for the domain, as far as it can be read."""
         return self._once("published", lambda: read_list(self.dump, self.hints.frame_list_mfn))
 
     def tables(self, root: int) -> PageTables:
-        """Return the page tables below a root (a machine address); they are kept."""
+        """Return the page tables below a root (a machine address), always the same ones."""
         maddr = root & ADDRESS_MASK
         if maddr not in self._tables:
             self._tables[maddr] = PageTables(self.dump, maddr)
@@ -139,11 +141,11 @@ class OpenedDump:
 
     @cached_property
     def proved(self) -> tuple[KernelFile, Kernel]:
-        """The namelist whose kernel is in the dump, and that kernel, its root proved."""
+        """The namelist that matches the dump, and its kernel, read through a proved root."""
         return self._once("proved", self._proved)
 
     def _proved(self) -> tuple[KernelFile, Kernel]:
-        problem = P2mError("no vmlinux is given")
+        problem = P2mError("no vmlinux was given; give that of the dump's kernel")
         for namelist in self.namelists:
             roots = root_candidates(self.dump, namelist, self.hints, self.published)
             try:
@@ -156,11 +158,31 @@ class OpenedDump:
             return namelist, kernel
         if len(self.namelists) > 1:
             problem = P2mError("no given vmlinux matches this dump")
+        self._refuse_hvm()
         raise problem
+
+    def _refuse_hvm(self) -> None:
+        """Say so where the domain's kernel cannot be found because it is not a PV one.
+
+        Such a kernel publishes no list.
+
+        :raises P2mError: it is a PVH or HVM domain, which has no p2m.
+        """
+        if self.hints.frame_list_mfn not in (0, LIST_INVALID):
+            return
+        try:
+            owned = self.xen.owned([self.xen.domain(self.domain)])[self.domain]
+        except P2mError:
+            return
+        if owned.kind == "HVM":
+            name = f"domain {self.domain}" if self.domain else "dom0"
+            raise P2mError(
+                f"{name} is a PVH or HVM domain: it has no p2m, and p2mfix opens PV domains only"
+            )
 
     @property
     def namelist(self) -> KernelFile | None:
-        """The namelist whose kernel is in the dump, or None: it is not among those given."""
+        """The namelist that matches the dump, or None if none of those given does."""
         try:
             return self.proved[0]
         except P2mError:
@@ -178,22 +200,26 @@ class OpenedDump:
 
     @cached_property
     def diagnosis(self) -> Diagnosis:
-        """The domain's p2m, its list, and the difference.
+        """The domain's p2m, the dump's list, and the difference.
 
-        Without a namelist of the dump's kernel it is what the kernel tells Xen.
+        If no namelist is given, the p2m is found through the kernel's shared_info.
         """
         return self._once("diagnosis", self._diagnosis)
 
     def _diagnosis(self) -> Diagnosis:
         start = time.perf_counter()
         if not self.namelists:
-            return diagnose_without_namelist(self.dump, self.hints, self.published)
+            return self.diagnosis_without_namelist
         return diagnose_kernel(self.hints, self.kernel, self.published, start)
 
     @cached_property
     def diagnosis_without_namelist(self) -> Diagnosis:
-        """The same without any namelist, though some may be given."""
-        return self._once(
-            "diagnosis_without_namelist",
-            lambda: diagnose_without_namelist(self.dump, self.hints, self.published),
-        )
+        """The same, found through shared_info even if namelists are given."""
+        return self._once("diagnosis_without_namelist", self._diagnosis_without_namelist)
+
+    def _diagnosis_without_namelist(self) -> Diagnosis:
+        try:
+            return diagnose_without_namelist(self.dump, self.hints, self.published)
+        except P2mError:
+            self._refuse_hvm()
+            raise

@@ -1,4 +1,5 @@
-"""Files that are written whole or not at all, and never over a dump."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The writing of files: completely or not at all, and never over a dump."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ WRITABLE = 0o666  # the mode of a new file, less the umask
 
 @contextmanager
 def new_file(target: Path, mode: int | None = None) -> Iterator[tuple[int, Path]]:
-    """Give an empty file that becomes ``target`` when the block ends without an exception.
+    """Yield an empty file that becomes ``target`` when the block ends without an exception.
 
-    The block gets an open file descriptor, and the temporary name that the file has in
-    the folder of ``target`` until then; an exception leaves nothing behind.
+    The block gets the open file descriptor and the file's temporary name, in the folder of
+    ``target``. After an exception the file is removed.
 
-    :param mode: the permission bits; those of any new file where not given.
-    :raises OSError: it cannot be written.
+    :param mode: the permission bits; by default those of any new file.
+    :raises OSError: the file cannot be written.
     """
     fd, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
     unfinished = Path(name)
@@ -44,10 +45,10 @@ def new_file(target: Path, mode: int | None = None) -> Iterator[tuple[int, Path]
 
 
 def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
-    """Write a file, whole or not at all; to a device or a pipe, write what it takes.
+    """Write a file, completely or not at all; a device or a pipe is written directly.
 
     :param inputs: files that must not be written, such as the dump.
-    :raises P2mError: it is one of them, or it cannot be written.
+    :raises P2mError: ``path`` is one of ``inputs``, or cannot be written.
     """
     target = Path(path).resolve()
     try:

@@ -1,8 +1,9 @@
-"""A copy of a dump with the rebuilt list in it, for tools that know nothing of this package.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A copy of a dump with the rebuilt list in it, for plain crash and other tools.
 
-The copy is the dump, byte for byte, but for three things: one more PT_LOAD with
-the pages of the list, its program header, and the last word of the
-XEN_ELFNOTE_CRASH_INFO note, which is the list's mfn.
+The copy equals the dump byte for byte, with three exceptions: one more PT_LOAD segment with the
+pages of the list, that segment's program header, and the last word of the XEN_ELFNOTE_CRASH_INFO
+note, which is the list's mfn.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ __all__ = ["check_paths", "rewrite_dump"]
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
-SH_INFO = 44  # bytes into Elf64_Shdr; of the first one, where e_phnum is PN_XNUM
+SH_INFO = 44  # offset in Elf64_Shdr; the first one's counts segments where e_phnum is PN_XNUM
 PT_LOAD = 1
 PN_XNUM = 0xFFFF
-FIRST_MIB = 1 << 20  # of machine memory: the firmware's, and frame 0 means no list
+FIRST_MIB = 1 << 20  # of machine memory: firmware uses it, and an mfn of 0 means no list
 
-FICLONE = 0x40049409  # include/uapi/linux/fs.h
-CHUNK = 64 << 20  # bytes copied between two looks at the progress
+FICLONE = 0x40049409  # the ioctl of include/uapi/linux/fs.h
+CHUNK = 64 << 20  # bytes, copied between two reports of progress
 
 
 # --------------------------------------------------------------------------
@@ -48,14 +49,14 @@ CHUNK = 64 << 20  # bytes copied between two looks at the progress
 def find_frames(
     used: Sequence[tuple[int, int]], count: int, frames: FrameTable | None
 ) -> tuple[int, bool]:
-    """Return the mfn of ``count`` frames in a row that a dump has no use for.
+    """Find ``count`` frames in a row that the dump does not use.
 
-    In a gap of the dump where Xen has memory that is nobody's, so that filters
-    such as ``makedumpfile -X`` keep it, and True; else behind all that the dump
-    has, and False.
+    Return the mfn of the first, and True where the frames are in a gap of the dump that Xen
+    tracks as free memory: filters such as ``makedumpfile -X`` keep those.  Otherwise the frames
+    are above all memory of the dump, and the second value is False.
 
-    :param used: the (start, end) machine addresses that the dump tells of, in order.
-    :param frames: Xen's frame table, or None: nothing is known to be unused.
+    :param used: the (start, end) machine addresses of the dump's memory, in order.
+    :param frames: Xen's frame table, or None where it is not known.
     """
     end = FIRST_MIB
     for start, stop in used:
@@ -88,10 +89,11 @@ class Segment:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """How the copy differs from its source, in bytes of the copy.
+    """The differences between a copy and its source.
 
-    ``head`` is how it begins.  From ``body`` on the source follows, ``shift``
-    bytes further on than in the source.  Then ``patches``, by offset.
+    The copy has ``size`` bytes and begins with ``head``.  The bytes of the source from offset
+    ``body`` on follow, ``shift`` bytes later than in the source.  ``patches`` then go over
+    that: each is an offset in the copy, and bytes.
     """
 
     size: int
@@ -104,9 +106,9 @@ class Rewrite:
 def plan(
     core: ElfCore, found: Diagnosis, frames: FrameTable | None
 ) -> tuple[Rewrite, ListPages, bool]:
-    """Return how the copy differs, the list in it, and whether Xen knows its frames as unused.
+    """Plan a copy; return its differences, its list, and whether Xen tracks the frames as free.
 
-    :raises P2mError: the file cannot be given one more program header.
+    :raises P2mError: the file cannot have one more program header.
     """
     with core.file.path.open("rb") as file:
         elf = ELFFile(file)
@@ -120,7 +122,7 @@ def plan(
         sections = elf["e_shoff"] if elf["e_shnum"] or extended else 0
     if not extended and len(segments) + 1 >= PN_XNUM:
         raise P2mError(
-            f"{core.file.path}: has {len(segments)} program headers and can have no more"
+            f"{core.file.path}: has {len(segments)} program headers, the most an ELF file can have"
         )
 
     used = sorted((s.paddr, s.paddr + s.memsz) for s in segments if s.type == PT_LOAD)
@@ -155,9 +157,12 @@ def plan(
 
 
 def _moved(segment: Segment, size: int, shift: int) -> Segment:
-    """Return a segment of a file of ``size`` bytes, ``shift`` bytes further on in the copy.
+    """Return the program header of a segment that is ``shift`` bytes later in the copy.
 
-    What a file that is cut off has not of it, it loses: something else is there now.
+    The segment loses what the file lacks of it, where the file is cut off: other bytes are
+    there in the copy.
+
+    :param size: of the file, in bytes.
     """
     there = min(segment.filesz, max(0, size - segment.offset))
     if there < segment.filesz:
@@ -166,12 +171,12 @@ def _moved(segment: Segment, size: int, shift: int) -> Segment:
 
 
 def _data(fd: int, start: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the (start, end) of what is not a hole in a file, from ``start`` on."""
+    """Yield the (start, end) offsets of a file's data, without its holes, from ``start`` on."""
     while start < size:
         try:
             start = os.lseek(fd, start, os.SEEK_DATA)
         except OSError as error:
-            if error.errno == errno.ENXIO:  # nothing but a hole is left
+            if error.errno == errno.ENXIO:  # only a hole is left
                 return
             raise
         end = os.lseek(fd, start, os.SEEK_HOLE)
@@ -182,37 +187,38 @@ def _data(fd: int, start: int, size: int) -> Iterator[tuple[int, int]]:
 def _cloned(source: int, copy: int) -> bool:
     try:
         fcntl.ioctl(copy, FICLONE, source)
-    except OSError:  # another file system, or one that cannot; each has its own errno
+    except OSError:  # the file system cannot share blocks, or not these; errno varies
         return False
     return True
 
 
 def check_paths(source: Path, target: Path, force: bool) -> None:
-    """See that a copy of ``source`` may be made at ``target``.
+    """Raise an error unless a copy of ``source`` may be written at ``target``.
 
-    :raises P2mError: it is the same file, or something is there that must stay.
+    :param force: replace a file that exists.
+    :raises P2mError: ``target`` is the dump itself, exists, or cannot be a file.
     """
     if not target.parent.is_dir():
         raise P2mError(f"{target.parent}: no such folder")
     if target.exists() and target.samefile(source):
         raise P2mError(f"{target}: is the dump itself, which is never written")
     if target.is_dir() or (target.exists() and not target.is_file()):
-        raise P2mError(f"{target}: is not a file, name a new one")
+        raise P2mError(f"{target}: is not a file; name a new file for the copy")
     if os.path.lexists(target) and not force:
         raise P2mError(f"{target}: exists; name another file, or use --force")
 
 
 def check_space(fd: int, folder: Path, more: int) -> None:
-    """See that ``folder`` has room for a copy of the open file and ``more`` bytes.
+    """Raise an error unless ``folder`` has room for a copy of an open file and ``more`` bytes.
 
-    :raises P2mError: it has not.
+    :raises P2mError: it has less.
     """
     needed = min(os.fstat(fd).st_blocks * 512, os.fstat(fd).st_size) + more
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise P2mError(
             f"{folder.resolve()}: has {free / 1e9:.1f} GB free,"
-            f" the copy takes {needed / 1e9:.1f} GB: write it elsewhere,"
+            f" the copy takes {needed / 1e9:.1f} GB: write it to another file system,"
             " or open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
         )
 
@@ -224,14 +230,15 @@ def write(
     check: Callable[[Path], None],
     watch: Callable[[int, int], None] = lambda done, of: None,
 ) -> bool:
-    """Make the copy; return True when it shares its blocks with the source.
+    """Write the copy; return True when it shares its blocks with the source.
 
-    It has a temporary name in the folder of ``target`` until it is whole, and
-    whatever happens before leaves nothing behind.
+    The copy has a temporary name in the folder of ``target`` until it is whole.  An exception
+    before that leaves no file behind.
 
-    :param check: looks at the copy before it gets its name, and raises if it is not right.
-    :param watch: is told how many bytes have been copied, and of how many.
-    :raises P2mError: the space does not suffice, or ``check`` raises it.
+    :param check: gets the path of the copy before the copy gets its name, and raises an
+        exception if the copy is wrong.
+    :param watch: gets the number of bytes that are copied, and of all bytes.
+    :raises P2mError: the file system has no room, or ``check`` raises it.
     :raises OSError: reading or writing fails.
     """
     with source.open("rb", buffering=0) as old:
@@ -253,14 +260,17 @@ def write(
 
 
 def _write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``; one call may write less, where the disk is nearly full."""
+    """Write all of ``data``; one ``os.write()`` may write less, on a disk that is nearly full."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
 
 
 def _copy(old: int, new: int, rewrite: Rewrite, watch: Callable[[int, int], None]) -> None:
-    """Copy all but the beginning, holes as holes."""
+    """Copy the source from ``rewrite.body`` on, and leave its holes out.
+
+    :raises P2mError: the source becomes shorter meanwhile.
+    """
     size = os.fstat(old).st_size
     for start, end in _data(old, rewrite.body, size):
         os.lseek(new, start + rewrite.shift, os.SEEK_SET)
@@ -269,7 +279,9 @@ def _copy(old: int, new: int, rewrite: Rewrite, watch: Callable[[int, int], None
             watch(at, size)
             copied = os.sendfile(new, old, at, min(CHUNK, end - at))
             if not copied:
-                raise P2mError("the dump has become shorter while it was copied")
+                raise P2mError(
+                    "the dump became shorter while it was copied: copy it when nothing writes it"
+                )
             at += copied
     watch(size, size)
 
@@ -283,23 +295,26 @@ def rewrite_dump(
 ) -> tuple[ListPages, bool, bool]:
     """Write a copy of a dump with the rebuilt list in it.
 
-    :param frames: Xen's frame table, where it is known; it tells which frames nobody uses.
+    Return the pages of the list, whether Xen tracks their frames as free, and whether the copy
+    shares its blocks with the dump.
 
-    Return the list's pages, whether Xen knows their frames as unused, and
-    whether the copy shares its blocks with the dump.
-
-    :raises P2mError: there is no room, in the file's header or on the disk.
+    :param watch: gets the number of bytes that are copied, and of all bytes.
+    :param frames: Xen's frame table, which says which frames are free, or None.
+    :raises P2mError: there is no room in the file's header or on the disk, or the list does
+        not read back from the copy.
     :raises OSError: reading or writing fails.
     """
     copy, pages, unused = plan(core, found, frames)
 
     def check(path: Path) -> None:
-        """Read the list back as tools do."""
+        """Read the list back as other tools do."""
         written = ElfCore(path)
         note = read_crash_note(written.notes)
         listed = read_list(written, note.frame_list_mfn if note else 0)
         if listed.problems or listed.leaves != pages.leaves:
-            raise P2mError(f"{target}: the list does not read back from the copy; nothing is kept")
+            raise P2mError(
+                f"{target}: the list does not read back from the copy, so the copy is deleted"
+            )
 
     cloned = write(copy, core.file.path, target, check, watch)
     return pages, unused, cloned

@@ -24,8 +24,10 @@ from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 
 from .lab.broken import copy_of, truncate_list, truncated
-from .lab.dump import Dump, dom0_dump
+from .lab.dump import Dump
 from .lab.huge import grow
+from .lab.matrix import MAIN
+from .lab.matrix import untouched as untouched_of
 
 P2MFIX = Path(sys.executable).with_name("p2mfix")
 
@@ -134,7 +136,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each (5)")
     runs = parser.parse_args().runs
-    untouched = dom0_dump()
+    untouched = untouched_of(MAIN)
     broken = truncated(untouched)
     print(f"{'dom0 of 700 MiB':<44} {'minimum':>9} {'median':>9} {'maximum':>9}")
     starts(untouched, broken, runs)

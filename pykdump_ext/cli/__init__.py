@@ -1,4 +1,5 @@
-"""The commands of the shell: ``p2mfix`` and ``pykdump-ext``."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The shell commands ``p2mfix`` and ``pykdump-ext``: what each of their files offers."""
 
 from __future__ import annotations
 
@@ -14,25 +15,25 @@ __all__ = ["Command", "fail"]
 class Command(Protocol):
     """A command of ``p2mfix``: a module, or an object with the same names.
 
-    ``SUMMARY`` is a line for the list of commands, ``DESCRIPTION`` what its help says.
+    ``SUMMARY`` is its line in the list of commands, ``DESCRIPTION`` the text of its own help.
     """
 
     SUMMARY: str
     DESCRIPTION: str
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Give the command's parser its arguments."""
+        """Add the arguments of the command to its parser."""
         ...
 
     def run(self, args: argparse.Namespace) -> None:
-        """Run the command.
+        """Run the command with parsed arguments.
 
-        :raises P2mError: it cannot do what was asked.
+        :raises P2mError: the command cannot do what was asked.
         """
         ...
 
 
 def fail(program: str, error: P2mError | OSError) -> NoReturn:
-    """End a command with its error on one line and exit status 1."""
+    """Print an error on one line, and end the program with exit status 1."""
     print(f"{program}: {error}", file=sys.stderr)
     raise SystemExit(1)

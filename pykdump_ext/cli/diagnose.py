@@ -1,4 +1,5 @@
-"""``p2mfix diagnose``: what is wrong with dumps, and what to do, without crash."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix diagnose FILE...``: a report of each dump, without crash."""
 
 from __future__ import annotations
 
@@ -16,46 +17,56 @@ from .files import sort_files
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
-SUMMARY = "say what is wrong with dumps, and what to do; no crash is needed"
+SUMMARY = "report what is wrong with dumps, and what to type next"
 DESCRIPTION = """\
-Says of each dump what format, Xen and kernel it is, what each cpu's page tables are, how far
-the list it publishes covers dom0's memory, which failure that is and what crash says of it, and
-the command to type next. Of the namelists that are given, each dump's own is picked by its
-banner; without one, what the dump tells by itself is said. Of a folder, all dumps in it are
-taken. Several dumps get one line each."""
+For each dump, report its format, Xen and kernel versions, the page tables of
+each cpu, how much of dom0's memory the dump's list covers, what is wrong with
+the list, what crash prints because of it, and the command to type next.
+
+Each dump is matched with its own vmlinux among those given, by the kernel's
+banner. Without a vmlinux the report has what the dump alone can give. A folder
+stands for all dumps in it; the files of a split dump are one dump. Several
+dumps get one line each.
+
+The exit status is 1 if the verdict on a dump is unknown, else 0."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of this command to its parser."""
+    """Add the arguments of ``p2mfix diagnose`` to its parser."""
     parser.add_argument(
-        "files", nargs="+", metavar="FILE", help="dumps, folders with dumps, and vmlinux files"
+        "files", nargs="+", metavar="FILE", help="dumps, folders with dumps, vmlinux files"
     )
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a line; frames and sizes are decimal"
+        "--json",
+        action="store_true",
+        help="print a JSON object for each dump, on a line; its numbers are decimal",
     )
     parser.add_argument(
         "--jobs",
         type=at_least_one,
         default=1,
         metavar="N",
-        help="look at so many dumps at once (1)",
+        help="work on N dumps at once (default: 1)",
     )
     parser.add_argument(
-        "--html", metavar="OUT", help="of one dump: write the findings and pictures as a web page"
+        "--html", metavar="OUT", help="write the report of one dump, with pictures, as a web page"
     )
 
 
 def at_least_one(text: str) -> int:
-    """Return a number of jobs."""
+    """Return a number of jobs, from the text of an option.
+
+    :raises argparse.ArgumentTypeError: the text is not a whole number of at least 1.
+    """
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: not a number from 1 on")
+        raise argparse.ArgumentTypeError(f"{text}: not a whole number of at least 1")
     return int(text)
 
 
 def reports(
     dumps: Sequence[Sequence[str]], namelists: Sequence[str], jobs: int
 ) -> Iterator[Report]:
-    """Yield a report of each dump, in their order; nothing in one of them stops the others."""
+    """Yield the report of each dump, in order; an error in one dump does not stop the others."""
     with ProcessPoolExecutor(max(1, jobs)) as pool:
         waiting = [(dump, pool.submit(_report, dump, namelists)) for dump in dumps]
         for dump, future in waiting:
@@ -74,9 +85,9 @@ def _result(dump: Sequence[str], future: Future[Report]) -> Report:
 
 
 def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) -> Report:
-    """Write the report of a dump as a web page, and return it.
+    """Write the report of a dump as a web page, and return the report.
 
-    :raises P2mError: it cannot be written, or a library for pictures is not installed.
+    :raises P2mError: the file cannot be written, or a library for pictures is not installed.
     """
     from ..reports.page import page  # noqa: PLC0415  (only this option needs it)
 
@@ -87,14 +98,15 @@ def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) ->
 
 
 def run(args: argparse.Namespace) -> None:
-    """Run the command.
+    """Print the reports.
 
-    :raises P2mError: there is no dump among the files.
+    :raises P2mError: there is no dump among the files, or ``--html`` has several.
+    :raises SystemExit: the verdict on a dump is unknown; with status 1.
     """
     dumps, namelists = sort_files(args.files)
     if args.html:
         if len(dumps) != 1:
-            raise P2mError("--html is for one dump")
+            raise P2mError(f"--html takes one dump, and these are {len(dumps)}")
         made = iter([write_page(args.html, dumps[0], namelists)])
     elif len(dumps) > 1:
         made = reports(dumps, [str(namelist.path) for namelist in namelists], args.jobs)

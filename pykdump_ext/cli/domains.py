@@ -1,4 +1,5 @@
-"""``p2mfix domains VMCORE``: the domains of the host that a dump is of."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix domains VMCORE...``: a table of the Xen host's domains."""
 
 from __future__ import annotations
 
@@ -24,25 +25,36 @@ COLUMNS = (
     ("p2m_cr3", "P2M_CR3"),
     ("cpus", "CPUS"),
 )
-SUMMARY = "list the domains of the host, and what each has published of its p2m"
+SUMMARY = "list the domains of the Xen host, and where each has its p2m"
 DESCRIPTION = """\
-Shows the domains of a Xen host: id, kind, pages; what each has published of its p2m, its list (an
-mfn) or p2m_cr3 (a machine address); and the physical cpus that were on its page tables. Numbers
-other than ids, pages and cpus are hexadecimal."""
+List the domains of the Xen host that a dump is of:
+
+  ID, KIND  its id; PV or HVM (to Xen, a PVH domain is an HVM one)
+  PAGES     its memory, in pages
+  MAX_PFN   the number of its pfns
+  LIST      the mfn of the frame list that its kernel published
+  P2M_CR3   the machine address of the page tables that map its linear p2m
+  CPUS      the physical cpus that used its page tables
+
+MAX_PFN, LIST and P2M_CR3 are hexadecimal."""
 UNKNOWN = "unknown"
 NONE = "none"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``p2mfix domains``."""
-    parser.add_argument("files", nargs="+", metavar="VMCORE", help="the dump's file or files")
-    parser.add_argument("--json", action="store_true", help="for scripts; numbers are decimal")
+    """Add the arguments of ``p2mfix domains`` to its parser."""
+    parser.add_argument(
+        "files", nargs="+", metavar="VMCORE", help="the dump, or the files of a split dump"
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print JSON, for scripts; its numbers are decimal"
+    )
 
 
 def described(opened: OpenedDump, domain: Domain, owned: Owned | None) -> dict[str, Any]:
-    """Return what there is to say of a domain.
+    """Return the facts about a domain, by name.
 
-    None stands for what cannot be told, 0 for what the domain has not published.
+    A fact is None where it is unknown, and 0 where the domain has not published it.
     """
     shared = domain.shared
     cpus = [cpu for cpu, cr3 in enumerate(opened.xen.note.cr3s) if opened.owner(cr3) == domain.id]
@@ -61,7 +73,7 @@ def described(opened: OpenedDump, domain: Domain, owned: Owned | None) -> dict[s
 
 
 def shown(name: str, value: Any) -> str:
-    """Return a value as the table has it."""
+    """Return a fact as text for the table."""
     if value is None:
         return UNKNOWN
     if isinstance(value, list):
@@ -74,7 +86,7 @@ def shown(name: str, value: Any) -> str:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the domains.
+    """Print the table of domains.
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """

@@ -1,7 +1,8 @@
-"""``p2mfix drgn VMLINUX VMCORE``: drgn's prompt, or a script of drgn's, on the dump of a Xen host.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix drgn VMLINUX VMCORE...``: drgn's prompt, or a script for drgn, on a Xen host's dump.
 
-It is what ``drgn -c VMCORE -s VMLINUX`` is on other dumps: ``prog`` is there at the
-prompt, in a script and in the code of ``-e``; a script's exit status is the command's.
+The command does what ``drgn -c VMCORE -s VMLINUX`` does on other dumps: the prompt, a script and
+the code of ``-e`` have ``prog``, and a script's exit status is the command's.
 """
 
 from __future__ import annotations
@@ -23,42 +24,48 @@ if TYPE_CHECKING:
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 NAME = "p2mfix drgn"
-SUMMARY = "open the dump in drgn: its prompt, or a script"
+SUMMARY = "open the dump in drgn: its prompt, a script, or code"
 DESCRIPTION = """\
-Opens drgn on the dump of a Xen host, which drgn cannot read by itself: its prompt, a script or
-code, with prog there in all three. Tasks, modules, per-cpu data, logs, the memory of processes and
-the stacks of blocked and of running tasks are there, whatever has become of the dump's list.
-A script's exit status is the command's. It needs drgn: pip install 'pykdump-ext[drgn]'."""
+Open the dump of a Xen host in drgn, which cannot read such a dump by itself:
+drgn's prompt, a script, or code. All three have the variable prog.
+
+drgn shows tasks, modules, per-cpu data, logs, the memory of processes, and the
+stacks of blocked and of running tasks, even if the dump's list is broken.
+
+The exit status is the script's. The command needs drgn:
+pip install 'pykdump-ext[drgn]'"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the command takes."""
-    parser.add_argument("vmlinux", metavar="VMLINUX", help="dom0's vmlinux, with debug symbols")
-    parser.add_argument("vmcore", metavar="VMCORE", help="the dump")
+    """Add the arguments of ``p2mfix drgn`` to its parser."""
+    parser.add_argument("vmlinux", metavar="VMLINUX", help="dom0's vmlinux, with debug information")
+    parser.add_argument("vmcore", metavar="VMCORE", help="the dump, or the files of a split dump")
     _add_others(parser)
 
 
 def _add_others(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-e", dest="code", metavar="CODE", help="Python code to run")
+    parser.add_argument("-e", dest="code", metavar="CODE", help="run this Python code")
     parser.add_argument(
         "-s", "--symbols", metavar="PATH", action="append", default=[],
-        help="a file with debug symbols of a module; may be given more than once",
+        help="load a module's file with debug information; may be given more than once",
     )  # fmt: skip
     parser.add_argument(
         "words", metavar="ARG", nargs=argparse.REMAINDER,
-        help="a script of drgn's and its arguments; without it, and without -e: drgn's prompt",
+        help="a script and its arguments; without a script and without -e: drgn's prompt",
     )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> None:
-    """Open the dump in drgn, and run what was asked for.
+    """Open the dump in drgn, and run the prompt, the script or the code.
 
-    :raises P2mError: it cannot be opened; what a script raises is its own.
+    What a script raises is not caught.
+
+    :raises P2mError: the dump, the vmlinux or the script cannot be opened.
     """
     words, args.words = args.words, []
     usage = f"{NAME} VMLINUX VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
     others = argparse.ArgumentParser(NAME, usage, add_help=False)
-    _add_others(others)  # options may stand behind the files as well
+    _add_others(others)  # options may also come after the files
     others.parse_args(words, args)
     try:
         prog = _open(args)
@@ -71,11 +78,13 @@ def run(args: argparse.Namespace) -> None:
 
 
 def _open(args: argparse.Namespace) -> drgn.Program:
-    """Open the dump; what needs drgn is imported here, for it may not be installed."""
-    from ..drgn.program import load_symbols, open_program  # noqa: PLC0415
+    """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed."""
+    from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
-    vmlinux, *dump = sorted((args.vmlinux, args.vmcore), key=is_dump)  # in any order
-    while args.words and is_dump(args.words[0]):  # more files of a split one
+    vmlinux, *dump = sorted(
+        (args.vmlinux, args.vmcore), key=is_dump
+    )  # the user may give them in any order
+    while args.words and is_dump(args.words[0]):  # the other files of a split dump
         dump.append(args.words.pop(0))
     prog = open_program(OpenedDump(open_dump(dump), [Namelist(vmlinux)], dump))
     load_symbols(prog, args.symbols)

@@ -1,4 +1,5 @@
-"""The files of a command line, told apart: dumps, each with its files, and namelists."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files of a command line, sorted into dumps and namelists."""
 
 from __future__ import annotations
 
@@ -17,17 +18,17 @@ __all__ = ["open_one", "sort_files"]
 def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
     """Return the files of each dump among these files and folders, and the namelists.
 
-    A file that is neither a dump nor a namelist counts as a dump: opening it says what
-    is wrong with it.
+    A file that is neither a dump nor a namelist counts as a dump: the error when it is opened
+    says what is wrong with it.
 
     :raises P2mError: there is no dump among them.
     """
     dumps: list[str] = []
     namelists: list[Namelist] = []
     for path in paths:
-        if os.path.isdir(path):  # noqa: PTH112  (False, where it cannot be looked at)
+        if os.path.isdir(path):  # noqa: PTH112  (False without permission)
             inside = map(str, sorted(Path(path).rglob("*")))
-            # a file that cannot be read is reported, not passed over
+            # A file without read permission is kept, so that the report shows it
             dumps += [
                 file
                 for file in inside
@@ -48,10 +49,10 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
 def open_one(paths: Sequence[str]) -> OpenedDump:
     """Open the one dump among these files, with the namelists among them.
 
-    :raises P2mError: there is none, or more than one, or it cannot be read.
+    :raises P2mError: there is no dump or more than one, or the dump cannot be read.
     """
     dumps, namelists = sort_files(paths)
     files = [path for group in dumps for path in group]
     if len(dumps) > 1:
-        raise P2mError(f"{', '.join(files)}: not the files of one split dump")
+        raise P2mError(f"give one dump: {', '.join(files)} are not the files of one split dump")
     return OpenedDump(open_dump(files), namelists, files)

@@ -1,7 +1,8 @@
-"""``p2mfix VMLINUX VMCORE... [crash options]``: a full crash session on any Xen dump.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix VMLINUX VMCORE... [crash options]``: a full session of crash on a Xen host's dump.
 
-This process becomes crash: its exit status and Ctrl-C are crash's own. With a
-command's name as its first word it runs that command instead.
+The process becomes crash, so that its exit status and Ctrl-C are crash's own.  If the first word
+is the name of a command, such as ``diagnose``, p2mfix runs that command instead.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import textwrap
 from collections.abc import Sequence
 
 import argcomplete
@@ -25,7 +27,7 @@ __all__ = ["COMMANDS", "command_parser", "main", "parser"]
 
 
 class Value(argparse.Action):
-    """Keeps an option of crash's together with its value."""
+    """An action of a parser that keeps an option of crash together with its value."""
 
     def __call__(
         self,
@@ -38,6 +40,7 @@ class Value(argparse.Action):
         namespace.values = [*namespace.values, (option_string, values)]
 
 
+HELP_WIDTH = 79  # columns
 COMMANDS: dict[str, Command] = {
     "diagnose": diagnose,
     **VIEW_COMMANDS,
@@ -48,46 +51,64 @@ COMMANDS: dict[str, Command] = {
 EPILOG = """\
 commands:
 {commands}
-  p2mfix COMMAND --help describes each. Give a vmlinux that has a command's name as ./NAME.
+
+"p2mfix COMMAND --help" describes a command. A vmlinux with the name of a
+command must be given as ./NAME.
 
 examples:
-  p2mfix vmlinux vmcore                 a full crash session
-  p2mfix vmlinux vmcore -s -i commands  options of crash go to crash
-  p2mfix vmlinux vmcore.1 vmcore.2      the files of a split dump, in any order
-  p2mfix --kaslr=0x1c000000 vmlinux vmcore
-  p2mfix diagnose --jobs 4 /var/crash   a line for each dump in a folder
+  p2mfix vmlinux vmcore                 a full session of crash
+  p2mfix vmlinux vmcore -s -i commands  pass options of crash to crash
+  p2mfix vmlinux vmcore.1 vmcore.2      open a split dump; files in any order
+  p2mfix diagnose --jobs 4 /var/crash   report on all dumps in a folder
+  p2mfix pfn 100000 vmcore vmlinux      show the p2m's entry for pfn 100000
 
 environment:
-  CRASH         the crash to run, where it is not the one of the path
-  P2MFIX_DEBUG  1: errors inside crash come with a Python traceback
+  CRASH         the crash to run, if not the one in PATH
+  P2MFIX_DEBUG  1: errors inside crash also print a Python traceback
 
 exit status:
-  crash's own once crash has been started; 1 after an error, 2 after a wrong command line.
+  crash's own once crash has started; 1 after an error; 2 after a wrong command
+  line; 130 after Ctrl-C
 """
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of ``p2mfix VMLINUX VMCORE``; it knows the crash options it must."""
-    commands = "\n".join(f"  {name:<10} {made.SUMMARY}" for name, made in COMMANDS.items())
+    """Return the parser of ``p2mfix VMLINUX VMCORE``, which knows crash's options with a value."""
+    commands = "\n".join(
+        textwrap.fill(f"  {name:<10} {made.SUMMARY}", HELP_WIDTH, subsequent_indent=" " * 13)
+        for name, made in COMMANDS.items()
+    )
     made = argparse.ArgumentParser(
         prog="p2mfix",
         usage="p2mfix [-h] [--version] [--domain N] VMLINUX VMCORE... [crash options]\n"
         "       p2mfix COMMAND ...",
-        description="Opens the dump of a Xen host in crash, repairing crash's p2m where the\n"
-        "dump's list of it is broken. The dump itself is never written. All options of crash\n"
-        "may be given.",
+        description="Open the dump of a Xen host in crash, even where plain crash fails on it: if\n"
+        "the dump's list of dom0's frames is broken, p2mfix rebuilds the list and starts\n"
+        "crash with it. The dump is never written. All options of crash may be given.",
         epilog=EPILOG.format(commands=commands),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     files = made.add_argument(
-        "files", nargs="*", metavar="FILE", help="dom0's vmlinux, and the dump's file or files"
+        "files",
+        nargs="*",
+        metavar="FILE",
+        help="dom0's vmlinux, and the dump or the files of a split dump",
     )
     files.completer = _first_words  # type: ignore[attr-defined]
     made.add_argument(
-        "--domain", type=int, default=0, metavar="N", help="open PV guest N; FILE is its vmlinux"
+        "--domain",
+        type=int,
+        default=0,
+        metavar="N",
+        help="open the kernel of PV guest N; the vmlinux is the guest's",
     )
-    made.add_argument("-i", dest="input", metavar="FILE", help="crash commands to run first")
+    made.add_argument(
+        "-i",
+        dest="input",
+        metavar="FILE",
+        help="run the crash commands in FILE when the full session starts",
+    )
     made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
     made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)
     for option in WITH_VALUE:
@@ -97,7 +118,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def command_parser(name: str, with_name: bool = False) -> argparse.ArgumentParser:
-    """Return the parser of ``p2mfix NAME``, of what is behind that, or with the name itself."""
+    """Return the parser of the command ``p2mfix NAME``.
+
+    :param with_name: the parser also takes the name, as its first argument.
+    """
     module = COMMANDS[name]
     made = argparse.ArgumentParser(
         prog=f"p2mfix {name}",
@@ -112,13 +136,13 @@ def command_parser(name: str, with_name: bool = False) -> argparse.ArgumentParse
 
 
 def _first_words(prefix: str, **_: object) -> list[str]:
-    """Complete the first word: a command, or a file."""
+    """Return the commands and the files that begin with ``prefix``, for completion."""
     commands = [name for name in COMMANDS if name.startswith(prefix)]
     return [*commands, *FilesCompleter()(prefix)]
 
 
 def complete() -> None:
-    """Answer the shell that asks how a command line may go on; it does nothing otherwise."""
+    """Answer a shell that completes a command line, and exit; else do nothing."""
     if "_ARGCOMPLETE" not in os.environ:
         return
     words = os.environ.get("COMP_LINE", "").split()
@@ -130,7 +154,7 @@ def complete() -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run ``p2mfix``; does not return when crash could be started."""
+    """Run ``p2mfix``; do not return once crash has started."""
     complete()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -141,25 +165,27 @@ def main(argv: Sequence[str] | None = None) -> None:
             become_crash(words)
     except P2mError as error:
         fail("p2mfix", error)
-    except BrokenPipeError:  # whoever read the output has gone
+    except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:
-        if words[0] == "drgn":  # a script's own
+        if words[0] == "drgn":  # raised by a script
             raise
-        sys.stdout = None  # what could not be written is not tried again at the end
+        sys.stdout = None  # do not write again at the end what could not be written
         fail("p2mfix", error)
 
 
 def become_crash(words: list[str]) -> None:
     """Open a dump in crash, which this process becomes.
 
-    :raises P2mError: a file, or crash, is not there or cannot be used.
+    :raises P2mError: a file cannot be opened, or crash cannot be started.
     """
     options = parser()
     args, unknown = options.parse_known_args(words)
-    args.files += [word for word in unknown if not word.startswith("-")]  # behind an option
+    args.files += [
+        word for word in unknown if not word.startswith("-")
+    ]  # after an option without a value
     if len(args.files) < 2:
         options.error("give a vmlinux and a dump: p2mfix VMLINUX VMCORE")
     request = Request(

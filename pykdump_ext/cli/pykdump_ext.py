@@ -1,4 +1,5 @@
-"""``pykdump-ext``: where the shared object for crash is, and whether all is well with it."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``pykdump-ext``: the path of the shared object for crash, its set-up, and its check."""
 
 from __future__ import annotations
 
@@ -25,13 +26,16 @@ __all__ = ["main"]
 
 
 def is_ours(line: str) -> bool:
-    """True for a line of ``.crashrc`` that loads a shared object of this package."""
+    """Return True for a line of ``.crashrc`` that loads this package's shared object."""
     words = line.split()
     return len(words) == 2 and words[0] == "extend" and Path(words[1]).name == HOST.name
 
 
 def write_crashrc(path: Path, lines: list[str]) -> None:
-    """Replace a ``.crashrc``, whole or not at all, with the mode it had."""
+    """Write a ``.crashrc``, whole or not at all; a file that exists keeps its mode.
+
+    :raises OSError: the file cannot be written.
+    """
     target = path.resolve()
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
     with new_file(target, mode) as (_, unfinished):
@@ -39,7 +43,11 @@ def write_crashrc(path: Path, lines: list[str]) -> None:
 
 
 def edit_crashrc(path: Path, remove: bool) -> str:
-    """Add our line to a ``.crashrc`` or take it out; return what was done."""
+    """Add our line to a ``.crashrc``, or remove it; return a sentence on what was done.
+
+    :raises P2mError: the shared object is not built.
+    :raises OSError: the file cannot be read or written.
+    """
     old = []
     if path.exists():
         old = path.read_text(errors="surrogateescape").splitlines(keepends=True)
@@ -47,7 +55,7 @@ def edit_crashrc(path: Path, remove: bool) -> str:
     others = [line for line in old if not is_ours(line)]
     if remove:
         if others == old:
-            return f"{path}: has no line of pykdump_ext"
+            return f"{path}: has no line of pykdump_ext to remove"
         write_crashrc(path, others)
         return f"{path}: line removed"
     if wanted in old and len(others) == len(old) - 1:
@@ -63,7 +71,7 @@ def edit_crashrc(path: Path, remove: bool) -> str:
 
 
 def findings() -> Iterator[tuple[bool, str, str]]:
-    """Yield (all is well, what, what was found or is to be done)."""
+    """Yield a triple for each check: True if it passed, its name, what was found or to do."""
     running = sysconfig.get_python_version()
     yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
     yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
@@ -76,7 +84,11 @@ def findings() -> Iterator[tuple[bool, str, str]]:
     if headers.is_file():
         yield True, "defs.h", str(headers)
     else:
-        yield False, "defs.h", "missing, to build again: install crash or crash-devel"
+        yield (
+            False,
+            "defs.h",
+            f"{headers}: not found, the build needs it: install crash or crash-devel",
+        )
     if not HOST.is_file():
         yield False, "host", f"not built: {BUILD_AGAIN}"
         return
@@ -110,16 +122,16 @@ def findings() -> Iterator[tuple[bool, str, str]]:
     elif ours:
         yield False, ".crashrc", f"{crashrc} loads {ours[0]}: run pykdump-ext setup"
     else:
-        yield True, ".crashrc", f"{crashrc} does not load the host (pykdump-ext setup adds it)"
+        yield True, ".crashrc", f"{crashrc} does not load the host; pykdump-ext setup adds the line"
 
 
 def doctor() -> bool:
-    """Print the findings; return whether all is well."""
+    """Print the findings; return True when all checks passed."""
     well = True
     for good, what, text in findings():
         well = well and good
         print(f"{'ok ' if good else 'BAD'}  {what:<12} {text}")
-    print("all is well" if well else "crash would not load the host: mend what is BAD")
+    print("all is well" if well else "crash would not load the host: do what the BAD lines say")
     return well
 
 
@@ -128,15 +140,19 @@ def doctor() -> bool:
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of ``pykdump-ext``."""
-    made = argparse.ArgumentParser(prog="pykdump-ext", description="Python inside crash.")
+    made = argparse.ArgumentParser(
+        prog="pykdump-ext", description="Set up and check Python inside crash."
+    )
     made.add_argument("--version", action="version", version=f"pykdump-ext {__version__}")
     actions = made.add_subparsers(dest="action", required=True, metavar="action")
-    actions.add_parser("host", help="print the path of the shared object to 'extend'")
+    actions.add_parser("host", help="print the path of the shared object, for crash's extend")
     setup = actions.add_parser(
-        "setup", help="let every crash session load it: a line in ~/.crashrc"
+        "setup",
+        help="add a line to ~/.crashrc, so that all sessions of crash load it",
+        description="Add a line to ~/.crashrc, so that all sessions of crash load the host.",
     )
-    setup.add_argument("--remove", action="store_true", help="take the line out again")
-    actions.add_parser("doctor", help="say what is installed, and what would fail")
+    setup.add_argument("--remove", action="store_true", help="remove the line")
+    actions.add_parser("doctor", help="check what is installed, and say what to do")
     return made
 
 

@@ -1,4 +1,5 @@
-"""``p2mfix rewrite VMCORE OUT``: a copy of the dump that plain crash opens, without any plugin."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix rewrite VMCORE OUT``: a copy of the dump that plain crash and other tools can read."""
 
 from __future__ import annotations
 
@@ -28,30 +29,33 @@ from ..xen.frame_table import FrameTable
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
-SUMMARY = "write a copy of the dump with a whole list, for plain crash and other tools"
+SUMMARY = "write a copy with a whole list, for plain crash and other tools"
 DESCRIPTION = """\
-Writes a copy of the dump of a Xen host with a whole p2m list in it, which crash, makedumpfile
-and libkdumpfile read without any plugin. The dump itself is never written. Where the file system
-can share blocks the copy takes no time and no space."""
+Write a copy of a Xen host's dump with the rebuilt list in it. crash,
+makedumpfile and libkdumpfile read the copy without any plugin.
+
+The dump itself is never written. Where the file system can share blocks between
+files, the copy takes no time and no space. A list can name leaves up to
+512 GiB: what dom0 has above that is in no copy's list."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Give the parser of ``p2mfix rewrite`` its arguments."""
+    """Add the arguments of ``p2mfix rewrite`` to its parser."""
     parser.add_argument("vmcore", type=Path, metavar="VMCORE", help="the dump, an ELF file")
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
     parser.add_argument(
         "--vmlinux",
         type=Path,
         metavar="FILE",
-        help="dom0's vmlinux; only needed where the kernel tells Xen too little of its p2m",
+        help="dom0's vmlinux; needed only where the kernel does not publish its p2m to Xen",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the copy, or say why there is none to write.
+    """Write the copy, or print that the dump needs none.
 
-    :raises P2mError: there cannot be one; nothing is left behind.
+    :raises P2mError: the copy cannot be made; no file is left behind.
     """
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
@@ -60,7 +64,7 @@ def run(args: argparse.Namespace) -> None:
     except OSError as error:
         raise P2mError(f"{error.filename or args.out}: {error.strerror}") from None
     except KeyboardInterrupt:
-        print("p2mfix: stopped, nothing is left behind", file=sys.stderr)
+        print("p2mfix: stopped; no file is left behind", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -68,8 +72,8 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
     core = open_dump([vmcore])
     if not isinstance(core, ElfCore) or core.file.flattened:
         raise P2mError(
-            f"{vmcore}: is {core.format}, and only plain ELF dumps can be rewritten:"
-            " p2mfix VMLINUX VMCORE opens it as it is"
+            f"{vmcore}: is {core.format}, and only plain ELF dumps can be rewritten; open it with"
+            " p2mfix VMLINUX VMCORE"
         )
     check_paths(vmcore, out, force)
     opened = OpenedDump(core, [Namelist(vmlinux)] if vmlinux else [], [str(vmcore)])
@@ -77,7 +81,7 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
     coverage = found.coverage
     print(f"p2mfix: the dump's list covers {words.coverage(found)}")
     if found.healthy:
-        print("p2mfix: nothing to repair, nothing is written: crash opens this dump by itself")
+        print("p2mfix: nothing to repair, nothing is written: plain crash opens this dump")
         return
     beyond = _beyond(found)
     start = time.perf_counter()
@@ -85,14 +89,14 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
         pages, unused, cloned = rewrite_dump(core, found, out, watch, _frame_table(opened))
     seconds = time.perf_counter() - start
     print(
-        f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were missing;"
+        f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were lost;"
         f" the whole list is in {pages.frames} new pages, machine frames"
         f" {pages.mfn:x}-{pages.mfn + pages.frames - 1:x}"
     )
     if beyond:
         print(
-            f"p2mfix: {beyond:,} leaves above 512 GiB have no place in any list: for what is"
-            " there open the dump with p2mfix VMLINUX VMCORE"
+            f"p2mfix: {beyond:,} leaves above 512 GiB have no place in any list: to see that"
+            " memory, open the dump with p2mfix VMLINUX VMCORE"
         )
     if not unused:
         print(
@@ -105,7 +109,7 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
 
 
 def _frame_table(opened: OpenedDump) -> FrameTable | None:
-    """Return Xen's frame table, or None: it cannot be found in the dump."""
+    """Return Xen's frame table, or None where the dump does not have it."""
     try:
         return opened.xen.frames
     except P2mError:
@@ -113,29 +117,29 @@ def _frame_table(opened: OpenedDump) -> FrameTable | None:
 
 
 def _diagnosis(opened: OpenedDump) -> Diagnosis:
-    """Return the diagnosis of the dump's p2m, once it is proved right.
+    """Return the diagnosis of the dump; its rebuilt list has passed its check, or is not needed.
 
-    :raises P2mError: it is not.
+    :raises P2mError: the dump cannot be diagnosed, or the rebuilt list fails its check.
     """
     if opened.note is None:
         raise P2mError(
-            f"{' '.join(opened.paths)}: is not the dump of a Xen host, so there is no p2m to repair"
+            f"{' '.join(opened.paths)}: not a dump of a Xen host, so there is no p2m to repair"
         )
     try:
         found = opened.diagnosis
     except P2mError as error:
         if opened.namelists:
             raise
-        raise P2mError(f"{error}: give the kernel, --vmlinux FILE") from None
+        raise P2mError(f"{error}: give dom0's vmlinux with --vmlinux FILE") from None
     if not found.healthy and not found.check.passed:
         raise P2mError(words.failed_check(found, "nothing is written"))
     return found
 
 
 def _beyond(found: Diagnosis) -> int:
-    """Return how many of the leaves that are lost no list has a place for.
+    """Return how many of the lost leaves have no place in any list.
 
-    :raises P2mError: that is so of all of them.
+    :raises P2mError: none of them has a place.
     """
     limit = LARGEST_LIST * PFNS_PER_LEAF
     beyond = sum(
@@ -145,15 +149,15 @@ def _beyond(found: Diagnosis) -> int:
     )
     if beyond == found.coverage.leaves_lost:
         raise P2mError(
-            f"the list is whole up to {limit << PAGE_SHIFT >> 30} GiB, and no list can tell of"
-            " more: open the dump with p2mfix VMLINUX VMCORE"
+            f"the list is whole up to {limit << PAGE_SHIFT >> 30} GiB, and no list can name more:"
+            " open the dump with p2mfix VMLINUX VMCORE"
         )
     return beyond
 
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """Show how far the copy is, on a terminal."""
+    """Show the progress of the copy, on a terminal; give the function that takes it."""
     console = Console(stderr=True)
     bar = Progress(
         BarColumn(), DownloadColumn(), TimeRemainingColumn(),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``p2mfix list | verify | pfn | mfn | va | map``: the views of a dump's p2m, without crash."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
+import textwrap
 from collections.abc import Iterable
 
 from ..errors import P2mError
@@ -16,31 +18,34 @@ from .files import open_one
 
 __all__ = ["VIEW_COMMANDS"]
 
-WIDEST = 120  # columns of a map
+WIDEST = 120  # columns, of a map
+HELP_WIDTH = 79  # columns, of a description
 
 
 class ViewCommand:
-    """The command that shows a view of the dump among its files."""
+    """A command of ``p2mfix`` that shows a view of one dump."""
 
     def __init__(self, view: View) -> None:
         self.view = view
         self.SUMMARY = view.summary
-        self.DESCRIPTION = f"{view.summary[0].upper()}{view.summary[1:]}.\n\n{view.description}"
+        paragraphs = (f"{view.summary[0].upper()}{view.summary[1:]}.", view.description)
+        self.DESCRIPTION = "\n\n".join(textwrap.fill(text, HELP_WIDTH) for text in paragraphs)
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
-        """Add the arguments of the view, and the files."""
+        """Add the arguments of the view, and the files, to its parser."""
         self.view.fill(parser)
         parser.add_argument(
             "files",
             nargs="+",
             metavar="FILE",
-            help="the dump, and dom0's vmlinux where it is at hand",
+            help="the dump, or all files of a split dump; and dom0's vmlinux if you have it",
         )
 
     def run(self, args: argparse.Namespace) -> None:
-        """Show the view.
+        """Print the view, or write its pictures.
 
-        :raises P2mError: the dump cannot be diagnosed, or a picture not written.
+        :raises P2mError: the dump cannot be diagnosed, an argument does not fit it, or a
+            picture cannot be written.
         """
         opened = open_one(args.files)
         if opened.note is None:
@@ -52,10 +57,10 @@ class ViewCommand:
 
 
 def watch(leaves: Leaves) -> Iterable[Leaf]:
-    """Pass on leaves one by one; on a terminal, show how many have been compared."""
+    """Pass the leaves on one by one, and show on a terminal how many are compared."""
     if not sys.stderr.isatty():
         return leaves
-    from rich.console import Console  # noqa: PLC0415  (costs a tenth of a second)
+    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
     from rich.progress import track  # noqa: PLC0415
 
     terminal = Console(stderr=True)

@@ -1,5 +1,6 @@
-"""A drgn program on the dump of a Xen host: ``program(vmcore, vmlinux)``."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""drgn on the dump of a Xen host: ``program(vmcore, vmlinux)`` gives a ``drgn.Program``."""
 
-from .program import open_program, program
+from .prog import open_program, program
 
 __all__ = ["open_program", "program"]

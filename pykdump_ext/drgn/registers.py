@@ -1,4 +1,5 @@
-"""The registers of tasks that were running, where drgn looks for them."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registers of the tasks that were running, put where drgn looks for them."""
 
 from __future__ import annotations
 
@@ -16,14 +17,14 @@ from ..xen.vcpus import NT_PRSTATUS, PR_REG, Registers, Vcpu
 
 __all__ = ["add_registers"]
 
-SIZE_PRSTATUS = 336  # struct elf_prstatus of x86-64
-PR_PID = 32
-# Per-cpu pointers to the end of the stack of interrupts: 5.1 to 6.1 and from 6.15 on, up to
-# 6.14, before 5.1.  Up to 64 bytes at the end were not part of it.
+SIZE_PRSTATUS = 336  # bytes of struct elf_prstatus, x86-64
+PR_PID = 32  # offset of its pr_pid
+# Per-cpu pointers to the end of the interrupt stack: Linux 5.1 to 6.1 and since 6.15; 6.2 to
+# 6.14; before 5.1.  The pointer is up to 64 bytes below the real end.
 IRQ_STACKS = ("hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr", "irq_stack_ptr")
 IRQ_STACK_MARGIN = 64
-# hypercall_page_initialise_ring3_kernel() of xen/arch/x86/pv/hypercall.c, up to the syscall:
-# push %rcx; push %r11; mov $number, %eax; syscall
+# A stub as hypercall_page_initialise_ring3_kernel() of xen/arch/x86/pv/hypercall.c writes it, up
+# to the syscall: push %rcx; push %r11; mov $number, %eax; syscall
 HYPERCALL_STUB = re.compile(rb"\x51\x41\x53\xb8....\x0f\x05", re.DOTALL)
 HYPERCALL_STUB_SIZE = 10
 
@@ -31,13 +32,14 @@ HYPERCALL_STUB_SIZE = 10
 def add_registers(prog: drgn.Program, dom0: Iterable[Vcpu]) -> None:
     """Give drgn the registers of the tasks that were running.
 
-    When a kernel is crashed by itself, it leaves each cpu's in the per-cpu
-    variable ``crash_notes`` (kernel/kexec_core.c, ``crash_save_cpu()``), and drgn
-    looks there; under Xen the hypervisor takes the cpus away.  So what Xen has of
-    them is shown to drgn as that variable's contents.
+    drgn reads them from the per-cpu variable ``crash_notes``, which a kernel without Xen fills
+    when it crashes (``crash_save_cpu()`` of kernel/kexec_core.c).  Under Xen the variable stays
+    empty, because Xen stops the cpus; so drgn gets Xen's registers as its content.
+
+    :param dom0: the virtual cpus of dom0, with the registers that Xen has of them.
     """
     vcpus = {vcpu.number: vcpu for vcpu in dom0}
-    # Of a damaged kernel, or one without kexec, there are fewer, or none
+    # A damaged kernel has fewer of them; a kernel without kexec has none
     with suppress(drgn.FaultError, LookupError):
         note_size = drgn.sizeof(prog.type("note_buf_t"))
         for cpu in for_each_present_cpu(prog):
@@ -51,9 +53,9 @@ def add_registers(prog: drgn.Program, dom0: Iterable[Vcpu]) -> None:
 
 
 def registers_of(prog: drgn.Program, cpu: int, vcpu: Vcpu | None) -> Registers | None:
-    """Return the kernel's registers on a cpu, or None: Xen has none that are its.
+    """Return the kernel's registers on a cpu, or None where Xen has only others.
 
-    :raises drgn.FaultError: the kernel's data about the cpu cannot be read.
+    :raises drgn.FaultError: the kernel's data of the cpu cannot be read.
     """
     if vcpu is None:
         return None
@@ -65,8 +67,11 @@ def registers_of(prog: drgn.Program, cpu: int, vcpu: Vcpu | None) -> Registers |
 
 
 def stacks_of(prog: drgn.Program, cpu: int) -> list[range]:
-    """Return the addresses of the stacks in use on a cpu: its task's, that of interrupts."""
-    size = int(prog["THREAD_SIZE"])  # of both, arch/x86/include/asm/page_64_types.h
+    """Return the addresses of the stacks in use on a cpu: its task's, and for interrupts.
+
+    :raises drgn.FaultError: the task that ran there cannot be read.
+    """
+    size = int(prog["THREAD_SIZE"])  # of both: IRQ_STACK_SIZE is the same (asm/page_64_types.h)
     task = cpu_curr(prog, cpu).stack.value_()
     stacks = [range(task, task + size)]
     for name in IRQ_STACKS:
@@ -81,10 +86,10 @@ def stacks_of(prog: drgn.Program, cpu: int) -> list[range]:
 
 
 def out_of_hypercall(prog: drgn.Program, registers: Registers) -> Registers:
-    """Return the registers of the caller, if they are those of a stub in the hypercall page.
+    """Return the caller's registers where these are in a stub of the hypercall page, else these.
 
-    Kernels before 6.13 (6.1.120 and other stable ones) have Xen write these stubs,
-    so that their debugging information cannot say how to unwind them.
+    Before Linux 6.13 (and before the stable 6.1.120 and others) Xen writes these stubs, so the
+    kernel's debug information cannot say how to unwind them.
     """
     try:
         code = prog.read(registers.rip - HYPERCALL_STUB_SIZE, HYPERCALL_STUB_SIZE)
@@ -96,7 +101,7 @@ def out_of_hypercall(prog: drgn.Program, registers: Registers) -> Registers:
 
 
 def prstatus(registers: Registers, pid: int) -> bytes:
-    """Return an ELF note with these registers, as ``crash_save_cpu()`` makes it."""
+    """Return the ELF note with these registers that ``crash_save_cpu()`` would write."""
     status = bytearray(SIZE_PRSTATUS)
     struct.pack_into("<i", status, PR_PID, pid)
     struct.pack_into(f"<{len(registers.words)}Q", status, PR_REG, *registers.words)
@@ -104,5 +109,5 @@ def prstatus(registers: Registers, pid: int) -> bytes:
 
 
 def reader_of(data: bytes) -> Callable[[int, int, int, bool], bytes]:
-    """Return what drgn reads a memory segment by that holds ``data``."""
+    """Return the function by which drgn reads a memory segment that holds ``data``."""
     return lambda address, count, offset, physical: data[offset : offset + count]

@@ -1,1 +1,2 @@
-"""Extensions that come with the package: ``extend NAME.py`` finds them from any folder."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extensions of this package; ``extend NAME.py`` finds them from any folder."""

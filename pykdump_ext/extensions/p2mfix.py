@@ -1,6 +1,8 @@
-"""Repairs crash's p2m on dumps of Xen hosts, and carries on to a full session.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extension that repairs crash's p2m on the dump of a Xen host.
 
-``extend p2mfix.py`` does everything; the command ``p2m`` looks closer.
+``extend p2mfix.py`` rebuilds the list, checks it, gives it to crash, and carries a minimal session
+on to a full one.  The command ``p2m`` shows the p2m, undoes the repair and repeats it.
 """
 
 from __future__ import annotations
@@ -18,21 +20,21 @@ from pykdump_ext.reports import words
 from pykdump_ext.reports.views import VIEWS, Screen, show
 
 DUMPS_OWN = "dump's"
-WIDEST = 120  # columns of a map
+WIDEST = 120  # columns, of a map
 
 
 def loaded() -> None:
-    """Run by ``extend`` once this file is loaded."""
+    """Repair the session; ``extend`` runs this once the file is loaded."""
     fix()
 
 
 def unloaded() -> None:
-    """Run by ``extend -u``."""
+    """Undo the repair; ``extend -u`` runs this."""
     unload()
 
 
 def status() -> None:
-    """Print what was found, and which list crash reads by."""
+    """Print the diagnosis of the p2m, and which list crash reads by."""
     opened = opened_session()
     for line in words.status(opened.diagnosis, opened.release):
         print(line)
@@ -40,10 +42,10 @@ def status() -> None:
 
 
 def watch(leaves: Leaves) -> Iterable[Leaf]:
-    """Pass on leaves one by one; where there is a terminal, show how many are done."""
+    """Pass the leaves on one by one, and show on a terminal how many are done."""
     if not os.isatty(2) or not crash.session().terminal:
         return leaves
-    from rich.console import Console  # noqa: PLC0415  (costs a tenth of a second)
+    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
     from rich.progress import track  # noqa: PLC0415
 
     terminal = Console(file=os.fdopen(os.dup(2), "w"))
@@ -51,7 +53,7 @@ def watch(leaves: Leaves) -> Iterable[Leaf]:
 
 
 def screen() -> Screen:
-    """Return where the output of this command goes."""
+    """Return the size and the colours of the place where the output goes."""
     session = crash.session()
     colour = session.output_terminal
     width = min(os.get_terminal_size(1).columns, WIDEST) if colour else 80
@@ -63,24 +65,24 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command ``p2m``."""
     top = argparse.ArgumentParser(
         prog="p2m",
-        description="Shows and repairs the map from pseudo-physical to machine frames"
-        " that crash reads a Xen dom0 by. Numbers are hexadecimal.",
+        description="Show and repair the p2m, the map from pseudo-physical to machine frames by"
+        " which crash reads dom0's memory. Numbers are hexadecimal. The default action is status.",
     )
     actions = top.add_subparsers(dest="action", metavar="action")
-    actions.add_parser("status", help="what was found, and which list crash reads by (default)")
+    actions.add_parser("status", help="show the diagnosis, and which list crash reads by")
     for view in VIEWS.values():
         view.fill(actions.add_parser(view.name, help=view.summary))
-    actions.add_parser("fix", help="repair; go on to the full session, or start a full one anew")
-    actions.add_parser("undo", help="give crash its own list back")
+    actions.add_parser("fix", help="repair again; carry a minimal session on to a full one")
+    actions.add_parser("undo", help="undo the repair: give crash the dump's list back")
     return top
 
 
 ACTIONS = {None: status, "status": status, "fix": fix, "undo": undo}
 
 
-@command("p2m", parser=parser(), help="map of a Xen dom0's frames", minimal=True)
+@command("p2m", parser=parser(), help="show and repair the p2m of a Xen dom0", minimal=True)
 def p2m(args: argparse.Namespace) -> None:
-    """The command ``p2m``."""
+    """Run the command ``p2m``."""
     if crash.session().live and args.action in (None, "status", "pfn"):
         show_live(args.number if args.action == "pfn" else None)
     elif args.action in VIEWS:

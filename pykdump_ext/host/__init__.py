@@ -1,7 +1,8 @@
-"""Python inside crash: what an extension written in Python stands on.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Python inside crash: the decorator and the module that an extension imports.
 
-An extension is a Python file that ``extend`` loads.  It registers commands with
-a decorator::
+An extension is a Python file that ``extend`` loads.  It registers its commands with the
+decorator :func:`command`::
 
     from pykdump_ext.host import command, crash
 
@@ -9,8 +10,8 @@ a decorator::
     def banner(args):
         print(crash.readmem(crash.sym2addr("linux_banner"), 64))
 
-A function called ``loaded``, where there is one, runs when the file has been
-loaded and its commands are there; ``unloaded`` before they go.
+A function ``loaded()`` in the file runs once crash knows its commands; a function
+``unloaded()`` runs before crash forgets them.  Both are optional.
 """
 
 from . import crash

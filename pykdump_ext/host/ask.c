@@ -4,15 +4,15 @@
  *
  * All questions have one shape: a function put_...() that asks crash's code, and a struct
  * question with what it asks and where the answer goes.  ask() puts the question behind the
- * guard.  Without HOST_OK there is no answer.
+ * guard.  There is an answer only if the result is HOST_OK.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
- * - readmem() (memory.c) with RETURN_ON_ERROR prints its error and returns FALSE; the error of
- *   a page that a filter left out begins with PAGE_EXCLUDED_ERRMSG, "page excluded".
+ * - readmem() (memory.c) with RETURN_ON_ERROR prints its error and returns FALSE; the error for
+ *   an excluded page begins with PAGE_EXCLUDED_ERRMSG, "page excluded".
  * - While XEN_MACHINE_ADDR is in pc->curcmd_flags, xen_kdump_p2m() (xen_dom0.c) takes a
  *   physical address for a machine address.  guarded() restores these flags.
  * - STRUCT_SIZE(), MEMBER_OFFSET() and MEMBER_SIZE() (datatype_info() of symbols.c) ask gdb,
- *   and return -1 where there is no such type or member.
+ *   and return -1 if there is no such type or member.
  */
 #include "host_internal.h"
 

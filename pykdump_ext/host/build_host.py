@@ -1,7 +1,8 @@
-"""Describe crash_host.so, the shared object that ``extend`` loads, to cffi.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The description of ``crash_host.so`` for cffi; only setup.py runs this file.
 
-Only setup.py uses this file.  ``host.h`` is the one list of functions, for C
-and for Python; cffi's code is compiled together with the C files beside it.
+``host.h`` is the one list of functions, for C and for Python.  The compiler builds the code that
+cffi generates together with the C files of this folder.
 """
 
 from __future__ import annotations
@@ -10,12 +11,14 @@ from pathlib import Path
 
 from cffi import FFI
 
+__all__ = ["builder"]
+
 FOLDER = Path(__file__).parent
 MODULE = "crash_host"
 
 
 def builder() -> FFI:
-    """Return the cffi description of the embedding library."""
+    """Return cffi's description of the shared object: its functions, and its start in Python."""
     ffi = FFI()
     ffi.cdef((FOLDER / "host.h").read_text())
     ffi.embedding_api("int python_command(char *name, int argc, char **argv);")

@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Commands: crash's tables of them, the commands of Python extensions, extend and help.
+ * Commands: crash's command tables, the commands of Python extensions, extend and help.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
- * - crash's own commands are in pc->cmd_table, which can be written to; those of extensions
- *   are in extension_table, the last loaded first (load_extension() of extensions.c).
- * - help and extend list what is in extension_table, after help_init() (help.c).
+ * - crash's own commands are in pc->cmd_table, which is writable; those of extensions are in
+ *   extension_table, the last loaded first (load_extension() of extensions.c).
+ * - help and extend list the commands in extension_table, once help_init() (help.c) has run.
  * - unload_extension() (extensions.c) calls dlclose(ext->handle) on every entry, so each entry
  *   of ours has a handle.
- * - load_extension() (extensions.c) relies on the library's constructor to register; dlopen()
- *   does not run it again in a library that has stayed in memory.
- * - exec_command() (main.c) reads the name of the command it ran once more when the command
- *   has returned.
+ * - load_extension() (extensions.c) relies on the library's constructor to register commands;
+ *   dlopen() does not run the constructor again for a library that has stayed in memory.
+ * - exec_command() (main.c) reads the name of a command again after the command has returned.
  */
 #include "host_internal.h"
 #include <dlfcn.h>
@@ -42,7 +41,7 @@ static struct command_table_entry own_commands[] = {
 static cmd_func_t original_extend;
 
 /* ------------------------------------------------------------------ */
-/* Looking into the tables */
+/* Look-ups in the tables */
 
 static struct command_table_entry *
 entry_named(struct command_table_entry *table, char *name)
@@ -88,7 +87,7 @@ own_entry(void)
 }
 
 /* ------------------------------------------------------------------ */
-/* Changing them */
+/* Changes of the tables */
 
 static void
 update_help(void *unused)
@@ -166,7 +165,7 @@ host_remove_extension(void *extension)
 static void
 do_load(void *name)
 {
-	/* This library, unloaded before */
+	/* This library was unloaded, but has stayed in memory */
 	if (!own_entry() && file_exists(name, NULL) && same_file(name, host_path())) {
 		if (add_table(host_path(), own_commands))
 			fprintf(fp, "%s: shared object loaded\n", host_path());
@@ -223,14 +222,14 @@ command(void)
 	result = python_command(pc->curcmd, argcnt, args);
 	sigaction(SIGINT, &crash_sigint, NULL);
 
-	/* No frame of Python's is left: crash may jump now. */
+	/* No Python frame is left on the stack: crash may jump now. */
 	if (result == HOST_INTERRUPTED)
 		raise(SIGINT);
 	else if (result == HOST_ERROR)
 		error(FATAL, "%s\n", host_message());
 }
 
-/* Python's extend for files that end in .py and for this library, crash's for all others. */
+/* Python's extend for .py files and for this library, crash's extend for all other files. */
 static void
 extend_command(void)
 {
@@ -249,7 +248,7 @@ extend_command(void)
 				self = TRUE;
 		}
 	}
-	/* Once unloaded, all is crash's, until this library is loaded again. */
+	/* While this library is unloaded, crash's extend handles all files but this library. */
 	if (own_entry() ? ours || self || (unload && !files) : self && !unload)
 		command();
 	else
@@ -257,7 +256,7 @@ extend_command(void)
 }
 
 /* ------------------------------------------------------------------ */
-/* Loading this library: called by its constructor, which load_extension() waits for */
+/* Loading this library: its constructor calls these functions, during load_extension() */
 
 int
 register_commands(void)

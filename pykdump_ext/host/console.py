@@ -1,4 +1,5 @@
-"""The command ``py``: Python scripts and a Python prompt inside crash."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command ``py``: Python scripts, and a Python prompt, inside crash."""
 
 from __future__ import annotations
 
@@ -12,21 +13,25 @@ from crash_host import ffi, lib
 
 from . import crash
 from .extensions import CommandError
+from .guarded import c_text, check
+
+__all__ = ["py", "read_line"]
 
 HISTORY = "~/.pykdump_ext_history"
 
 
 def read_line(prompt: str = "") -> str:
-    """Return a line typed by the user, by crash's own line editor.
+    """Read a line from the user with crash's own line editor, and return it.
 
     :raises EOFError: Ctrl-D, or the end of the input.
     :raises KeyboardInterrupt: Ctrl-C.
+    :raises crash.error: crash cannot read from its input.
     """
     line = ffi.new("char **")
-    history = os.path.expanduser(HISTORY)  # noqa: PTH111  (a C string is wanted)
+    history = os.path.expanduser(HISTORY)  # noqa: PTH111  (for a C string)
     result = lib.host_readline(prompt.encode(), history.encode(), line)
-    crash._check(result, "no line can be read")
-    text = crash._text(line[0])
+    check(result, "cannot read a line of input")
+    text = c_text(line[0])
     if text is None:
         raise EOFError
     lib.free(line[0])
@@ -34,7 +39,10 @@ def read_line(prompt: str = "") -> str:
 
 
 def py(words: list[str]) -> None:
-    """The command ``py [FILE [ARGS]]``."""
+    """Run the command ``py [FILE [ARGS]]``: a script, or the prompt without a file.
+
+    :raises CommandError: there is no such file.
+    """
     if words:
         _script(words)
     else:

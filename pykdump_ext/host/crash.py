@@ -1,16 +1,16 @@
-"""The running crash session: its memory, its symbols, its commands.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session of crash: its memory, symbols, types, commands and output.
 
-Inside crash this is also the module ``crash``, and its names are those of
-PyKdump, so that programs written for it feel at home::
+Inside crash this is also the module ``crash``.  Its names are those of PyKdump, so that
+programs written for PyKdump run here::
 
     >>> import crash
     >>> crash.readmem(crash.sym2addr("linux_banner"), 13)
     b'Linux version'
     >>> print(crash.exec_crash_command("sys"))
 
-All addresses and sizes are in bytes.  What crash cannot do raises
-:class:`error` with crash's own message; Ctrl-C in crash's code raises
-KeyboardInterrupt.
+Addresses, sizes and offsets are in bytes.  Where crash cannot do what is asked, a function
+raises :class:`error` with crash's own message; Ctrl-C in crash's code raises KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -20,48 +20,35 @@ import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-try:
-    from crash_host import ffi, lib
-except ImportError:
-    raise ImportError("the module crash is there only inside crash: see 'py' there") from None
+from .guarded import Excluded, NullPointer, c_text, check, error, ffi, lib, message, succeeded
+
+__all__ = [
+    "KVADDR", "LONGEST_COMMAND", "PAGESIZE", "PHYSADDR", "UVADDR", "XENMACHADDR", "Crash_run",
+    "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod", "addr2sym", "error",
+    "exec_crash_command", "exec_gdb_command", "get_GDB_output", "kvtop", "mem2long",
+    "member_offset", "member_size", "readInt", "readPtr", "read_machine", "readmem", "session",
+    "set_readmem_task", "struct_size", "sym2addr", "symbol_exists", "union_size", "uvtop", "write",
+]  # fmt: skip
 
 KVADDR = 0x1
 """A kernel virtual address."""
 UVADDR = 0x2
-"""A virtual address of the task that :func:`set_readmem_task` has set, or the current one."""
+"""A virtual address of the task set by :func:`set_readmem_task`, or of the current task."""
 PHYSADDR = 0x4
-"""A physical address; of a Xen dom0, a pseudo-physical one."""
+"""A physical address; in a Xen dom0, a pseudo-physical address."""
 XENMACHADDR = 0x8
-"""A Xen machine address, read by way of the pseudo-physical one where there is one."""
+"""A machine address; crash reads it by way of a pseudo-physical address where it has one."""
 PAGESIZE = 4096
 
 _ALL_BITS = (1 << 64) - 1
 
 
-class error(Exception):
-    """crash could not do what was asked; the text is crash's own message.
-
-    ``output`` has what a command had printed until then.
-    """
-
-    def __init__(self, message: str, output: str = "") -> None:
-        super().__init__(message)
-        self.output = output
-
-
-class NullPointer(error, IndexError):
-    """The address was 0, as at the end of many lists."""
-
-
-class Excluded(error):
-    """The page was left out of the dump when it was filtered."""
-
-
 class Session(NamedTuple):
-    """What kind of session this is; paths are None where crash has none.
+    """The kind of this session, and its files; a path is None where crash has no such file.
 
-    ``terminal`` tells where commands come from, ``output_terminal`` where their
-    output goes at this moment: not to a pager, a pipe or a file.
+    ``terminal`` is True when commands come from a terminal.  ``output_terminal`` is True when
+    output now goes to a terminal, and to no pager, pipe or file.  ``relocate`` is how many
+    bytes above its link-time addresses the kernel ran.
     """
 
     minimal: bool
@@ -87,39 +74,8 @@ class _Readmem:
 _readmem = _Readmem()
 
 
-def _text(pointer: Any) -> str | None:
-    return None if pointer == ffi.NULL else ffi.string(pointer).decode("utf-8", "replace")
-
-
-def _message() -> str:
-    """Return crash's last message without the command's name that it begins with."""
-    message = _text(lib.host_message()) or ""
-    head, separator, rest = message.partition(": ")
-    return rest if separator and " " not in head and head not in ("WARNING", "NOTE") else message
-
-
-def _found(result: int) -> bool:
-    """True when a guarded call has succeeded, False when crash has no answer.
-
-    :raises KeyboardInterrupt: Ctrl-C in crash's code.
-    :raises error: this is not crash's own thread.
-    """
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    if result == lib.HOST_WRONG_THREAD:
-        raise error("crash can be asked by its own thread only, not by one that Python started")
-    return bool(result == lib.HOST_OK)
-
-
-def _check(result: int, otherwise: str, output: str = "") -> None:
-    """Turn the result of a guarded call into an exception."""
-    if not _found(result):
-        kind = Excluded if result == lib.HOST_EXCLUDED else error
-        raise kind(_message() or otherwise, output)
-
-
 def session() -> Session:
-    """Return what kind of session this is now."""
+    """Return the kind of this session as it is now, and its files."""
     s = ffi.new("struct host_session *")
     lib.host_get_session(s)
     return Session(
@@ -131,10 +87,10 @@ def session() -> Session:
         terminal=bool(s.terminal),
         output_terminal=bool(s.output_terminal),
         relocate=s.relocate,
-        namelist=_text(s.namelist),
-        namelist_debug=_text(s.namelist_debug),
-        dumpfile=_text(s.dumpfile),
-        crash_version=_text(s.crash_version) or "",
+        namelist=c_text(s.namelist),
+        namelist_debug=c_text(s.namelist_debug),
+        dumpfile=c_text(s.dumpfile),
+        crash_version=c_text(s.crash_version) or "",
     )
 
 
@@ -143,17 +99,18 @@ def _read(addr: int, size: int, mtype: int, machine: bool, what: str) -> bytes:
         raise error(f'invalid size request: {size}  type: "{what}"')
     buffer = ffi.new("char[]", size)
     result = lib.host_readmem(addr & _ALL_BITS, mtype, machine, buffer, size, what.encode())
-    _check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
+    check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
     return bytes(ffi.buffer(buffer, size))
 
 
 def readmem(addr: int, size: int, mtype: int | None = None) -> bytes:
     """Return ``size`` bytes from ``addr``.
 
-    :param mtype: ``KVADDR`` (the default), ``UVADDR``, ``PHYSADDR`` or ``XENMACHADDR``.
-    :raises NullPointer: a virtual address of 0.
+    :param mtype: the kind of address: ``KVADDR``, ``UVADDR``, ``PHYSADDR`` or
+        ``XENMACHADDR``.  Without it: ``UVADDR`` once a task is set, else ``KVADDR``.
+    :raises NullPointer: ``addr`` is the virtual address 0.
     :raises Excluded: the page was left out when the dump was filtered.
-    :raises error: it cannot be read; crash's message has the address and its kind.
+    :raises error: the memory cannot be read; crash's message has the address and its kind.
     """
     kind = _readmem.memtype if mtype is None else mtype
     if not addr and kind in (KVADDR, UVADDR):
@@ -162,32 +119,36 @@ def readmem(addr: int, size: int, mtype: int | None = None) -> bytes:
 
 
 def read_machine(maddr: int, size: int, what: str = "Python") -> bytes:
-    """Return ``size`` bytes from machine address ``maddr`` of a Xen host's dump.
+    """Return ``size`` bytes from machine address ``maddr``, without any translation.
 
-    The address is not translated at all.  Elsewhere it is a physical address.
+    In a session that is not on a Xen host's dump it is a physical address.
 
     :param what: what is being read, for the error message.
-    :raises error: it is not in the dump.
+    :raises Excluded: the page was left out when the dump was filtered.
+    :raises error: the memory is not in the dump.
     """
     return _read(maddr, size, PHYSADDR, True, what)
 
 
 def readPtr(addr: int, mtype: int | None = None) -> int:
-    """Return the pointer at ``addr``; raises as :func:`readmem` does."""
+    """Return the pointer of 8 bytes at ``addr``; raise what :func:`readmem` raises."""
     return int.from_bytes(readmem(addr, 8, mtype), "little")
 
 
 def readInt(addr: int, size: int, signed: bool = False) -> int:
-    """Return the integer of ``size`` bytes at ``addr``; raises as :func:`readmem` does."""
+    """Return the integer of ``size`` bytes at ``addr``; raise what :func:`readmem` raises."""
     return int.from_bytes(readmem(addr, size), "little", signed=bool(signed))
 
 
 def mem2long(source: bytes, signed: bool = False, array: int = 0) -> int | list[int]:
-    """Return bytes as an integer, or as a list of ``array`` integers of the same size."""
+    """Return bytes as an integer, or as a list of ``array`` integers of one size.
+
+    :raises error: the bytes cannot be divided into so many integers.
+    """
     if array <= 1:
         return int.from_bytes(source, "little", signed=bool(signed))
     if not source or len(source) % array:
-        raise error(f"{len(source)} bytes cannot be {array} integers")
+        raise error(f"{len(source)} bytes cannot be divided into {array} integers of one size")
     size = len(source) // array
     return [
         int.from_bytes(source[i : i + size], "little", signed=bool(signed))
@@ -196,7 +157,11 @@ def mem2long(source: bytes, signed: bool = False, array: int = 0) -> int | list[
 
 
 def set_readmem_task(task: int) -> None:
-    """Read virtual addresses of the task at ``task`` from now on; 0: the kernel's again."""
+    """Make :func:`readmem` read virtual addresses of a task, or of the kernel again.
+
+    :param task: the address of its ``struct task_struct``; 0 for the kernel.
+    :raises error: crash has no such task.
+    """
     _readmem.task = task
     _readmem.memtype = UVADDR if task else KVADDR
     if task:
@@ -204,34 +169,34 @@ def set_readmem_task(task: int) -> None:
 
 
 def sym2addr(name: str) -> int:
-    """Return the address of the symbol ``name``, or 0 where there is none."""
+    """Return the address of the symbol ``name``, or 0 where there is no such symbol."""
     value = ffi.new("uint64_t *")
-    return int(value[0]) if _found(lib.host_symbol(name.encode(), value)) else 0
+    return int(value[0]) if succeeded(lib.host_symbol(name.encode(), value)) else 0
 
 
 def symbol_exists(name: str) -> bool:
-    """True when the kernel or a module has the symbol ``name``."""
+    """Return True when the kernel or a module has the symbol ``name``."""
     return bool(sym2addr(name))
 
 
 def addr2sym(addr: int, loose: bool = False) -> Any:
-    """Return the name of the symbol at ``addr``, or None.
+    """Return the name of the symbol whose address is ``addr``, or None.
 
-    :param loose: return (name, offset) of the symbol that ``addr`` is in, or
+    :param loose: return (name, offset) of the nearest symbol at or below ``addr``, or
         (None, None).
     """
     name, offset = ffi.new("char **"), ffi.new("uint64_t *")
-    there = _found(lib.host_symbol_near(addr & _ALL_BITS, name, offset))
-    found = _text(name[0]) if there else None
+    there = succeeded(lib.host_symbol_near(addr & _ALL_BITS, name, offset))
+    found = c_text(name[0]) if there else None
     if loose:
         return (found, int(offset[0])) if found else (None, None)
     return found if found and not offset[0] else None
 
 
 def addr2mod(addr: int) -> str | None:
-    """Return the name of the module that ``addr`` is in, or None."""
+    """Return the name of the kernel module that ``addr`` is in, or None."""
     name = ffi.new("char **")
-    return _text(name[0]) if _found(lib.host_module_of(addr & _ALL_BITS, name)) else None
+    return c_text(name[0]) if succeeded(lib.host_module_of(addr & _ALL_BITS, name)) else None
 
 
 def _datatype(kind: str, member: str | None) -> tuple[int, int, int]:
@@ -240,12 +205,12 @@ def _datatype(kind: str, member: str | None) -> tuple[int, int, int]:
     if member is not None:
         name = ffi.new("char[]", name)
     result = lib.host_datatype(kind.encode(), name, size, offset, member_size)
-    _check(result, f"no data type {kind}")
+    check(result, f"no data type {kind}")
     return int(size[0]), int(offset[0]), int(member_size[0])
 
 
 def struct_size(name: str) -> int:
-    """Return the size of ``struct name`` in bytes, or -1 where there is none."""
+    """Return the size of ``struct name`` in bytes, or -1 where there is no such struct."""
     return _datatype(name, None)[0]
 
 
@@ -253,45 +218,48 @@ union_size = struct_size
 
 
 def member_offset(name: str, member: str) -> int:
-    """Return the offset of a member of ``struct name`` in bytes, or -1."""
+    """Return the offset of a member of ``struct name`` in bytes, or -1 where there is none."""
     return _datatype(name, member)[1]
 
 
 def member_size(name: str, member: str) -> int:
-    """Return the size of a member of ``struct name`` in bytes, or -1."""
+    """Return the size of a member of ``struct name`` in bytes, or -1 where there is none."""
     return _datatype(name, member)[2]
 
 
 def _translate(addr: int, user: bool, task: int) -> int:
     physical = ffi.new("uint64_t *")
     result = lib.host_translate(addr & _ALL_BITS, user, task, physical)
-    _check(result, f"virtual address {addr & _ALL_BITS:x} is not mapped")
+    check(result, f"virtual address {addr & _ALL_BITS:x} is not mapped")
     return int(physical[0])
 
 
 def uvtop(task: int, addr: int) -> int:
-    """Return the physical address of ``addr`` in the task at ``task``.
+    """Return the physical address behind virtual address ``addr`` of a task.
 
-    :raises error: it is not mapped, or there is no such task.
+    :param task: the address of its ``struct task_struct``.
+    :raises error: the address is not mapped, or crash has no such task.
     """
     return _translate(addr, True, task)
 
 
 def kvtop(addr: int) -> int:
-    """Return the physical address of the kernel's virtual address ``addr``.
+    """Return the physical address behind virtual address ``addr`` of the kernel.
 
-    :raises error: it is not mapped.
+    :raises error: the address is not mapped.
     """
     return _translate(addr, False, 0)
 
 
-LONGEST_COMMAND = 1499  # BUFSIZE of defs.h, less one
+LONGEST_COMMAND = 1499  # bytes: BUFSIZE of crash's defs.h, less the final zero
 
 
 def _captured(function: Any, line: str) -> str:
     words = line.encode()
     if len(words) > LONGEST_COMMAND:
-        raise error(f"a command of {len(words)} bytes: crash takes {LONGEST_COMMAND} at most")
+        raise error(
+            f"a command of {len(words)} bytes is too long: crash takes {LONGEST_COMMAND} at most"
+        )
     output, length = ffi.new("char **"), ffi.new("size_t *")
     result = function(words, output, length)
     text = ""
@@ -299,28 +267,27 @@ def _captured(function: Any, line: str) -> str:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
         lib.free(output[0])
     name = line.split(maxsplit=1)[0] if line.strip() else "command"
-    _check(result, f"{name}: {'not used as it should be' if 'Usage:' in text else 'failed'}", text)
+    check(result, f"{name}: {'wrong usage' if 'Usage:' in text else 'failed'}", text)
     return text
 
 
 def exec_crash_command(command: str) -> str:
-    """Run a command of crash and return all it printed.
+    """Run a command of crash, and return all that it prints.
 
-    Pipes and redirections are the prompt's, not the command's: they do not
-    work here.
+    Pipes and redirections do not work here: crash's prompt handles them, not its commands.
 
-    :raises error: crash has no such command, or gave it up; ``output`` has what
-        it had printed, such as how it is used.
+    :raises error: crash has no such command, or the command failed; ``output`` is what it
+        printed before, such as its usage.
     """
     text = _captured(lib.host_run, command)
-    message = _message()
-    if message.startswith("command not found") or "not available in minimal mode" in message:
-        raise error(message.splitlines()[0], text)
+    said = message()
+    if said.startswith("command not found") or "not available in minimal mode" in said:
+        raise error(said.splitlines()[0], text)
     return text
 
 
 def get_GDB_output(command: str) -> str | None:
-    """Return what gdb prints for ``command``, or None where it fails."""
+    """Run a command of gdb, and return what it prints, or None where it fails."""
     try:
         return _captured(lib.host_gdb, command)
     except error:
@@ -328,22 +295,22 @@ def get_GDB_output(command: str) -> str | None:
 
 
 def exec_gdb_command(command: str) -> str:
-    """Return what gdb prints for ``command``.
+    """Run a command of gdb, and return what it prints.
 
-    :raises error: gdb failed; the text is gdb's message.
+    :raises error: the command failed; the text is gdb's message.
     """
     return _captured(lib.host_gdb, command)
 
 
 class ReaderGone(BrokenPipeError):
-    """Whoever read crash's output has gone, as ``head`` does when it has enough."""
+    """The reader of crash's output has closed it, as ``head`` does when it has enough."""
 
 
 def write(text: str) -> None:
-    """Print ``text`` where crash's output goes: terminal, pager, pipe or file.
+    """Write ``text`` to where crash's output goes now: terminal, pager, pipe or file.
 
-    :raises ReaderGone: nobody reads it any more.
-    :raises OSError: it cannot be written, the disk being full for one.
+    :raises ReaderGone: nobody reads the output any more.
+    :raises OSError: the text cannot be written, for example to a full disk.
     """
     data = text.encode("utf-8", "backslashreplace")
     number = lib.host_write(data, len(data)) if data else 0

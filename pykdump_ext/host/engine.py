@@ -1,6 +1,8 @@
-"""What runs when crash first calls into Python: the meeting point of the two.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entry of crash into Python: ``python_command()``, and Python's output and signals.
 
-Imported by the embedding library itself (``embedding_init_code``), once.
+``crash_host.so`` imports this module once, when crash first calls Python (``embedding_init_code``
+of build_host.py).
 """
 
 from __future__ import annotations
@@ -18,22 +20,24 @@ from crash_host import ffi, lib
 from ..errors import P2mError
 from . import crash
 
+__all__ = ["CrashOutput", "debugging", "python_command", "run"]
+
 sys.modules["crash"] = crash
 
 
 class CrashOutput(io.TextIOBase):
-    """A text file that prints where crash prints at this moment; nothing is kept back."""
+    """A text file without a buffer that writes to where crash's output goes now."""
 
     encoding = "utf-8"
     errors = "backslashreplace"
 
     def write(self, text: str) -> int:
-        """Print ``text``; raises as :func:`crash.write` does."""
+        """Write ``text`` and return its length; raise what :func:`crash.write` raises."""
         crash.write(text)
         return len(text)
 
     def writable(self) -> bool:
-        """True: one can print to it."""
+        """Return True."""
         return True
 
 
@@ -44,12 +48,12 @@ lib.host_keep_sigint()
 
 
 def debugging() -> bool:
-    """True when the user wants tracebacks: ``P2MFIX_DEBUG=1``."""
+    """Return True when the user wants tracebacks: ``P2MFIX_DEBUG=1``."""
     return os.environ.get("P2MFIX_DEBUG", "") not in ("", "0")
 
 
 def _one_line(error: BaseException) -> str:
-    """Return what to tell the user of an exception."""
+    """Return the one line that crash shows for an exception."""
     text = " ".join(str(error).split("\n")).strip()
     if isinstance(error, (P2mError, crash.error)):
         return text or type(error).__name__
@@ -65,8 +69,12 @@ def _one_line(error: BaseException) -> str:
 
 
 def run(name: str, words: list[str]) -> None:
-    """Run the command ``name``, ours or an extension's."""
-    from . import console, extensions  # noqa: PLC0415  (they need this module to be there)
+    """Run a command: ``extend``, ``py``, or a command of an extension.
+
+    :param words: the words after the command's name.
+    :raises crash.error: the extension that had the command is unloaded.
+    """
+    from . import console, extensions  # noqa: PLC0415  (both import crash)
 
     if name == "extend":
         extensions.extend(words)
@@ -75,15 +83,16 @@ def run(name: str, words: list[str]) -> None:
     else:
         found = extensions.find_command(name)
         if found is None:
-            raise crash.error("this command is no longer loaded")
+            raise crash.error("the extension of this command is no longer loaded: extend it again")
         found.run(words)
 
 
 @ffi.def_extern(error=lib.HOST_ERROR)  # type: ignore[untyped-decorator]
 def python_command(name: Any, argc: int, argv: Any) -> int:
-    """Run a command for crash; no exception passes, crash shows what it was.
+    """Run a command for crash; return a ``HOST_`` number of host.h, and raise nothing.
 
-    A reader that has gone (``p2m status | head -1``) is no error.
+    The message of an exception goes to C, and crash shows it.  A reader that closed the output
+    (``p2m status | head -1``) is no error.
     """
     try:
         words = [

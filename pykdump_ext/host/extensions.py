@@ -1,4 +1,5 @@
-"""Extensions written in Python: finding, loading and unloading them, and their commands."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Extensions written in Python: how crash finds, loads and unloads them, and their commands."""
 
 from __future__ import annotations
 
@@ -17,20 +18,40 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..errors import P2mError
-from . import crash
+from .guarded import c_text, message, succeeded
+
+__all__ = [
+    "Command",
+    "CommandError",
+    "Extension",
+    "command",
+    "extend",
+    "filenames",
+    "find",
+    "find_command",
+    "is_loaded",
+    "load",
+    "unload",
+    "unload_all",
+]
 
 SHIPPED = Path(__file__).parent.parent / "extensions"
-# Where crash itself looks for extensions (extensions.c, in_extensions_library())
+# The folders where crash looks for extensions: in_extensions_library() of its extensions.c
 CRASH_FOLDERS = ("/usr/lib64/crash/extensions", "/usr/lib/crash/extensions", "./extensions")
 
 
 class CommandError(P2mError):
-    """A command cannot do what was asked; the text is shown as crash shows errors."""
+    """A command cannot do what was asked; crash shows the text as it shows its own errors."""
 
 
 @dataclass
 class Command:
-    """A command of an extension: ``function`` is given what the parser made of its words."""
+    """A command of an extension.
+
+    ``function`` gets the namespace that ``parser`` makes, or without a parser the words after
+    the command's name.  ``usage`` and ``help`` are for crash's ``help``; ``minimal`` is True
+    when the command also works in a minimal session.
+    """
 
     name: str
     function: Callable[[Any], object]
@@ -40,9 +61,9 @@ class Command:
     minimal: bool
 
     def run(self, words: list[str]) -> None:
-        """Run the command with the words behind its name.
+        """Run the command with the words after its name.
 
-        :raises CommandError: the words do not fit its parser.
+        :raises CommandError: the parser does not accept the words.
         """
         self.function(self._parse(words) if self.parser else words)
 
@@ -59,7 +80,7 @@ class Command:
         raise CommandError(f"{reason} (see 'help {self.name}')")
 
     def help_data(self) -> list[str]:
-        """Return crash's help_data: name, line, synopsis, then the text line by line."""
+        """Return the lines of crash's help_data: name, summary, synopsis, then the text."""
         if self.parser:
             usage = self.parser.format_usage().split(maxsplit=2)
             synopsis = " ".join(usage[2].split()) if len(usage) > 2 else ""
@@ -72,26 +93,26 @@ class Command:
 
 
 def _verbatim(line: str) -> str:
-    """Escape a line of help: crash prints one with ``%s`` in it as a format."""
+    """Return a line of help escaped for crash, which takes a line with ``%s`` as a format."""
     return line.replace("%", "%%") if "%s" in line else line
 
 
 @dataclass
 class Extension:
-    """A loaded file, its commands, and the entry of crash's table that has them."""
+    """A loaded extension: its file, its commands, and its entry in crash's table."""
 
     path: Path
     filename: str
     commands: dict[str, Command] = field(default_factory=dict)
     module: ModuleType | None = None
     entry: Any = None
-    ready: bool = False  # its function ``loaded`` has returned
+    ready: bool = False  # its loaded() has returned
 
 
 _loaded: list[Extension] = []
 _loading: list[Extension] = []
-# What crash's tables point to.  Never freed: an extension may be unloaded by a
-# command of its own, and crash looks at that command's name once more.
+# The C strings in crash's tables.  They are never freed: a command may unload its own
+# extension, and crash reads the command's name once more after that.
 _alive: list[Any] = []
 
 
@@ -103,20 +124,23 @@ def command(
     help: str = "",
     minimal: bool = False,
 ) -> Callable[[Callable[[Any], object]], Callable[[Any], object]]:
-    """Make the decorated function the crash command ``name``.
+    """Return a decorator that makes a function the crash command ``name``.
 
-    :param parser: takes the command's words apart; the function is given the
-        namespace.  Without one it is given the words, a list of strings.
-    :param usage: the words it takes, for ``help``, where there is no parser.
-    :param help: one line that says what it does.
-    :param minimal: the command also works in a session of ``crash --minimal``.
+    :param parser: parses the command's words; the function gets the namespace.  Without a
+        parser the function gets the words, a list of strings.
+    :param usage: the synopsis for ``help``, where there is no parser.
+    :param help: one line that says what the command does.
+    :param minimal: the command also works in a minimal session.
+    :raises CommandError: ``name`` is not one word, or ``extend`` is not loading a file.
     """
 
     def register(function: Callable[[Any], object]) -> Callable[[Any], object]:
         if not _loading:
-            raise CommandError(f"{name}: commands are registered while 'extend' loads their file")
+            raise CommandError(
+                f"{name}: a command can be registered only while 'extend' loads its file"
+            )
         if not name or len(name.split()) != 1:
-            raise CommandError(f"{name!r} cannot be the name of a command: it is not one word")
+            raise CommandError(f"{name!r}: not a name for a command, which is one word")
         if parser:
             parser.prog = name
         line = help or (parser.description if parser and parser.description else "")
@@ -127,12 +151,12 @@ def command(
 
 
 def find(name: str) -> tuple[Path, str]:
-    """Return the file that ``extend name`` means, and the name to show for it.
+    """Find the file that ``extend name`` means; return its path, and the name to show for it.
 
-    As crash looks for shared objects: the path itself, ``CRASH_EXTENSIONS``,
-    crash's own folders; then the extensions that come with this package.
+    The order is crash's for shared objects: the path itself, the folders of
+    ``CRASH_EXTENSIONS``, crash's own folders.  The folder of this package is the last.
 
-    :raises CommandError: there is none.
+    :raises CommandError: no folder has such a file.
     """
     if Path(name).is_file():
         shown = name if name[0] in "./" else f"./{name}"
@@ -147,9 +171,9 @@ def find(name: str) -> tuple[Path, str]:
 
 
 def load(name: str) -> None:
-    """Load the extension ``name``.
+    """Load the extension ``name``, and run its ``loaded()``.
 
-    :raises CommandError: it is not found, or a command of it is there already.
+    :raises CommandError: there is no such file, or crash already has a command of that name.
     """
     path, shown = find(name)
     real = path.resolve()
@@ -162,7 +186,7 @@ def load(name: str) -> None:
     elif extension.ready:
         print(f"{shown}: already loaded")
         return
-    # Also what it tried before and could not do: to be loaded again is to try again
+    # A file whose loaded() failed before is loaded: run loaded() again
     hook = getattr(extension.module, "loaded", None)
     if hook is not None:
         hook()
@@ -170,7 +194,10 @@ def load(name: str) -> None:
 
 
 def _execute(extension: Extension) -> None:
-    """Run the file of an extension, which registers its commands."""
+    """Run the file of an extension, which registers its commands.
+
+    :raises CommandError: crash already has a command of that name.
+    """
     name = f"crash_extension_{len(_alive)}_{extension.path.stem}"
     spec = importlib.util.spec_from_file_location(name, extension.path)
     assert spec is not None and spec.loader is not None
@@ -192,7 +219,10 @@ def _execute(extension: Extension) -> None:
 
 
 def _register(extension: Extension) -> None:
-    """Put the extension and its commands into crash's table."""
+    """Put the extension and its commands into crash's tables.
+
+    :raises CommandError: crash has no memory for them.
+    """
 
     def text(value: str) -> Any:
         _alive.append(ffi.new("char[]", value.encode("utf-8", "replace")))
@@ -212,12 +242,12 @@ def _register(extension: Extension) -> None:
         ffi.new("int[]", minimal),
     )
     if extension.entry == ffi.NULL:
-        raise CommandError(f"{extension.filename}: no memory")
+        raise CommandError(f"{extension.filename}: crash has no memory left for its commands")
     _loaded.append(extension)
 
 
 def unload(name: str) -> bool:
-    """Unload the extension ``name``; False when it is not loaded."""
+    """Unload the extension ``name``; return False when it is not loaded."""
     for extension in reversed(_loaded):
         if extension.path == _resolved(name):
             _unload(extension)
@@ -233,7 +263,7 @@ def _resolved(name: str) -> Path | None:
 
 
 def unload_all() -> None:
-    """Unload every extension written in Python, the last loaded first."""
+    """Unload all extensions written in Python, the last loaded first."""
     for extension in reversed(list(_loaded)):
         _unload(extension)
 
@@ -252,7 +282,7 @@ def _unload(extension: Extension) -> None:
 
 
 def filenames() -> Iterator[bytes]:
-    """Yield the file names of all extensions, shared objects too, the last loaded first."""
+    """Yield the file names of all extensions, of shared objects too, the last loaded first."""
     number = 0
     while (name := lib.host_extension(number)) != ffi.NULL:
         yield ffi.string(name)
@@ -260,7 +290,7 @@ def filenames() -> Iterator[bytes]:
 
 
 def is_loaded(name: str) -> bool:
-    """True when the extension of that file is loaded."""
+    """Return True when the extension ``name``, a Python file, is loaded."""
     return any(extension.path == _resolved(name) for extension in _loaded)
 
 
@@ -273,14 +303,17 @@ def find_command(name: str) -> Command | None:
 
 
 def extend(words: list[str]) -> None:
-    """The command ``extend``, called where a word means something to us."""
+    """Run the command ``extend``, when it has a word that crash's own ``extend`` does not know.
+
+    :raises CommandError: an option or a file is wrong, or crash refused a shared object.
+    """
     options = [word for word in words if word.startswith("-")]
     files = [word for word in words if not word.startswith("-")]
     if set(options) - {"-l", "-u"} or len(set(options)) > 1:
         raise CommandError(f"invalid options: {' '.join(options)} (see 'help extend')")
-    own = crash._text(lib.host_path())
+    own = c_text(lib.host_path())
     if "-u" not in options:
-        lib.host_output_to_terminal()  # what loading starts may be a session, not a page of text
+        lib.host_output_to_terminal()  # loading may start a full session, which is not for a pager
         for name in files:
             load(name) if name.endswith(".py") else _shared_object(lib.host_load_object, name)
         return
@@ -298,5 +331,5 @@ def extend(words: list[str]) -> None:
 
 
 def _shared_object(function: Callable[..., int], *names: str) -> None:
-    if not crash._found(function(*(name.encode() for name in names))):
-        raise CommandError(crash._message() or "crash gave the command up")
+    if not succeeded(function(*(name.encode() for name in names))):
+        raise CommandError(message() or "crash could not do it, and gave no reason")

@@ -1,4 +1,5 @@
-"""From a session of ``crash --minimal`` to a full one, as crash itself starts it."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From a minimal session to a full one, with the steps of crash's own start."""
 
 from __future__ import annotations
 
@@ -14,35 +15,38 @@ from ..errors import P2mError
 from ..launch.environment import AFTERWARDS, REPAIRED
 from . import crash
 from .extensions import filenames, is_loaded
+from .guarded import c_text, succeeded
 
 __all__ = ["rcfiles", "start_full_session", "started_repaired"]
 
-_spent = False  # a start that failed half way cannot be begun again
+_spent = False  # a start failed half way, and cannot begin again
 _repaired = os.environ.pop(REPAIRED, None) is not None
 
 
 def started_repaired() -> bool:
-    """True when crash has had a rebuilt list since before its full session started."""
+    """Return True when crash had the rebuilt list before its full session started."""
     return _repaired
 
 
 def start_full_session() -> None:
-    """Carry a session of ``crash --minimal`` on to a full one, as crash itself starts it.
+    """Carry a minimal session on to a full one; in a full session, do nothing.
 
-    crash's banner is printed, and the lines of ``.crashrc`` run that minimal
-    mode has refused.  Ctrl-C waits until it is done.
+    crash prints its banner, and then runs the lines of ``.crashrc`` that the minimal session
+    refused.  Ctrl-C has no effect until that is done.
 
-    :raises P2mError: crash met an error on the way; the session stays minimal,
-        and cannot be carried on any more.
+    :raises P2mError: crash met an error; the session stays minimal, and cannot become a
+        full one any more.
     """
     global _spent, _repaired  # noqa: PLW0603
     if not crash.session().minimal:
         return
     if _spent:
-        raise P2mError("the full session failed to start before: open the dump again")
+        raise P2mError(
+            "the full session failed to start before, and cannot start again: open the dump anew"
+        )
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
-    if not crash._found(lib.host_full_session()):
+    if not succeeded(lib.host_full_session()):
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     _repaired = _repaired or bool(lib.host_p2m_is_set())
@@ -53,7 +57,7 @@ def start_full_session() -> None:
         after_file = (
             ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
         )
-        lib.host_replayrcfiles(home, local, after_file)
+        lib.host_replay_rcfiles(home, local, after_file)
         return
     refused = list(_refused_lines(before))
     if refused:
@@ -61,13 +65,15 @@ def start_full_session() -> None:
 
 
 def rcfiles(before: Any) -> tuple[Path | None, Path | None]:
-    """Return the ``.crashrc`` of the home and of the current folder, where crash reads them.
+    """Return the ``.crashrc`` of the home folder and of the current one; None for one not read.
 
-    As setup_environment() of main.c: each must be the user's own and not
-    writable by others, and the same file is not read twice.
+    The rules are those of setup_environment() in crash's main.c: crash reads a file that is
+    the user's own and that others cannot write, and reads no file twice.
+
+    :param before: ``struct host_session`` as it was before the full session started.
     """
-    name = f".{crash._text(before.program_name)}rc"
-    home: Path | None = Path(crash._text(before.home) or "/nonexistent") / name
+    name = f".{c_text(before.program_name)}rc"
+    home: Path | None = Path(c_text(before.home) or "/nonexistent") / name
     local: Path | None = Path(name)
     assert home is not None and local is not None
     if home.exists() and local.exists() and home.samefile(local):
@@ -84,13 +90,13 @@ def _trusted(path: Path) -> Path | None:
 
 
 def _refused_lines(before: Any) -> Iterator[str]:
-    """Yield the lines of the ``.crashrc`` files that minimal mode has refused.
+    """Yield the lines of the ``.crashrc`` files that the minimal session refused.
 
-    Lines behind the one that runs now have not been read yet: crash will.
+    Lines after the one that runs now are left out: crash has not read them yet.
     """
     if before.stopped_rcfiles:
         return
-    running = crash._text(before.rcfile)
+    running = c_text(before.rcfile)
     for which, path in zip(("home", "local"), rcfiles(before)):
         if path is None or (which == "local" and running == "home"):
             continue
@@ -104,7 +110,7 @@ def _was_refused(line: str) -> bool:
     words = line.split()
     if not words or words[0].startswith("#"):
         return False
-    if words[0] == "extend":  # refused where no command of the file was for minimal mode
+    if words[0] == "extend":  # refused if no command of the file is for minimal sessions
         return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
     return bool(lib.host_command_kind(words[0].encode()) != lib.HOST_MINIMAL_COMMAND)
 
@@ -116,13 +122,13 @@ def _object_loaded(name: str) -> bool:
 
 
 def _run_afterwards(lines: str, before: Any) -> None:
-    """Let crash run ``lines`` as it runs an input file, after what runs now.
+    """Make crash run ``lines`` as an input file, after the commands that run now.
 
-    A file of ``crash -i`` that is still to come goes behind them.
+    A file of ``crash -i`` that crash has not read yet comes after them.
     """
-    waiting = crash._text(before.input_waiting)
+    waiting = c_text(before.input_waiting)
     if waiting:
         lines += Path(waiting).read_text(errors="replace")
     handle = os.memfd_create("crashrc", 0)
     os.write(handle, lines.encode())
-    lib.host_replayrcfiles(0, 0, f"/proc/self/fd/{handle}".encode())
+    lib.host_replay_rcfiles(0, 0, f"/proc/self/fd/{handle}".encode())

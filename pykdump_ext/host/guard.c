@@ -1,18 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The only door from Python into crash's code: guarded(), with the messages and the signals
- * that belong to it.
+ * The only door from Python into crash's code: guarded(), with its messages and signals.
  *
  * crash leaves its code by longjmp().  A longjmp() over Python's frames destroys the
  * interpreter.  So guarded() makes itself the target of these jumps while crash's code runs,
- * and every way from crash into Python ends before crash uses its own jumps again.
+ * and every call from crash into Python returns before crash uses its own targets again.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2 unless a line says otherwise:
  * - RESTART() jumps to pc->main_loop_env, RESUME_FOREACH() to pc->foreach_loop_env (defs.h).
  * - error(FATAL) (tools.c) jumps to foreach_loop_env while IN_FOREACH is set, else to
  *   main_loop_env while RUNTIME is set; else, at crash's start, it ends crash.
- * - Where pc->error_path is neither "default" nor "redirect", error() (tools.c) writes to
- *   pc->error_fp and nowhere else.  Since crash commit e6d8f0d (in 7.2.7).
+ * - Since crash commit e6d8f0d (in 7.2.7), if pc->error_path is neither "default" nor
+ *   "redirect", error() (tools.c) writes to pc->error_fp only.
  * - On a signal restart() (cmdline.c) calls restore_sanity(), which sets pc->sbrk, closes the
  *   command's pipe or file, and jumps to main_loop_env.
  * - After each request to gdb, gdb_interface() (gdb_interface.c) makes restart() SIGINT's
@@ -23,7 +22,7 @@
 #include <pthread.h>
 
 /* ------------------------------------------------------------------ */
-/* Threads: only the one that loaded this library may call crash. */
+/* Threads: only the thread that loaded this library may call crash. */
 
 static pthread_t main_thread;
 
@@ -47,7 +46,7 @@ host_keep_sigint(void)
 	have_python_sigint = TRUE;
 }
 
-/* Give SIGINT to Python, and store the handler to give it back to. */
+/* Give SIGINT to Python's handler, and store crash's, which the caller restores. */
 void
 sigint_to_python(struct sigaction *crashs)
 {
@@ -62,7 +61,7 @@ interrupt_guarded(int sig)
 }
 
 /* ------------------------------------------------------------------ */
-/* Error messages of guarded calls: kept, and shown only where the caller wants it. */
+/* Error messages of guarded calls: kept, and shown only if the caller wants it. */
 
 static char message[BUFSIZE];
 static FILE *message_stream;
@@ -135,9 +134,9 @@ struct guard {
 };
 
 /*
- * Run body(arg) so that no jump of crash's passes the caller; return a HOST_ result.
+ * Run body(arg) so that no longjmp() of crash goes past the caller; return a HOST_ result.
  *
- * echo: where error messages are shown at once; NULL shows none.
+ * echo: the stream that error messages are also written to, or NULL.
  * pass: leave crash's own error output as it is (messages are not kept).
  */
 int
@@ -187,19 +186,19 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		memcpy(&pc->foreach_loop_env, &pc->main_loop_env, sizeof(jmp_buf));
 		pc->flags &= ~IN_FOREACH;
 		/*
-		 * At crash's start error(FATAL) ends crash, unless it is in
-		 * a foreach: then it jumps, to the target just set.
+		 * At crash's start error(FATAL) ends crash, unless IN_FOREACH
+		 * is set: then it jumps to the target just set.
 		 */
 		if (!(pc->flags & RUNTIME))
 			pc->flags |= IN_FOREACH;
 		body(arg);
 		sigaction(SIGINT, &saved.sigint, NULL);
 	} else {
-		/* Python's handler again, which only sets a flag */
+		/* Back to Python's handler, which only sets a flag */
 		sigaction(SIGINT, &saved.sigint, NULL);
 		/*
-		 * Ctrl-C went to our handler, or to crash's restart() after
-		 * a request to gdb; that one sets pc->sbrk.
+		 * Ctrl-C ran interrupt_guarded(), or after a request to gdb
+		 * crash's restart(), which sets pc->sbrk.
 		 */
 		result = (interrupted || pc->sbrk) ? HOST_INTERRUPTED : HOST_ERROR;
 		if (pc->cmd_cleanup && (pc->cmd_cleanup != saved.cmd_cleanup))
@@ -235,7 +234,7 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 	return result;
 }
 
-/* The usual way: messages are kept and not shown. */
+/* Run body(arg) guarded in the usual way: messages are kept and not shown. */
 int
 quietly(void (*body)(void *), void *arg)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The functions and types of crash_host.so that Python sees.  The C compiler and cffi both
+ * The functions and types of crash_host.so that Python uses.  The C compiler and cffi both
  * read this file, so it has plain declarations only.
  *
  * A function that returns a HOST_ result runs crash's code, guarded: where crash leaves that
@@ -9,13 +9,13 @@
 #define HOST_OK 0
 #define HOST_ERROR 1        /* host_message() returns crash's message, or no text */
 #define HOST_INTERRUPTED 2  /* Ctrl-C while crash's code was running */
-#define HOST_EXCLUDED 3     /* a filter left the page out of the dump */
+#define HOST_EXCLUDED 3     /* the page is excluded from the dump */
 #define HOST_WRONG_THREAD 4 /* only crash's own thread may call crash */
 
 /* guard.c: messages and signals */
 char *host_message(void);
 void host_set_message(char *text);  /* crash shows it as the error of the command that runs now */
-void host_keep_sigint(void);        /* SIGINT's handler of this moment is Python's */
+void host_keep_sigint(void);        /* keep the present handler of SIGINT as Python's */
 
 /* ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer. */
 int host_readmem(uint64_t address, int memtype, int machine, void *buffer, long size, char *what);
@@ -25,10 +25,10 @@ int host_symbol_near(uint64_t address, char **name, uint64_t *offset);
 int host_module_of(uint64_t address, char **name);
 int host_datatype(char *type, char *member, long *size, long *offset, long *member_size);
 
-/* run.c: crash's and gdb's commands, output, input.  free() what comes in output and line. */
+/* run.c: crash's and gdb's commands, output, input.  The caller frees *output and *line. */
 int host_run(char *line, char **output, size_t *length);
 int host_gdb(char *line, char **output, size_t *length);
-int host_nested(void);      /* does a command run that Python called? */
+int host_nested(void);      /* is a command running that Python called? */
 int host_write(char *data, size_t length);  /* returns 0 or an errno */
 void host_output_to_terminal(void);  /* the rest of this command's output skips the pager */
 int host_readline(char *prompt, char *history, char **line);
@@ -59,7 +59,7 @@ struct host_session {
 	int xen_core;           /* a dump of a Xen host, opened for its dom0 */
 	int xen_hyper;          /* a dump of a Xen host, opened for Xen itself */
 	int terminal;           /* commands come from a terminal */
-	int output_terminal;    /* output goes to a terminal now, and not through a pager */
+	int output_terminal;    /* output goes to a terminal now, without a pager */
 	int stopped_rcfiles;    /* --no_crashrc */
 	uint64_t relocate;      /* what to add to a link-time address (KASLR) */
 	char *namelist;
@@ -69,9 +69,9 @@ struct host_session {
 	char *home;
 	char *crash_version;
 	char *rcfile;           /* "home" or "local" while lines of that file run */
-	long rcfile_offset;     /* bytes that crash has read of it, or of input_fd's file */
+	long rcfile_offset;     /* bytes that crash has read of rcfile, or of input_fd's file */
 	int input_fd;           /* another file whose lines run now ("<", -i), or -1 */
-	char *input_waiting;    /* the file of crash -i, until its first line runs */
+	char *input_waiting;    /* the file given to crash -i, until its first line runs */
 };
 char *host_path(void);      /* this library's file */
 void host_get_session(struct host_session *session);
@@ -79,6 +79,6 @@ int host_full_session(void);
 void host_replay_rcfiles(int home, int local, char *input_file);
 int host_leave(void);       /* nothing but exec() may follow */
 
-/* The C library's, and that of crash's readline; they need no guard. */
+/* free() is the C library's, write_history() that of crash's readline; they need no guard. */
 void free(void *memory);
 int write_history(const char *filename);

@@ -1,4 +1,5 @@
-"""The p2m of a running kernel, read by its own virtual addresses."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The p2m of a running kernel, read through the kernel's own virtual addresses."""
 
 from __future__ import annotations
 
@@ -13,21 +14,26 @@ __all__ = ["show_live"]
 
 
 def show_live(pfn: int | None) -> None:
-    """Print what ``p2m status``, or ``p2m pfn N``, is in a live session.
+    """Print the output of ``p2m status`` or ``p2m pfn N`` in a live session.
 
-    :raises P2mError: this kernel is not a Xen PV domain's, or its layout is older than 3.19.
+    :param pfn: the pfn to show, or None for the status.
+    :raises P2mError: the kernel is no Xen PV domain's, its p2m is not linear (it is before
+        Linux 3.19), or it has no such pfn.
     """
     namelist = SessionNamelist()
     layout = find_layout(namelist)
     if layout.name != "linear":
-        raise P2mError(f"a live session cannot read a {layout.name} p2m")
+        raise P2mError(
+            f"the kernel has a {layout.name} p2m, and a live session can read only a linear one:"
+            " Linux 3.19 and newer"
+        )
     p2m_addr, pfns = (crash.readPtr(crash.sym2addr(name)) for name in ("xen_p2m_addr", "max_pfn"))
     if not p2m_addr:
-        raise P2mError("the running kernel is not that of a Xen PV domain: it has no p2m")
+        raise P2mError("the running kernel is not a Xen PV domain's, so it has no p2m")
     if pfn is None:
         release = release_of(namelist.banner())
         print(f"Linux {release}, running, {layout.name} p2m at {p2m_addr:x}, {pfns:,} pfns")
-        print("   crash reads: the running kernel; there is no dump's list to repair")
+        print("   crash reads: the running kernel; there is no list to repair")
         return
     if pfn >= pfns:
         raise P2mError(f"pfn {pfn:x} is above the last one, {pfns - 1:x}")

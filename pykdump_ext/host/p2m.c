@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * crash's list of p2m leaves, replaced by a rebuilt one and given back.
+ * crash's list of p2m leaves: replaced by the rebuilt list, and restored.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
- * - xen_kdump_p2m() (xen_dom0.c) builds the list at its first read, while KDUMP_P2M_INIT is
- *   not set, and allocates xkd->page then; later it only looks up pfn / 512 in it.
+ * - While KDUMP_P2M_INIT is not set, a read makes xen_kdump_p2m() (xen_dom0.c) build the list
+ *   and allocate xkd->page; later it only looks up pfn / 512 in the list.
  * - xkd->page holds the leaf xkd->last_mfn_read; machdep's last_..._read (x86_64.c) name the
  *   page-table pages that were read through the list.
- * - get_xen_kdump_data() (xen_dom0.c) is exported, its struct is not in defs.h.
+ * - get_xen_kdump_data() (xen_dom0.c) is exported, but its struct is not in defs.h.
  */
 #include "host_internal.h"
 #include "xen_kdump.h"
@@ -37,7 +37,7 @@ put_p2m(ulong *leaves, int count, ulong flags)
 	machdep->last_ptbl_read = ~0UL;
 }
 
-/* Let crash translate by a copy of these leaves (the mfn of each). */
+/* Make crash translate by a copy of this list (the mfn of each leaf). */
 int
 host_set_p2m(uint64_t *leaves, int count)
 {
@@ -50,7 +50,7 @@ host_set_p2m(uint64_t *leaves, int count)
 	}
 	if ((!xkd->page && !(xkd->page = malloc(PAGESIZE()))) ||
 	    !(copy = malloc(count * sizeof(ulong)))) {
-		host_set_message("no memory for the p2m list");
+		host_set_message("not enough memory for the rebuilt list");
 		return HOST_ERROR;
 	}
 	memcpy(copy, leaves, count * sizeof(ulong));
@@ -74,7 +74,7 @@ host_p2m_is_set(void)
 	return original_p2m.saved;
 }
 
-/* Give crash back the list that it had; if it had none, it builds one at its next read. */
+/* Give crash its own list back; if it had none, it builds one at its next read. */
 void
 host_undo_p2m(void)
 {

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Starting Python inside crash.
+ * The start of Python inside crash.
  *
- * build_host.py copies this file into the C code that cffi generates, after Python.h, because
- * an interpreter finds the packages of a virtual environment only if it is initialised with
- * that environment's executable (PyConfig, since Python 3.8), before cffi would start it.
+ * An interpreter finds the packages of a virtual environment only if it is initialised with
+ * that environment's executable (PyConfig, since Python 3.8).  This must happen before cffi
+ * starts it.  So build_host.py copies this file into the C code that cffi generates, after
+ * Python.h.
  */
 #include <limits.h>
 #include <stdint.h>
@@ -24,7 +25,7 @@ __attribute__((used)) static const char built_for[] = "\0BUILT_FOR_PYTHON=" BUIL
 
 static char problem[PATH_MAX + 512];
 
-/* Is a version such as "3.11.2 (main, ..." that of the Python this was built for? */
+/* Is a version such as "3.11.2 (main, ..." that of the Python that this file was built for? */
 static int
 same_python(const char *version)
 {
@@ -36,7 +37,7 @@ same_python(const char *version)
 
 /*
  * Find the virtual environment that holds the library: its python3, and the version in its
- * pyvenv.cfg.  Both are empty where there is none.
+ * pyvenv.cfg.  Both are empty if there is none.
  */
 static void
 find_environment(const char *library, char *executable, char *version)
@@ -141,7 +142,7 @@ python_start(const char *library)
 		}
 		if (!module) {
 			PyErr_Clear();
-			snprintf(problem, sizeof(problem), "%s finds no %s: "
+			snprintf(problem, sizeof(problem), "%s has no module %s: "
 				"install pykdump-ext with it", executable,
 				PyImport_GetModuleDict() &&
 				PyDict_GetItemString(PyImport_GetModuleDict(), "_cffi_backend") ?

@@ -1,4 +1,5 @@
-"""The repair of crash's p2m in a session: build, check, patch, and what follows from it."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The repair of a session: rebuild the list, check it, give it to crash; and the undo."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from ..p2m.framelist import FrameList
 from ..reports import words
 from . import crash
 from .full import start_full_session, started_repaired
+from .guarded import check
 from .restart import restart
 from .session import SessionNamelist, opened_domain, opened_session
 
@@ -18,54 +20,56 @@ __all__ = ["fix", "is_repaired", "say", "undo", "unload"]
 
 
 def say(text: str) -> None:
-    """Print a line of ours, unless crash is to be silent."""
+    """Print a line of p2mfix's, unless crash is silent (``crash -s``)."""
     if not crash.session().silent:
         print(f"p2mfix: {text}")
 
 
 def is_repaired() -> bool:
-    """Return True while crash translates by the rebuilt list."""
+    """Return True while crash reads by the rebuilt list."""
     return bool(lib.host_p2m_is_set())
 
 
 def _patch(frames: FrameList) -> None:
-    """Let crash translate by ``frames`` from now on; C keeps a copy of its own.
+    """Make crash read by ``frames`` from now on; C keeps its own copy of the list.
 
-    :raises crash.error: this is not a dump of a Xen host opened for its dom0.
+    :raises crash.error: this session is not one on a dump of a Xen host.
     """
     pointer = ffi.from_buffer("uint64_t[]", frames.leaves)
-    crash._check(lib.host_set_p2m(pointer, len(frames.leaves)), "the p2m cannot be set")
+    check(lib.host_set_p2m(pointer, len(frames.leaves)), "cannot give crash the rebuilt list")
 
 
 def unload() -> None:
-    """Give crash its own list back, except for a guest: the dump's own list is dom0's."""
+    """Give crash the dump's list back, unless a guest's kernel is open: that list is dom0's."""
     if not opened_domain:
         lib.host_undo_p2m()
 
 
 def undo() -> None:
-    """Give crash its own list back, and say so.
+    """Give crash the dump's list back, and print that.
 
-    :raises P2mError: there is nothing to undo, or a guest's kernel is open.
+    :raises P2mError: crash reads by the dump's list already, or a guest's kernel is open.
     """
     if opened_domain:
         raise P2mError(
-            f"the dump's own list is dom0's: domain {opened_domain} cannot be read by it"
+            f"nothing to undo: the dump's list is dom0's, and cannot serve domain {opened_domain}"
         )
     if not is_repaired():
-        raise P2mError("nothing to undo: crash reads by the dump's own list")
+        raise P2mError("nothing to undo: crash reads by the dump's list")
     lib.host_undo_p2m()
-    say("crash reads by the dump's own list again; what it read before stays as it is")
+    say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
 
 
 def fix() -> None:
-    """Repair, and carry a minimal session on to a full one, or start a full one anew.
+    """Repair this session; carry a minimal one on to a full one, or start a full one anew.
 
-    :raises P2mError: the dump's p2m cannot be rebuilt, or the list fails its check.
+    A full session starts anew only if it began with a broken list.
+
+    :raises P2mError: the list cannot be rebuilt, or it fails its check.
     """
     session = crash.session()
     if session.live:
-        say("this is a live session: crash translates there by itself, nothing to repair")
+        say("this is a live session, which needs no list: nothing to repair")
         return
     if not session.minimal:
         _start_again()
@@ -81,31 +85,34 @@ def fix() -> None:
 
 
 def _repair() -> None:
-    """Rebuild, check, then patch: all of it or nothing."""
+    """Rebuild the list, check it, and give it to crash; an error leaves crash as it was.
+
+    :raises P2mError: the list cannot be rebuilt, or it fails its check.
+    """
     opened = opened_session()
     found = opened.diagnosis
     say(words.headline(found, opened.release))
     coverage = found.coverage
     if coverage.kept:
-        say(f"kept {len(coverage.kept):,} leaves of the dump's list that the page tables have lost")
+        kept = len(coverage.kept)
+        say(f"kept from the dump's list: {kept:,} leaves that the page tables have lost")
     if found.healthy and not opened_domain:
         say(f"the dump's list covers {words.coverage(found)}: nothing to repair, nothing changed")
         return
     if coverage.unreadable:
         count, first = len(coverage.unreadable), coverage.unreadable[0]
-        say(f"{count:,} leaves are not in the dump, the first: {first}")
+        say(f"leaves that are not in the dump: {count:,}, the first: {first}")
     _ensure_checked(found)
     _patch(found.rebuilt)
     _report(found)
 
 
 def _report(found: Diagnosis) -> None:
-    """Say what the repair was."""
+    """Print what the repair did."""
     coverage = found.coverage
     if opened_domain:
         say(
-            f"the p2m of its {coverage.memory:,} pages is rebuilt from page tables;"
-            f" {found.seconds:.3f} s"
+            f"its p2m is rebuilt from page tables: {coverage.memory:,} pages; {found.seconds:.3f} s"
         )
         return
     whole = "" if coverage.kept or coverage.unreadable else " (100%)"
@@ -115,35 +122,37 @@ def _report(found: Diagnosis) -> None:
     )
     if coverage.leaves_lost:
         say(
-            f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were missing,"
+            f"{coverage.leaves_lost:,} of {coverage.leaves:,} leaves were lost,"
             f" pfn {words.lost(coverage.lost)}; {found.seconds:.3f} s"
         )
     else:
-        say(f"crash could not read by it: {found.published.problems[0]}")
+        say(f"crash could not read the dump's list: {found.published.problems[0]}")
 
 
 def _ensure_checked(found: Diagnosis) -> None:
-    """Let only a list pass that the direct map confirms.
+    """Raise an error unless the rebuilt list passes its check.
 
-    :raises P2mError: it does not.
+    :raises P2mError: the direct map disagrees with the list, or has none of its pages.
     """
     if not found.check.passed:
         raise P2mError(words.failed_check(found, "nothing is changed"))
 
 
 def _start_again() -> None:
-    """In a full session that began with a broken list: start crash anew with the rebuilt one.
+    """Start crash anew with the rebuilt list, if this full session began with a broken one.
 
-    crash keeps what it has read at its start, and some of those reads have failed.
+    crash keeps what it read at its start, and reads by a broken list have failed.
+
+    :raises P2mError: the list cannot be rebuilt, or it fails its check.
     """
     found = opened_session().diagnosis
     if found.healthy or started_repaired():
         return
     _ensure_checked(found)
-    say("crash was started with a broken list, and keeps what it has read by it")
+    say("crash started with a broken list, and keeps what it has read by it")
     say("starting it anew in place, with its extensions and history, without its settings ...")
     try:
         restart(found.rebuilt)
     except P2mError as problem:
-        say(f"{problem}: tasks, modules and the like stay as crash has read them")
-        say("to have them right, open the dump anew: p2mfix VMLINUX VMCORE")
+        say(f"{problem}: tasks, modules and other data stay as crash has read them")
+        say("for the right data open the dump anew: p2mfix VMLINUX VMCORE")

@@ -1,9 +1,9 @@
-"""crash started anew in its own process, as it is and with a rebuilt p2m list.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A new start of crash in the same process, with the rebuilt list.
 
-What crash reads at its start it keeps: per-cpu data, tasks, modules, slabs and
-much more, and it has no way to read all of it again.  Where reads failed then,
-only another start can show what a whole list shows.  The process stays the
-same, so its terminal, its input and whoever waits for it do not notice.
+crash keeps what it reads at its start (per-cpu data, tasks, modules, slabs and more), and cannot
+read all of it again.  Where those reads failed, only a new start gives what a whole list gives.
+The process stays the same, so that its terminal, its input and its parent go on as before.
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ from ..errors import P2mError
 from ..launch.environment import HISTORY
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
-from . import crash
 from .extensions import filenames
 from .full import rcfiles
+from .guarded import c_text, check
 
 __all__ = ["restart"]
 
 
 def restart(frames: FrameList) -> None:
-    """Become a new crash with the same command line, which reads by ``frames`` from its start on.
+    """Replace this crash by a new one, with the same command line and a list from its start on.
 
-    It has the extensions of this one, its history, and the input that has not
-    been read yet.  Does not return.
+    The new crash has this one's extensions, history and unread input.  The function does not
+    return, except by an exception.
 
-    :raises P2mError: a program runs this, which could not go on after it; or
-        the new crash cannot be started.
+    :param frames: the rebuilt list.
+    :raises P2mError: the call comes from a program that runs in crash, which could not go on;
+        or the program of crash is not there any more.
+    :raises crash.error: crash cannot leave this session.
     """
     if lib.host_nested():
-        raise P2mError("crash cannot be started anew by a program that runs in it")
+        raise P2mError("a program that runs in crash cannot start crash anew")
     with Path("/proc/self/cmdline").open("rb") as file:
         words = file.read().split(b"\0")[:-1]
     program = Path("/proc/self/exe").readlink()
     if not os.access(program, os.X_OK):
-        raise P2mError(f"{program} cannot be started anew")
+        raise P2mError(f"{program}: cannot start crash anew, because this program cannot be run")
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
     first = os.memfd_create("restart", 0)
@@ -57,19 +59,19 @@ def restart(frames: FrameList) -> None:
     else:
         _give_back_input()
     leaves = preload(frames)
-    crash._check(lib.host_leave(), "crash cannot leave this session")
+    check(lib.host_leave(), "crash cannot leave this session")
     kept = {0, 1, 2, first, leaves}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
-        with suppress(OSError):  # the one that the folder was read by
+        with suppress(OSError):  # the descriptor that iterdir() had open
             os.set_inheritable(fd, False)
     for fd in kept:
         os.set_inheritable(fd, True)
-    # The last -i is the one that counts
+    # crash takes the last -i
     os.execv(program, [*words, b"-i", b"/proc/self/fd/%d" % first])
 
 
 def _lines(before: Any) -> Iterator[bytes]:
-    """Yield what the new crash is to run first: extensions, then what runs now or waits."""
+    """Yield the first commands of the new crash: its extensions, then the unread input files."""
     files = [] if before.stopped_rcfiles else [path for path in rcfiles(before) if path]
     again = {
         Path(os.fsdecode(words[1])).name
@@ -83,23 +85,23 @@ def _lines(before: Any) -> Iterator[bytes]:
     if before.input_fd >= 0:
         size = os.fstat(before.input_fd).st_size - before.rcfile_offset
         yield os.pread(before.input_fd, max(0, size), before.rcfile_offset) + b"\n"
-    waiting = crash._text(before.input_waiting)
+    waiting = c_text(before.input_waiting)
     if waiting:
         yield Path(waiting).read_bytes()
 
 
 def _give_back_input() -> None:
-    """Put what the C library has read of the input, and crash has not, before the rest of it."""
+    """Put input that the C library has read, and crash has not, back before the rest."""
     data = ffi.new("char **")
     unread = bytes(ffi.buffer(data[0], size)) if (size := lib.host_unread_input(data)) else b""
     if not unread:
         return
     try:
         os.lseek(0, -len(unread), os.SEEK_CUR)
-    except OSError:  # a pipe: another one, with the rest behind it
+    except OSError:  # a pipe: make another, with the rest behind the unread part
         reading, writing = os.pipe()
         os.write(writing, unread)
-        # In the background, so that crash has no child that it does not know
+        # In the background, so that crash has no child process that it does not know of
         forward = ["sh", "-c", "exec 3<&0; cat <&3 3<&- &"]
         subprocess.run(forward, stdout=writing, start_new_session=True, check=True)
         os.close(writing)

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Running crash's and gdb's commands, printing where crash prints, and reading lines.
+ * Commands of crash and gdb run from Python, output to where crash prints, and input of lines.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
- * - process_command_line() (cmdline.c) takes a line apart into args[] and argcnt, after
- *   resolve_aliases(); exec_command() (main.c) runs what is there.  run_line() does the same
- *   without pipes and redirections.
- * - Commands print to fp, which is the pager's, a pipe's or a file's stream while one is used.
+ * - process_command_line() (cmdline.c) splits a line into args[] and argcnt, after
+ *   resolve_aliases(); exec_command() (main.c) runs them.  run_line() does the same without
+ *   pipes and redirections.
+ * - Commands print to fp, the stream of the pager, pipe or file that is in use.
  * - restore_sanity() (cmdline.c) frees the buffers of a command, by free_all_bufs() (tools.c),
- *   before crash's next command only.  Those of commands that Python runs pile up until then.
+ *   only before crash's next command.  Those of commands that Python runs pile up until then.
  * - A command's name and words are globals: pc->command_line, pc->curcmd, args, optind.
  */
 #include "host_internal.h"
@@ -67,9 +67,9 @@ run_gdb(void *arg)
 		error(FATAL, "gdb request failed: %s\n", call->line);
 }
 
-static int depth;  /* of commands that Python runs, one in another */
+static int depth;  /* of nested commands that Python runs */
 
-/* Run a command and collect its output; crash's own command goes on with its words unchanged. */
+/* Run a command and collect its output; restore the words of crash's own command. */
 static int
 captured(void (*body)(void *), char *line, char **output, size_t *length)
 {
@@ -129,8 +129,8 @@ host_nested(void)
 /* Output */
 
 /*
- * Not guarded: fwrite() is the C library's, and crash's signal handlers are not in place while
- * Python runs.  Another thread's output goes to stdout, since it cannot know what fp is.
+ * Not guarded: fwrite() is the C library's, and crash's signal handlers are not installed while
+ * Python runs.  Another thread's output goes to stdout, because fp may change meanwhile.
  */
 int
 host_write(char *data, size_t length)
@@ -181,7 +181,7 @@ read_line(void *arg)
 
 /*
  * Read one line from where crash's commands come from, through crash's readline.  The history
- * is another one than crash's, with a file of its own.
+ * is separate from crash's, and has a file of its own.
  */
 int
 host_readline(char *prompt, char *history, char **line)
@@ -197,7 +197,7 @@ host_readline(char *prompt, char *history, char **line)
 		if (ours)
 			history_set_history_state(ours);
 		else {
-			/* an empty list: clear_history() would clear crash's */
+			/* an empty history: clear_history() would clear crash's */
 			static struct { void *entries; int a, b, c, d; } empty;
 			history_set_history_state(&empty);
 			read_history(history);

@@ -1,4 +1,5 @@
-"""The session of crash as a dump: its memory, its symbols, the domain that is open."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The session of crash as an opened dump: its memory, its symbols, its domain."""
 
 from __future__ import annotations
 
@@ -17,19 +18,19 @@ from . import crash
 __all__ = ["SessionDump", "SessionNamelist", "opened_domain", "opened_session"]
 
 opened_domain = int(os.environ.pop(DOMAIN, "0"))
-"""The id of the domain whose kernel is open; 0 is dom0."""
+"""The id of the domain whose kernel is open; 0 for dom0."""
 
 
 class SessionDump:
-    """The dump that is open in crash, read by crash; its notes are read from its file."""
+    """The dump that crash has open: crash reads its memory, we read its notes from its file."""
 
     format = "a session of crash"
 
     @cached_property
     def notes(self) -> list[Note]:
-        """The dump's ELF notes.
+        """The dump's ELF notes, in file order.
 
-        :raises P2mError: crash has no dump open, or the file cannot be read.
+        :raises P2mError: crash has no dump open, or its file cannot be read.
         """
         dumpfile = crash.session().dumpfile
         if dumpfile is None:
@@ -37,7 +38,10 @@ class SessionDump:
         return open_dump([dumpfile]).notes
 
     def read(self, maddr: int, size: int, what: str) -> bytes:
-        """Return ``size`` bytes from ``maddr``; see :class:`~..machine.memory.MachineMemory`."""
+        """Return ``size`` bytes from machine address ``maddr``; ``what`` is for the message.
+
+        :raises ReadError: the memory is not in the dump, or its page is excluded.
+        """
         try:
             return crash.read_machine(maddr, size, what)
         except crash.Excluded:
@@ -47,24 +51,24 @@ class SessionDump:
 
 
 class SessionNamelist:
-    """The namelist that is open in crash; its symbols are where the kernel really was."""
+    """The namelist that crash has open; its symbols have the addresses where the kernel ran."""
 
     def address(self, name: str) -> int | None:
-        """Return the virtual address of symbol ``name``, or None."""
+        """Return the virtual address of the symbol ``name``, or None."""
         return crash.sym2addr(name) or None
 
     @property
     def path(self) -> Path:
-        """The namelist's file, as crash has it."""
+        """The path of the namelist, as crash has it."""
         return Path(crash.session().namelist or "")
 
     def banner(self) -> bytes:
-        """Return the namelist's ``linux_banner``.
+        """Return the namelist's ``linux_banner``, without its final zero byte.
 
-        :raises P2mError: crash has no namelist that can be read.
+        :raises P2mError: crash has no namelist, or none with a banner that can be read.
         """
         session = crash.session()
-        problem = P2mError("crash has no namelist")
+        problem = P2mError("crash has no namelist open, so the kernel has no symbols")
         for path in (session.namelist, session.namelist_debug):
             if path is not None:
                 try:
@@ -74,19 +78,21 @@ class SessionNamelist:
         raise problem
 
 
-_opened: list[OpenedDump] = []  # one, once it has been opened
+_opened: list[OpenedDump] = []  # at most one
 
 
 def opened_session() -> OpenedDump:
-    """Return the dump of this session; it is opened once.
+    """Return the dump of this session, opened at the first call.
 
-    :raises P2mError: this session is not one on a dump of a Xen host.
+    :raises P2mError: this session is not one on a dump of a Xen host with dom0's namelist.
     """
     session = crash.session()
     if session.live:
-        raise P2mError("this is a live session: crash translates there by itself")
+        raise P2mError(
+            "this is a live session, which has no dump: only p2m status and p2m pfn work in it"
+        )
     if session.xen_hyper:
-        raise P2mError("this session is on Xen itself: open the dump with dom0's vmlinux")
+        raise P2mError("this session is on Xen's own symbols: open the dump with dom0's vmlinux")
     if not session.xen_core or session.dumpfile is None:
         raise P2mError("this is not a dump of a Xen host, so there is no p2m to repair")
     if not _opened:

@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The session: its start, its state, minimal to full, and its end.
+ * The session: its start, its state, the change from minimal to full, and its end.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2 unless a line says otherwise:
- * - main_loop() (main.c) skips the calls of full_session() in minimal mode, and sets RUNTIME
- *   after them.  They need RUNTIME clear: only then FILL_TOP_PGD() (defs.h) reads the top page
- *   table, and the search for the panic task (task.c) differs too.
+ * - In minimal mode main_loop() (main.c) skips what full_session() calls; otherwise it sets
+ *   RUNTIME after these calls.  They need RUNTIME clear: only then FILL_TOP_PGD() (defs.h) reads
+ *   the top page table, and the search for the panic task (task.c) differs too.
  * - Before any other line process_command_line() (cmdline.c) runs the files that RCHOME_IFILE,
- *   RCLOCAL_IFILE and CMDLINE_IFILE in pc->flags stand for.  exec_input_file() (cmdline.c)
- *   keeps the position after the line that runs in pc->ifile_offset.
+ *   RCLOCAL_IFILE and CMDLINE_IFILE in pc->flags ask for.  exec_input_file() (cmdline.c) keeps
+ *   the position after the running line in pc->ifile_offset.
  * - Until crash commit 4badc62 (in 7.3.1) kernel_init() (kernel.c) recognises a PV kernel only
- *   by its pv_init_ops, which Linux 4.20 no longer has.
+ *   by what pv_init_ops points to, such as xen_patch().  Linux commit 5c83511bdb98 (in v4.20)
+ *   removes pv_init_ops, and 4.19.79 has no xen_patch().
  * - restore_sanity() (cmdline.c) closes pipes and waits for their readers; clean_exit()
  *   (main.c) unlinks the namelists that crash unpacked.
  */
@@ -25,7 +26,7 @@ static char own_path[PATH_MAX];
 __attribute__((used)) static const char built_for[] = "\0BUILT_FOR_CRASH=" CRASH_VERSION;
 
 /* ------------------------------------------------------------------ */
-/* Its state */
+/* The session's state */
 
 char *
 host_path(void)
@@ -84,7 +85,7 @@ recognise_pv_kernel(void)
 		error(FATAL, "cannot malloc m2p page.");
 }
 
-/* What main_loop() does when gdb is up, and leaves out in minimal mode. */
+/* Do what main_loop() does once gdb is ready, and leaves out in minimal mode. */
 static void
 full_session(void *unused)
 {
@@ -117,12 +118,12 @@ host_full_session(void)
 	sigset_t sigint, before;
 	int result;
 
-	/* Ctrl-C waits: a start that stops half way cannot be repeated. */
+	/* Ctrl-C waits: a start that stops halfway cannot be repeated. */
 	sigemptyset(&sigint);
 	sigaddset(&sigint, SIGINT);
 	pthread_sigmask(SIG_BLOCK, &sigint, &before);
 
-	/* As at a start: messages have crash's name, and skip the pager. */
+	/* As at crash's start: messages begin with crash's name, and skip the pager. */
 	pc->curcmd = pc->program_name;
 	if (fp != pc->stdpipe)
 		pc->stdpipe = NULL;
@@ -152,7 +153,7 @@ host_replay_rcfiles(int home, int local, char *input_file)
 }
 
 /* ------------------------------------------------------------------ */
-/* Its end: another crash takes the place of this one */
+/* The session's end: another crash takes the place of this one */
 
 /* Let the readers of this command's output end, and remove what clean_exit() would remove. */
 static void
@@ -188,7 +189,7 @@ host_leave(void)
 }
 
 /* ------------------------------------------------------------------ */
-/* Its start: load_extension() of crash loads this library */
+/* The session's start: crash's load_extension() loads this library */
 
 __attribute__((constructor)) static void
 load(void)
@@ -209,7 +210,7 @@ load(void)
 	if (!register_commands())
 		return;
 
-	/* Python cannot leave a process again, so this library stays in memory. */
+	/* Python cannot be removed from a process, so this library stays in memory. */
 	dlopen(own_path, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
 	guard_start();
 	take_over_extend();

@@ -1,1 +1,2 @@
-"""A crash process for a dump: its command line, its environment, its p2m list."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A crash process for a dump: its command line, its environment, its frame list."""

@@ -1,4 +1,5 @@
-"""The crash that is installed, and what some versions of it cannot do by themselves."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The installed crash: its path, its version, and what old versions cannot do alone."""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ __all__ = ["crash_version", "installed_crash", "misses_pv_kernel"]
 
 
 def installed_crash() -> str | None:
-    """Return the path of the crash that is installed (or of ``$CRASH``), or None."""
+    """Return the path of the crash to run, or None: ``$CRASH``, else the ``crash`` in the path."""
     return shutil.which(os.environ.get("CRASH", "crash"))
 
 
 def crash_version(crash: str | None) -> str | None:
-    """Return the version of the crash at that path, such as ``8.0.2``, or None."""
+    """Return the version of a crash, such as ``8.0.2``, or None where it does not print one.
+
+    :param crash: the path of the program, or None.
+    """
     if crash is None:
         return None
     shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False)
@@ -27,13 +31,16 @@ def crash_version(crash: str | None) -> str | None:
 
 
 def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
-    """Return True when that crash does not recognise this kernel as one of a Xen PV domain.
+    """Return True when a crash of that version does not recognise this kernel as Xen PV.
 
-    crash before 7.3.0 looks for ``pv_init_ops``, which Linux 4.20 removed (commit
-    5c83511bdb98); its session ends with ``read error: physical address: ...  type:
-    "pud page"`` (crash's commit 4badc6229c69).
+    crash before 7.3.1 looks for the symbol ``pv_init_ops``, which Linux 4.20 removed (commit
+    5c83511bdb98).  Its session ends with ``read error: physical address: ...  type: "pud
+    page"``; crash's commit 4badc6229c69 made it look for ``pv_ops`` as well.
+
+    :param version: such as ``7.2.9``.
+    :param symbols: the kernel's.
     """
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
-    if not numbers or numbers >= (7, 3):
+    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+    if not numbers or numbers >= (7, 3, 1):
         return False
     return symbols.address("pv_ops") is not None and symbols.address("pv_init_ops") is None

@@ -5,14 +5,14 @@
  */
 #pragma once
 
-/* Set by preload.py, read by preload.c: a file descriptor of the list, one mfn of 8 bytes a leaf */
+/* Set by preload.py, read by preload.c: the file descriptor of the list, an 8-byte mfn per leaf */
 #define ENV_P2M "PYKDUMP_EXT_P2M"
 
-/* Set by preload.py, read by preload.c: the user's own LD_PRELOAD, to be restored in crash */
+/* Set by preload.py, read by preload.c: the user's own LD_PRELOAD, which crash's children get */
 #define ENV_LD_PRELOAD "PYKDUMP_EXT_LD_PRELOAD"
 
-/* Set by preload.c, read by p2m.c: crash has had the list since its start */
+/* Set by preload.c, read by p2m.c: this crash is preloaded, it has the list since its start */
 #define ENV_PRELOADED "PYKDUMP_EXT_PRELOADED"
 
-/* Set by restart.py, read by start.c: a file with the command history of the crash before this one */
+/* Set by restart.py, read by start.c: a file with the command history of the previous crash */
 #define ENV_HISTORY "PYKDUMP_EXT_HISTORY"

@@ -1,8 +1,8 @@
-"""The environment variables between p2mfix, the crash it becomes, and what runs in that crash.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The environment variables that carry facts from p2mfix into the crash that it becomes.
 
-Each is set for one process and taken out of the environment by the first that reads
-it, so that programs started by crash do not inherit it. C has the same names in
-``environment.h``.
+The code that reads a variable also removes it from the environment, so that programs that
+crash starts do not inherit it.  ``environment.h`` has the same names for C.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = [
 ]
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
-"""What the session runs once it is a full one, as JSON: set by p2mfix, read by host/session.py."""
+"""What a full session runs first, as JSON: set by launch/start.py, read by host/full.py."""
 
 DOMAIN = "PYKDUMP_EXT_DOMAIN"
-"""The id of the domain whose kernel is opened: set by ``p2mfix --domain``, read there, too."""
+"""The id of the domain whose kernel is opened: set by launch/start.py, read by host/session.py."""
 
 REPAIRED = "PYKDUMP_EXT_REPAIRED"
-"""Set where crash has a rebuilt list from its start: by launch/preload.py, read there, too."""
+"""Crash has the rebuilt list from its start: set by launch/preload.py, read by host/full.py."""
 
 LIST_FD = "PYKDUMP_EXT_P2M"
-"""The file descriptor of the rebuilt list: set by launch/preload.py, read by preload.c."""
+"""A file descriptor of the rebuilt list: set by launch/preload.py, read by launch/preload.c."""
 
 LD_PRELOAD_BEFORE = "PYKDUMP_EXT_LD_PRELOAD"
-"""The user's own LD_PRELOAD: set by launch/preload.py, given back by preload.c."""
+"""The user's own LD_PRELOAD: set by launch/preload.py, restored by launch/preload.c."""
 
 HISTORY = "PYKDUMP_EXT_HISTORY"
-"""A file with the history of the crash before this one: set by host/restart.py, read in C."""
+"""A file with the history of the crash before: set by host/restart.py, read by host/start.c."""

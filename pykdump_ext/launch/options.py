@@ -1,4 +1,5 @@
-"""crash's own options, as far as p2mfix has to understand them (main.c of crash)."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The options of crash that p2mfix must understand (main.c of crash)."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 
 __all__ = ["WITH_VALUE", "relocation"]
 
-# Options that take a value of their own (getopt_long()); -i apart
+# Options that take a value (getopt_long() in main.c), without -i, which p2mfix handles itself
 WITH_VALUE = (
     "-c", "-d", "-e", "-m", "-o", "-p", "--cpus", "--hash", "--kaslr", "--kvmhost", "--kvmio",
     "--log", "--machdep", "--memory_device", "--memory_module", "--mod", "--offline",
@@ -16,11 +17,14 @@ WITH_VALUE = (
 
 
 def relocation(options: Sequence[tuple[str, str]]) -> int:
-    """Return how far above its link-time addresses crash's options have the kernel, in bytes.
+    """Return how many bytes above its link-time addresses the kernel ran, by crash's options.
 
-    ``--kaslr=OFFSET`` says that, ``--reloc=SIZE`` how far below (main.c); the numbers are
-    what calculate() of crash's tools.c takes.  ``--kaslr=auto`` is no offset: the Linux
-    vmcoreinfo that would have it is not in a host's dump.
+    ``--kaslr=OFFSET`` gives the bytes above, ``--reloc=SIZE`` the bytes below (main.c); the
+    last of them counts.  Numbers have the syntax of calculate() in crash's tools.c.
+    ``--kaslr=auto`` counts as no offset: crash takes it from the Linux vmcoreinfo, which the
+    notes of a Xen host's dump lack.
+
+    :param options: (option, value) pairs in the order of the command line.
     """
     offset = 0
     for option, value in options:

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * p2m_preload.so: gives crash a p2m list before it reads its first page.
+ * p2m_preload.so: gives crash the rebuilt list before crash reads its first page.
  *
  * p2mfix starts crash with this library in LD_PRELOAD and the list in a file descriptor.  In
  * any other program, such as the shell of a wrapper script, the library does nothing.  It
@@ -8,9 +8,9 @@
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
  * - xen_kdump_p2m() (xen_dom0.c) builds the list at its first read, before any extension can be
- *   loaded: 8.0.2 reads a page even in minimal mode.  Where that fails, crash ends; where the
- *   list has a zero in its middle, crash writes beyond its own table.
- * - Where KDUMP_P2M_INIT is set it takes the list and the page as they are.
+ *   loaded: 8.0.2 reads __pgtable_l5_enabled even in minimal mode.  If that fails, crash ends; if
+ *   the list has a zero in its middle, crash writes beyond its own table.
+ * - If KDUMP_P2M_INIT is set, xen_kdump_p2m() uses the list and the page as they are.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -49,7 +49,7 @@ load(void)
 	if (!fd || !get)
 		return;
 
-	/* Programs that crash starts get the user's own LD_PRELOAD. */
+	/* The programs that crash starts get the user's own LD_PRELOAD. */
 	if (before)
 		setenv("LD_PRELOAD", before, 1);
 	else

@@ -1,4 +1,5 @@
-"""A crash that begins with a rebuilt list; ``preload.c`` is the other side of it."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The environment of a preloaded crash; ``preload.c`` is the library that crash then loads."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ __all__ = ["preload"]
 
 
 def preload(frames: FrameList) -> int:
-    """Set the environment so that the crash this process becomes begins with this list.
+    """Set the environment so that the crash that this process becomes reads by this list.
 
-    Return the file descriptor that has the list; it must stay open.
+    Return the file descriptor that holds the list; it must stay open until then.
     """
     leaves = os.memfd_create("p2m", 0)
     with os.fdopen(os.dup(leaves), "wb") as file:

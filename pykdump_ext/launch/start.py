@@ -1,8 +1,9 @@
-"""What crash needs to open a dump, and the command line that gives it that.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The command line that opens a dump in crash, and the environment it needs.
 
-A dump that crash can read by itself is opened by plain crash; one whose p2m list is
-broken by ``crash --minimal``, repaired and carried on.  The rebuilt list is given to
-crash before it reads anything, so that it starts whatever is wrong with the dump's own.
+Plain crash opens a dump that it can read by itself.  For a dump with a broken list crash starts
+as a minimal session, which p2mfix.py repairs and carries on to a full one.  Such a crash is
+preloaded: it has the rebuilt list before its first read, so the dump's list cannot stop it.
 """
 
 from __future__ import annotations
@@ -31,10 +32,11 @@ __all__ = ["Request", "command_line"]
 
 @dataclass(frozen=True)
 class Request:
-    """What the user asks for: files in any order, and options.
+    """What the user asks for.
 
-    ``values`` are crash's options that have a value, ``options`` the others; ``input`` is
-    the file of ``crash -i``.
+    ``files`` are the namelist and the dump's files, in any order.  ``values`` are crash's options
+    with their values, ``options`` its options without one, and ``input`` is the file of ``-i``.
+    ``rcfiles`` is False for ``--no_crashrc``; ``domain`` is the id of the domain to open.
     """
 
     files: Sequence[str]
@@ -48,23 +50,24 @@ class Request:
 
 @dataclass(frozen=True)
 class Help:
-    """What crash needs to open a dump: a list to begin with, where one could be rebuilt."""
+    """The help that crash needs to open a dump: the rebuilt list, or None where there is none."""
 
     frames: FrameList | None = None
 
 
 def command_line(request: Request) -> list[str]:
-    """Return the command that opens the dump, and set what it needs in the environment.
+    """Return the command that opens the dump, and set the environment for it.
 
-    :raises P2mError: a file, or crash, is not there.
+    :raises P2mError: crash is not installed, a file cannot be opened, or the domain that was
+        asked for cannot be rebuilt.
     """
     crash = installed_crash()
     if crash is None:
         chosen = os.environ.get("CRASH")
         if chosen:
-            raise P2mError(f"{chosen}, which the variable CRASH names, is not a program")
+            raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
         raise P2mError("crash is not installed: install the package crash")
-    files = sorted(request.files, key=is_dump)  # crash takes them in any order
+    files = sorted(request.files, key=is_dump)  # the namelist first
     options = [*request.options, *(word for pair in request.values for word in pair)]
     offset = relocation(request.values)
     if request.domain:
@@ -79,17 +82,17 @@ def command_line(request: Request) -> list[str]:
         rcfiles = [] if request.rcfiles else ["--no_crashrc"]
         return [crash, *options, *rcfiles, *later, *files]
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
-    first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it by this name
+    first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
     os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
     return [crash, *start, *options, *files]
 
 
 def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None:
-    """Return what crash needs, or None when it is known to open the dump by itself.
+    """Return the help that crash needs to open dom0's kernel, or None: it needs none.
 
-    :param files: the namelist, then whatever crash is given besides.
-    :param offset: how far above its link-time addresses the kernel ran, in bytes.
+    :param files: the namelist, then the dump's files.
+    :param offset: how many bytes above its link-time addresses the kernel ran.
     :raises P2mError: one of the files cannot be opened.
     """
     for path in files:
@@ -102,13 +105,13 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
         dump = open_dump([path for path in files if is_dump(path)])
         is_xen = OpenedDump(dump).note is not None
     except P2mError:
-        return None  # crash says what it is
+        return None  # no dump that we can read: crash gives the reason
     if isinstance(dump, ElfCore) and dump.file.rewritten:
-        # store_flat_data_array() of crash 8.0.2, and of later ones, keeps both
+        # store_flat_data_array() of crash 8.0.2 and newer keeps both records of the headers
         flat = dump.file.path
         print(
-            f"p2mfix: {flat}: this flattened file has its ELF headers twice; if crash takes the"
-            f" wrong ones and ends, makedumpfile -R DUMP < {flat} makes a plain dump",
+            f"p2mfix: {flat}: flattened, with its ELF headers twice; if crash takes the wrong ones"
+            f" and ends: makedumpfile -R DUMP < {flat} makes a plain dump",
             file=sys.stderr,
         )
     if not is_xen:
@@ -125,9 +128,11 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
 
 
 def _help_for_guest(files: Sequence[str], offset: int, domain: int) -> Help:
-    """Return what crash needs to open the kernel of another domain than dom0.
+    """Return the help that crash needs to open the kernel of a guest; it always needs some.
 
-    :raises P2mError: the dump has no such domain, or it cannot be opened.
+    :param files: the guest's namelist, then the dump's files.
+    :param offset: how many bytes above its link-time addresses the kernel ran.
+    :raises P2mError: the dump has no such domain, or the domain's list cannot be rebuilt.
     """
     os.environ[DOMAIN] = str(domain)
     dump = open_dump([path for path in files if is_dump(path)])
@@ -137,7 +142,7 @@ def _help_for_guest(files: Sequence[str], offset: int, domain: int) -> Help:
     found = opened.diagnosis
     if not found.check.passed:
         raise P2mError(
-            f"the list rebuilt for domain {domain} fails its check: of {found.check.asked}"
-            f" pages the direct map agrees on {found.check.agree}"
+            f"the list rebuilt for domain {domain} fails its check: the direct map agrees on"
+            f" {found.check.agree:,} of {found.check.asked:,} pages, so crash is not started"
         )
     return Help(found.rebuilt)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * crash's p2m of a dump of a Xen host: struct xen_kdump_data of its xen_dom0.h, which defs.h
- * does not have.  It is the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2.
+ * crash's p2m of a Xen host's dump: struct xen_kdump_data of xen_dom0.h, which is not in
+ * defs.h.  It is the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2.
  */
 #pragma once
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A Linux kernel in machine memory: its symbols, its values, its page-table root.
 
 Addresses are kernel virtual addresses in bytes.  Values are read by walking
@@ -25,9 +26,11 @@ __all__ = [
     "prove_root",
 ]
 
-# arch/x86/include/asm/page_64_types.h; the second PAGE_OFFSET is that of 4.20 and newer
-# (and of stable kernels with the same change)
+# arch/x86/include/asm/page_64_types.h.  Linux commit d52888aa2753 ("x86/mm: Move LDT remap out
+# of KASLR region on 5-level paging"), in v4.20 and in stable kernels such as 4.19.79, changes
+# PAGE_OFFSET from the first value to the second.
 START_KERNEL_MAP = 0xFFFFFFFF80000000
+KERNEL_TEXT = START_KERNEL_MAP + 0x1000000  # where a kernel is linked, and a PV kernel runs
 PAGE_OFFSETS = (0xFFFF880000000000, 0xFFFF888000000000)
 
 
@@ -40,11 +43,11 @@ class Symbols(Protocol):
 
 
 class KernelFile(Symbols, Protocol):
-    """A namelist: a kernel's symbols, and the banner that proves it is that kernel's."""
+    """A namelist: a kernel's symbols, and the banner that identifies the kernel."""
 
     @property
     def path(self) -> Path:
-        """The file."""
+        """The namelist's file."""
         ...
 
     def banner(self) -> bytes:
@@ -57,7 +60,7 @@ class KernelFile(Symbols, Protocol):
 
 @dataclass(frozen=True)
 class Root:
-    """A machine address that may be the kernel's top page table, and where it is from."""
+    """A candidate for a kernel's top page table: its machine address, and its source."""
 
     maddr: int
     source: str
@@ -66,7 +69,7 @@ class Root:
 class Kernel:
     """A kernel's memory, read by virtual address through its own page tables.
 
-    :param tables: the page tables below ``root``, where they have been used before.
+    :param tables: the page tables below ``root``, if they are in use already.
     """
 
     def __init__(
@@ -88,56 +91,58 @@ class Kernel:
         """
         address = self.symbols.address(name)
         if address is None:
-            raise P2mError(f"the kernel has no symbol {name}; is this the namelist of the dump?")
+            raise P2mError(f"the namelist has no symbol {name}; is it the one of this dump?")
         return address
 
     def read(self, vaddr: int, size: int, what: str) -> bytes:
         """Return ``size`` bytes from ``vaddr``.
 
-        :raises ReadError: it cannot be read.
+        :raises ReadError: any of these bytes cannot be read.
         """
         return self.tables.read(vaddr, size, what)
 
     def word(self, vaddr: int, what: str) -> int:
         """Return the unsigned 64-bit value at ``vaddr``.
 
-        :raises ReadError: it cannot be read.
+        :raises ReadError: the value cannot be read.
         """
         return int.from_bytes(self.read(vaddr, 8, what), "little")
 
     def value(self, name: str) -> int:
         """Return the unsigned 64-bit value of the variable ``name``.
 
-        :raises P2mError: there is no such variable, or it cannot be read.
+        :raises P2mError: the variable does not exist, or cannot be read.
         """
         return self.word(self.address(name), name)
 
     def mfn_at(self, vaddr: int, what: str) -> int:
         """Return the machine frame number that ``vaddr`` is mapped to.
 
-        :raises ReadError: it is not mapped.
+        :raises ReadError: ``vaddr`` is not mapped.
         """
         return self.tables.translate(vaddr, what) >> 12
 
     def page_offset(self) -> int:
         """Return the virtual address at which the direct map begins.
 
-        ``page_offset_base`` from 4.8 on, where the kernel has it; else the one
-        of its possible places that has the kernel's own text in it.
+        It is in ``page_offset_base``, if the kernel has that variable: since Linux commit
+        021182e52fe0 ("x86/mm: Enable KASLR for physical mapping memory regions"), in v4.8.
+        Otherwise it is the one of ``PAGE_OFFSETS`` at which the kernel's own text is mapped.
 
-        :raises P2mError: none has.
+        :raises P2mError: the direct map is not at any of them, or the variable is unreadable.
         """
         if self.symbols.address("page_offset_base") is not None:
             return self.value("page_offset_base")
-        text = self.address("linux_banner")
+        text = self.symbols.address("linux_banner") or KERNEL_TEXT
         for base in PAGE_OFFSETS:
             try:
                 found = self.mfn_at(base + text - START_KERNEL_MAP, "direct map")
             except ReadError:
                 continue
-            if found == self.mfn_at(text, "linux_banner"):
+            if found == self.mfn_at(text, "kernel text"):
                 return base
-        raise P2mError("the kernel's direct map is at none of its known places")
+        known = " or ".join(f"{base:x}" for base in PAGE_OFFSETS)
+        raise P2mError(f"the kernel's direct map is not at {known}, so it cannot be found")
 
 
 def prove_root(
@@ -147,13 +152,13 @@ def prove_root(
     candidates: Iterable[Root],
     tables: Callable[[int], PageTables] | None = None,
 ) -> Kernel:
-    """Return the kernel read through the first candidate that is proved right.
+    """Return the kernel, read through the first candidate that is proved.
 
-    Proof is that ``linux_banner``, read through the candidate, is the
-    namelist's own; so neither Xen's idle table nor another guest's passes.
+    A candidate is proved if ``linux_banner``, read through it, is the namelist's. The page
+    tables of Xen, or of a domain with another kernel, do not pass.
 
-    :param tables: returns the page tables below a root, where they are kept.
-    :raises P2mError: no candidate passes; the text says what each one gave.
+    :param tables: a function that returns the page tables below a root; by default new ones.
+    :raises P2mError: no candidate is proved; the text has the result of each one.
     """
     tried = []
     seen = set()

@@ -1,4 +1,5 @@
-"""A kernel's ``vmlinux``: its banner, and a few of its symbols without reading them all."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel's namelist (``vmlinux``): its banner, symbols and initialised data."""
 
 from __future__ import annotations
 
@@ -21,11 +22,10 @@ LONGEST_BANNER = 512
 
 
 class Namelist:
-    """The symbols and the read-only data of an ELF namelist.
+    """The symbols and the initialised data of an ELF namelist.
 
-    A kernel has two hundred thousand symbols and few are ever wanted, so one is
-    found by searching the string table for its name, and the symbol table for
-    the place of that name.
+    A kernel has two hundred thousand symbols, and few are asked for. So there is no index:
+    the string table is searched for the name, and the symbol table for the name's offset.
 
     :raises P2mError: the file is not an ELF file with symbols.
     """
@@ -43,10 +43,10 @@ class Namelist:
                 for section in (symtab, strtab):
                     end = section["sh_offset"] + section["sh_size"]
                     if end > len(self._map) or symtab["sh_size"] % SYMBOL.size:
-                        raise P2mError(f"{path}: is cut off, its symbols are not whole")
+                        raise P2mError(f"{path}: is cut off: some of its symbols are missing")
                 self._symbols = bytes(symtab.data())
                 self._names = bytes(strtab.data())
-                # st_name of every symbol, one behind the other
+                # st_name of every symbol, one after another
                 self._name_of = array("I", self._symbols)[:: SYMBOL.size // 4].tobytes()
                 self._loads = [
                     (int(s["p_vaddr"]), int(s["p_filesz"]), int(s["p_offset"]))
@@ -59,7 +59,7 @@ class Namelist:
 
     def address(self, name: str) -> int | None:
         """Return the link-time address of the symbol ``name``, or None."""
-        wanted = name.encode() + b"\0"  # linkers let a name be the tail of a longer one
+        wanted = name.encode() + b"\0"  # a linker may store it as the tail of a longer name
         found = self._names.find(wanted)
         while found >= 0:
             address = self._address_of_name(found)
@@ -94,7 +94,7 @@ class Namelist:
     def banner(self) -> bytes:
         """Return ``linux_banner`` without its final zero byte.
 
-        :raises P2mError: the namelist is not that of a Linux kernel.
+        :raises P2mError: the file is not the namelist of a Linux kernel.
         """
         address = self.address("linux_banner")
         text = b"" if address is None else self.read(address, LONGEST_BANNER).split(b"\0")[0]
@@ -105,10 +105,10 @@ class Namelist:
 
 @dataclass(frozen=True)
 class Relocated:
-    """The symbols of a kernel that ran ``by`` bytes above where it was linked.
+    """The namelist of a kernel that ran ``by`` bytes above its link-time address.
 
-    Addresses below the kernel's mapping are offsets, as those of per-cpu
-    variables, and stay.
+    Addresses below the kernel's mapping, such as those of per-cpu variables, are offsets
+    and stay as they are.
     """
 
     namelist: KernelFile
@@ -124,7 +124,7 @@ class Relocated:
         return self.namelist.banner()
 
     def address(self, name: str) -> int | None:
-        """Return the address that symbol ``name`` had in the dump, or None."""
+        """Return the address of symbol ``name`` in the dump, or None."""
         address = self.namelist.address(name)
         if address is None or address < START_KERNEL_MAP:
             return address

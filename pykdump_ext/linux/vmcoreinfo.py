@@ -1,6 +1,8 @@
-"""A kernel's own vmcoreinfo, which the dump of a Xen host does not have as a note.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel's vmcoreinfo, read from its memory: the dump of a Xen host has no note of it.
 
-Linux keeps it in memory (``kernel/crash_core.c``, ``kernel/vmcore_info.c`` since 6.9).
+The source is ``kernel/crash_core.c``, and ``kernel/vmcore_info.c`` since Linux commit
+443cbaf9e2fd ("crash: split vmcoreinfo exporting code out from crash_core.c"), in v6.9.
 """
 
 from __future__ import annotations
@@ -17,24 +19,25 @@ LARGEST_VMCOREINFO = PAGE_SIZE  # VMCOREINFO_BYTES, include/linux/crash_core.h
 
 
 def own_vmcoreinfo(kernel: Kernel) -> str:
-    """Return the text that the kernel would have added to a dump of its own.
+    """Return the text of the kernel's vmcoreinfo.
 
-    :raises P2mError: it is not there.
+    :raises P2mError: the kernel has none, or it is damaged.
     """
     data = kernel.address("vmcoreinfo_data")
     size = kernel.value("vmcoreinfo_size")
     if not 0 < size <= LARGEST_VMCOREINFO:
         raise P2mError(f"the kernel's vmcoreinfo is damaged: it has {size} bytes")
-    # Linux 4.13 made the array a pointer
+    # An array until Linux commit 203e9e41219b ("kexec: move vmcoreinfo out of the kernel's
+    # .bss section"), in v4.13; a pointer since
     if not kernel.read(data, 8, "vmcoreinfo_data").startswith(b"OSRELEAS"):
         data = kernel.word(data, "vmcoreinfo_data")
     return kernel.read(data, size, "vmcoreinfo").decode("latin-1")
 
 
 def swapper(kernel: Kernel) -> int:
-    """Return the address of the kernel's own top page table, as its vmcoreinfo has it.
+    """Return the virtual address of the kernel's own top page table, from its vmcoreinfo.
 
-    :raises P2mError: there is none.
+    :raises P2mError: the vmcoreinfo does not name it.
     """
     found = re.search(r"^SYMBOL\(swapper_pg_dir\)=([0-9a-f]+)$", own_vmcoreinfo(kernel), re.M)
     if found is None:
@@ -45,20 +48,20 @@ def swapper(kernel: Kernel) -> int:
 def swapper_root(kernel: Kernel) -> Root:
     """Return the kernel's own top page table as a candidate for its root.
 
-    :raises P2mError: it is not to be found.
+    :raises P2mError: the vmcoreinfo does not name it, or its address is not mapped.
     """
     mfn = kernel.mfn_at(swapper(kernel), "swapper_pg_dir")
     return Root(mfn << PAGE_SHIFT, "swapper_pg_dir")
 
 
 def vmcoreinfo_for_machine_memory(kernel: Kernel) -> bytes:
-    """Return the kernel's vmcoreinfo for a reader whose physical memory is the machine's.
+    """Return the kernel's vmcoreinfo for a reader that takes machine addresses for physical.
 
-    ``phys_base`` leads that reader to the machine address of the top page table.
-    ``CRASHTIME`` is what a kernel adds when it saves its registers itself: with it a
-    reader looks for them in ``crash_notes``.
+    With this ``phys_base`` the reader computes the machine address of the top page table.
+    A kernel adds ``CRASHTIME`` when it saves its registers; a reader that finds it reads
+    them from ``crash_notes``.
 
-    :raises P2mError: the kernel has none.
+    :raises P2mError: the kernel has no vmcoreinfo, or it is damaged.
     """
     text = re.sub(r"(?m)^(NUMBER\(phys_base\)|CRASHTIME)=.*\n", "", own_vmcoreinfo(kernel))
     phys_base = kernel.root.maddr - (swapper(kernel) - START_KERNEL_MAP) & (1 << 64) - 1

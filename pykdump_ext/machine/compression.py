@@ -1,7 +1,8 @@
-"""Pages as kdump-compressed dumps pack them.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unpacking of a kdump-compressed dump's pages: zlib, LZO, snappy, zstd.
 
-zlib is Python's own.  For the others the shared libraries are opened that crash
-itself stands on, when a page needs them.
+zlib is in Python's standard library. The others are the shared libraries that crash
+itself uses; each is opened when a page first needs it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from ..errors import P2mError
 
 __all__ = ["LIBRARIES", "LZO", "SNAPPY", "ZLIB", "ZSTD", "library", "unpack"]
 
-# Flags of a page descriptor (crash's diskdump.h); of none, the page is as it is
+# Flags of a page descriptor (crash's diskdump.h); a page with none of them is not packed
 ZLIB = 0x1
 LZO = 0x2
 SNAPPY = 0x4
@@ -39,7 +40,7 @@ LIBRARIES = {
 def library(method: int) -> Any:
     """Return the shared library for ``LZO``, ``SNAPPY`` or ``ZSTD``.
 
-    :raises P2mError: it is not installed.
+    :raises P2mError: the library is not installed.
     """
     name, package = LIBRARIES[method]
     try:
@@ -49,10 +50,10 @@ def library(method: int) -> Any:
 
 
 def unpack(data: bytes, flags: int, size: int) -> bytes | None:
-    """Return the ``size`` bytes that are packed in ``data``, or None: it is damaged.
+    """Return the ``size`` bytes that are packed in ``data``, or None if it is damaged.
 
-    :param flags: of the page's descriptor.
-    :raises P2mError: a library is not installed.
+    :param flags: the flags of the page's descriptor.
+    :raises P2mError: the library that the page needs is not installed.
     """
     if flags & ZLIB:
         try:

@@ -1,4 +1,5 @@
-"""Dumps of any format that crash can read of a Xen host."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Dumps of Xen hosts in each format that crash reads: recognise, group and open them."""
 
 from __future__ import annotations
 
@@ -15,11 +16,11 @@ from .notes import Note
 
 __all__ = ["Dump", "group_dumps", "is_dump", "open_dump"]
 
-ELF_CORE = (b"\x7fELF", b"\x04\x00")  # how it begins; e_type ET_CORE at offset 16
+ELF_CORE = (b"\x7fELF", b"\x04\x00")  # the magic at offset 0; e_type, ET_CORE, at offset 16
 
 
 class Dump(MachineMemory, Protocol):
-    """A dump: machine memory, and the notes that came with it; ``format`` is for people."""
+    """A dump: machine memory and ELF notes; ``format`` is the format's name for messages."""
 
     format: str
 
@@ -30,7 +31,7 @@ class Dump(MachineMemory, Protocol):
 
 
 def is_dump(path: str | Path) -> bool:
-    """Return True when the file begins as a dump does, whatever comes of the rest."""
+    """Return True if the file begins as a dump does; only its first bytes are read."""
     try:
         if not Path(path).is_file():
             return False
@@ -42,10 +43,10 @@ def is_dump(path: str | Path) -> bool:
 
 
 def group_dumps(paths: Iterable[str]) -> list[list[str]]:
-    """Return the files of each dump among ``paths``, in their order.
+    """Return the files of each dump among ``paths``, in the order given.
 
-    A dump is one file, or the files of one folder that ``makedumpfile --split``
-    has written: they share a header, and no two have the same frames.
+    The files of a split dump (``makedumpfile --split``) are in one folder and share a
+    header, and no two hold the same frames. Every other file is a dump of its own.
     """
     groups: list[list[str]] = []
     taken: list[tuple[tuple[Path, bytes], list[tuple[int, int]]] | None] = []
@@ -72,10 +73,10 @@ def group_dumps(paths: Iterable[str]) -> list[list[str]]:
 
 
 def open_dump(paths: Sequence[str | Path]) -> Dump:
-    """Open a dump: ELF or kdump-compressed, each of them plain or flattened.
+    """Open a dump: ELF or kdump-compressed, plain or flattened.
 
-    :param paths: its file; of a split dump its files, in any order.
-    :raises P2mError: it is not a dump that can be read.
+    :param paths: the dump's file, or the files of a split dump in any order.
+    :raises P2mError: the files are not a dump that can be read.
     """
     if not paths:
         raise P2mError("no dump is given")

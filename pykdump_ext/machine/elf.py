@@ -1,4 +1,5 @@
-"""Machine memory in ELF core files, plain or flattened."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machine memory in an ELF core file, plain or flattened."""
 
 from __future__ import annotations
 
@@ -17,18 +18,18 @@ from .notes import LARGEST_NOTES, Note, parse_notes
 
 __all__ = ["MOST_SEGMENTS", "ElfCore"]
 
-MOST_SEGMENTS = 1 << 16  # a damaged count can be 2**32, all of them zeros
+MOST_SEGMENTS = 1 << 16  # a damaged header can claim 2**32 of them, all zeros
 
 
 class ElfCore:
-    """Machine memory in an ELF core file, as ``/proc/vmcore`` is copied.
+    """Machine memory in an ELF core file, such as a copy of ``/proc/vmcore``.
 
-    ``makedumpfile -E`` leaves pages out at the ends of segments, which then have
-    less in the file than in memory; crash reads zeros there.
+    ``makedumpfile -E`` leaves pages out at the end of a segment, whose size in the file
+    is then less than its size in memory. crash reads zeros there; this class raises
+    :class:`ReadError`. ``missing`` is the number of bytes by which the file is shorter than
+    its header says.
 
     :param source: the file, or its path.
-    ``missing`` is how many bytes the file is too short for what its header says.
-
     :raises P2mError: the file is not a readable 64-bit ELF core.
     """
 
@@ -54,12 +55,12 @@ class ElfCore:
         self.missing = max(0, *(at + size - file.size for _, size, at, _ in [*segments, (0,) * 4]))
         self._loads = _apart([(start, size, offset) for start, size, offset, _ in segments if size])
         self._starts = [start for start, _, _ in self._loads]
-        # where memory began, and how far it reached there, whatever the file has of it
+        # the start of each segment in memory, and the largest end so far, excluded pages included
         self._memory_starts = [start for start, _, _, _ in segments]
         self._memory_ends = list(accumulate((start + size for start, _, _, size in segments), max))
 
     def segments(self) -> list[tuple[int, int]]:
-        """Return the (start, end) machine addresses that the file holds, in order."""
+        """Return the (start, end) machine addresses of what the file holds, in order."""
         return [(start, start + size) for start, size, _ in self._loads]
 
     def read(self, maddr: int, size: int, what: str) -> bytes:
@@ -80,14 +81,14 @@ class ElfCore:
         return b"".join(parts)
 
     def _missing(self, maddr: int) -> str:
-        """Return why the file does not have the byte at ``maddr``."""
+        """Return why the file lacks the byte at ``maddr``."""
         index = bisect_right(self._memory_starts, maddr) - 1
         existed = index >= 0 and maddr < self._memory_ends[index]
         return "page excluded" if existed else "not in the dump"
 
 
 def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Return sorted (start, size, offset) segments without what an earlier one has already."""
+    """Return sorted (start, size, offset) segments, each without what an earlier one holds."""
     found = []
     end = 0
     for start, size, offset in loads:

@@ -1,10 +1,10 @@
-"""The file of a dump, read at any place: a plain one mapped, a flattened one by an index.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A dump's file, read at any offset: a plain file is mapped, a flattened one is indexed.
 
-``makedumpfile -F`` writes a dump as records, for pipes: what stands where
-(makedumpfile.h: ``struct makedumpfile_header``, padded to 4096 bytes, then
-``struct makedumpfile_data_header`` and data, again and again, the numbers
-big-endian).  ``makedumpfile -R`` makes the plain file of it; here the records
-are looked up instead.
+``makedumpfile -F`` writes a dump to a pipe as records, each with its offset in the plain
+file (makedumpfile.h: ``struct makedumpfile_header``, padded to 4096 bytes, then for each
+record ``struct makedumpfile_data_header`` and data; numbers are big-endian).
+``makedumpfile -R`` makes the plain file from them; this module looks records up instead.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ __all__ = ["FLATTENED_SIGNATURE", "DumpFile", "FlattenedFile", "PlainFile", "ope
 FLATTENED_SIGNATURE = b"makedumpfile\0"
 FLATTENED_HEADER_SIZE = 4096
 RECORD = struct.Struct(">qq")  # offset in the plain file, size; in bytes
-LAST_RECORD = -1  # as its offset
+LAST_RECORD = -1  # the offset in the record that ends the file
 
 
 class DumpFile(io.RawIOBase):
-    """A dump's plain file of ``size`` bytes: read at any offset, or as a stream.
+    """A dump's plain file of ``size`` bytes, read at any offset or as a stream.
 
-    ``path`` is that of the file that is really there; ``flattened`` is True where
-    that is one, ``rewritten`` where it has two records for the same place.
+    ``path`` is the file on disk. ``flattened`` is True if that file is flattened, and
+    ``rewritten`` if two of its records have the same offset.
     """
 
     size: int
@@ -47,25 +47,25 @@ class DumpFile(io.RawIOBase):
         self._position = 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on; fewer where the file ends before that."""
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
         raise NotImplementedError
 
     def readable(self) -> bool:
-        """True: it is a stream to be read."""
+        """Return True: the stream can be read."""
         return True
 
     def seekable(self) -> bool:
-        """True: it is a stream that can be set to any offset."""
+        """Return True: the stream can be set to any offset."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the stream to ``offset`` from where ``whence`` says."""
+        """Set the stream to ``offset`` bytes from ``whence``; return its new position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
         self._position = max(0, start + offset)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` from the stream; return the number of bytes."""
+        """Fill ``buffer`` from the stream; return the number of bytes read."""
         data = self.read_at(self._position, len(buffer))
         buffer[: len(data)] = data
         self._position += len(data)
@@ -73,21 +73,21 @@ class DumpFile(io.RawIOBase):
 
 
 class PlainFile(DumpFile):
-    """A file as it is, mapped read-only."""
+    """A file that is not flattened, mapped read-only."""
 
     def __init__(self, path: Path, contents: mmap.mmap) -> None:
         super().__init__(path, contents)
         self.size = len(contents)
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on; fewer where the file ends before that."""
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
         return self._map[offset : offset + size]
 
 
 class FlattenedFile(DumpFile):
-    """The plain file that a flattened one stands for.
+    """The plain file that the records of a flattened one describe.
 
-    What no record has is zero, and a later record writes over an earlier one.
+    Bytes of no record are zero. Where records overlap, the later one wins.
     """
 
     flattened = True
@@ -118,12 +118,12 @@ class FlattenedFile(DumpFile):
         self._places = array("q", [places[i] for i in order])
         self._sizes = array("q", [sizes[i] for i in order])
         self.rewritten = len(set(starts)) < len(starts)
-        # how far the records up to each one reach
+        # the largest end among the records up to each one
         self._reach = array("Q", accumulate((starts[i] + sizes[i] for i in order), max))
         self.size = self._reach[-1] if order else 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on; fewer where the file ends before that."""
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
         end = min(offset + size, self.size)
         data = bytearray(max(0, end - offset))
         first, last = bisect_right(self._reach, offset), bisect_left(self._starts, end)
@@ -139,7 +139,7 @@ class FlattenedFile(DumpFile):
 def open_file(path: str | Path) -> DumpFile:
     """Open a dump's file, plain or flattened.
 
-    :raises P2mError: it cannot be opened, is empty, or is flattened and not whole.
+    :raises P2mError: the file cannot be opened, is empty, or is flattened and damaged.
     """
     try:
         with Path(path).open("rb") as file:
@@ -147,6 +147,6 @@ def open_file(path: str | Path) -> DumpFile:
     except OSError as error:
         raise P2mError(f"{path}: {error.strerror}") from None
     except ValueError:
-        raise P2mError(f"{path}: an empty file") from None
+        raise P2mError(f"{path}: the file is empty") from None
     flattened = contents[: len(FLATTENED_SIGNATURE)] == FLATTENED_SIGNATURE
     return (FlattenedFile if flattened else PlainFile)(Path(path), contents)

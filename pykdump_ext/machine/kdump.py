@@ -1,12 +1,13 @@
-"""Kdump-compressed dumps: machine memory as makedumpfile packs it, in one file or several.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machine memory in a kdump-compressed dump, in one file or split into several.
 
-A file is (crash's diskdump.h and diskdump.c, makedumpfile's diskdump_mod.h), in
-blocks of a page: struct disk_dump_header; struct kdump_sub_header; a bit for
-each machine frame that exists, then a bit for each one whose page is in the
-dump; a descriptor for each of those, in the order of their frames; the pages.
+A file consists of blocks of one page (crash's diskdump.h and diskdump.c, makedumpfile's
+diskdump_mod.h): struct disk_dump_header; struct kdump_sub_header; a bitmap of the machine
+frames that exist; a bitmap of the frames whose page is in the dump; a descriptor for each
+of these pages, in the order of frames; the pages.
 
-The files of a split dump (``makedumpfile --split``) have all the bits each, and
-the pages of a range of frames.
+Each file of a split dump (``makedumpfile --split``) has the whole bitmaps, and the pages
+of one range of frames.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ __all__ = ["SIGNATURE", "KdumpFile", "split_range"]
 SIGNATURE = b"KDUMP   "
 # header_version, block_size, sub_hdr_size, bitmap_blocks, max_mapnr
 HEADER = struct.Struct("<8xi416xiiII")
-HEADER_SIZE = 464  # all of struct disk_dump_header
+HEADER_SIZE = 464  # bytes of struct disk_dump_header
 # split, start_pfn, end_pfn, offset_note, size_note, start_pfn_64, end_pfn_64, max_mapnr_64
 SUB_HEADER = struct.Struct("<12xiQQ16xQQ16xQQQ")
-SPLIT_VERSION, NOTES_VERSION, VERSION_64 = 2, 4, 6  # of the header: these fields are there
+SPLIT_VERSION, NOTES_VERSION, VERSION_64 = 2, 4, 6  # header_version since which fields exist
 DESCRIPTOR = struct.Struct("<QII8x")  # offset, size, flags
-SECTION = 512  # bytes of the bits that are counted together
+SECTION = 512  # bytes of a bitmap whose ones are counted together
 CACHED_PAGES = 256
 ONES = bytes(bin(byte).count("1") for byte in range(256))
 
 
 class _NoPage(Exception):
-    """A page is not to be had; the text is why."""
+    """A page cannot be read; the text is the reason."""
 
 
 def _ones(bits: bytes) -> int:
@@ -47,7 +48,7 @@ def _ones(bits: bytes) -> int:
 
 
 class _Part:
-    """A file with the pages of frames ``start`` up to, not including, ``end``."""
+    """One file of a dump, with the pages of frames ``start`` to ``end - 1``."""
 
     def __init__(self, file: DumpFile) -> None:
         path = self.path = file.path
@@ -76,15 +77,15 @@ class _Part:
         bits_size = bit_blocks * PAGE_SIZE
         self._descriptors_at = bits_at + bits_size
         if sub_blocks < 1 or self._descriptors_at > file.size:
-            raise self._damaged(f"a header of {sub_blocks} and bits of {bit_blocks} blocks")
-        # where nothing was left out, one kind of bits may stand for both
+            raise self._damaged(f"a sub-header of {sub_blocks} and bitmaps of {bit_blocks} blocks")
+        # a dump without excluded pages may have one bitmap for both
         wanted = -(-max_mapnr // (8 * PAGE_SIZE)) * PAGE_SIZE
         if bits_size < wanted:
-            raise self._damaged(f"{max_mapnr:x} frames with bits of {bit_blocks} blocks")
+            raise self._damaged(f"{max_mapnr:x} frames with bitmaps of {bit_blocks} blocks")
         self._existing_at = bits_at
         self._dumped_at = bits_at + bits_size // 2 if bits_size >= 2 * wanted else bits_at
         self.notes = self._notes(notes, notes_size) if version >= NOTES_VERSION else []
-        # how many pages stand before each section, counted as far as was asked
+        # the number of pages before each section, counted as far as asked for
         bits, count = self._section(self.start)
         self._before = array("q", [-_ones((bits & (1 << count) - 1).to_bytes(SECTION, "little"))])
         self._unpacked = lru_cache(CACHED_PAGES)(self._unpack)
@@ -100,15 +101,15 @@ class _Part:
         return list(parse_notes(self._file.read_at(offset, size), offset))
 
     def _section(self, mfn: int) -> tuple[int, int]:
-        """Return the bits of the dumped frames around ``mfn``, and its place in them."""
+        """Return the section of the second bitmap that has ``mfn``, and which bit it is."""
         section, count = divmod(mfn, SECTION * 8)
         bits = self._file.read_at(self._dumped_at + section * SECTION, SECTION)
         return int.from_bytes(bits, "little"), count
 
     def page(self, mfn: int) -> bytes:
-        """Return the page of frame ``mfn``, which is one of this file's.
+        """Return the page of frame ``mfn``, which is in this file's range.
 
-        :raises _NoPage: it is not there, or damaged.
+        :raises _NoPage: the file lacks the page, or the page is damaged.
         """
         byte, bit = divmod(mfn, 8)
         if not self._file.read_at(self._existing_at + byte, 1)[0] >> bit & 1:
@@ -143,10 +144,10 @@ class _Part:
 
 
 def split_range(file: DumpFile) -> tuple[bytes, int, int] | None:
-    """Return the header that the files of a split dump share, and this file's frames.
+    """Return the header that all files of a split dump share, and this file's frames.
 
-    The frames are those from the first number up to, not including, the second.
-    None: ``file`` is not one of a split dump, or its header is damaged.
+    The frames are given as the first one and the one after the last. Return None if ``file``
+    is not one of a split dump, or its header is damaged.
     """
     if file.read_at(0, len(SIGNATURE)) != SIGNATURE:
         return None
@@ -160,8 +161,8 @@ def split_range(file: DumpFile) -> tuple[bytes, int, int] | None:
 class KdumpFile:
     """Machine memory in a kdump-compressed dump.
 
-    :param files: the file; of a split dump its files, in any order.
-    :raises P2mError: a file is not readable, or they are not of one dump.
+    :param files: the dump's file, or the files of a split dump in any order.
+    :raises P2mError: a file cannot be read, or the files are not of one dump.
     """
 
     def __init__(self, files: Iterable[DumpFile]) -> None:
@@ -175,7 +176,7 @@ class KdumpFile:
         self.notes = first.notes
         self.format = "kdump-compressed"
         if first.split:
-            self.format += f", {len(self._parts)} files of a split one"
+            self.format += f", split into {len(self._parts)} files"
         if first.flattened:
             self.format += ", flattened"
         self._frames = first.frames

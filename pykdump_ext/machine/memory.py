@@ -1,7 +1,8 @@
-"""Machine memory: the bytes behind machine addresses, as Xen numbers them.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machine memory: how it is read, by machine address.
 
-A machine address (maddr) is in bytes; a machine frame number (mfn) is a maddr
-divided by the page size.
+A machine address (maddr) is in bytes. A machine frame number (mfn) is a maddr divided by
+the page size.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ WORDS_PER_PAGE = PAGE_SIZE // 8
 
 
 class MachineMemory(Protocol):
-    """Anything that machine memory can be read from."""
+    """A source of machine memory."""
 
     def read(self, maddr: int, size: int, what: str) -> bytes:
         """Return ``size`` bytes from machine address ``maddr``.
@@ -49,7 +50,7 @@ def read_words(memory: MachineMemory, mfn: int, what: str) -> array[int]:
 
 
 def split_by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
-    """Yield the (address, bytes) of each part of a range, none of which crosses a page."""
+    """Yield the parts, (address, bytes), of a range that is split at page boundaries."""
     end = address + size
     while address < end:
         part = min(end - address, PAGE_SIZE - address % PAGE_SIZE)
@@ -60,7 +61,7 @@ def split_by_page(address: int, size: int) -> Iterator[tuple[int, int]]:
 def join_pages(address: int, size: int, read: Callable[[int, int], bytes]) -> bytes:
     """Return ``size`` bytes from ``address``, read page by page.
 
-    :param read: returns that many bytes from an address; they are of one page.
+    :param read: a function of an address and a size in bytes, which are in one page.
     """
     if 0 < size <= PAGE_SIZE - address % PAGE_SIZE:
         return read(address, size)

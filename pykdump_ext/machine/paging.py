@@ -1,9 +1,9 @@
-"""x86-64 page tables in machine memory, walked without any p2m.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Walks of x86-64 page tables in machine memory, which need no p2m.
 
-The entries of a Xen PV kernel's page tables hold machine addresses, so a
-virtual address can be followed from the root to machine memory directly
-(Intel SDM volume 3, 4-level paging; Xen ``xen/include/public/arch-x86_64.h``).
-Xen PV guests use four levels only.
+The entries of a PV kernel's page tables hold machine addresses, so a walk leads from the
+root to machine memory directly (Intel SDM volume 3, 4-level paging; Xen
+``xen/include/public/arch-x86/xen-x86_64.h``). PV domains use four levels only.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ LEVEL_NAMES = ("PGD", "PUD", "PMD", "PTE")
 LEVEL_SHIFTS = (39, 30, 21, 12)
 PTE_LEVEL = 3
 ENTRIES = 512
-NOT_MAPPED = 0xFFFFFFFFFFFFFFFF
-TABLES_KEPT = 4096  # table pages: 16 MiB; those of a terabyte's direct map would be 2 GiB
+NOT_MAPPED = 0xFFFFFFFFFFFFFFFF  # in place of an mfn
+TABLES_KEPT = 4096  # table pages, 16 MiB; the direct map of 1 TiB has 2 GiB of them
 
 
 @dataclass(frozen=True)
 class Step:
-    """One level of a walk: where the entry is (maddr, bytes) and what it holds."""
+    """One level of a walk: the machine address of its entry, and the entry."""
 
     level: int
     entry_maddr: int
@@ -51,27 +51,27 @@ class Step:
 
     @property
     def present(self) -> bool:
-        """True when the entry leads on."""
+        """True if the entry leads to a table or to memory."""
         return bool(self.entry & PRESENT)
 
     @property
     def is_page(self) -> bool:
-        """True when the entry maps memory, rather than a further table."""
+        """True if the entry maps memory, not a further table."""
         return self.level == PTE_LEVEL or bool(self.level and self.entry & LARGE)
 
     @property
     def page_size(self) -> int:
-        """The bytes that one entry of this level stands for."""
+        """The number of bytes that one entry of this level maps."""
         return 1 << LEVEL_SHIFTS[self.level]
 
     def target(self, vaddr: int) -> int:
-        """Return the maddr that ``vaddr`` has, of an entry that maps memory."""
+        """Return the machine address of ``vaddr``; the entry must map memory."""
         offset = vaddr & (self.page_size - 1)
         return self.entry & ADDRESS_MASK & ~(self.page_size - 1) | offset
 
 
 class PageTables:
-    """The page tables below one root; a table page is read once, while it is kept.
+    """The page tables below one root; table pages that were read are kept.
 
     :param root: machine address of the top table, as in cr3 (low bits ignored).
     """
@@ -96,7 +96,7 @@ class PageTables:
         return table
 
     def walk(self, vaddr: int) -> Iterator[Step]:
-        """Yield each level's entry for ``vaddr``, until one maps it or is not present.
+        """Yield each level's entry for ``vaddr``, up to one that maps it or is not present.
 
         :raises ReadError: a table page is not in this memory.
         """
@@ -112,7 +112,7 @@ class PageTables:
     def translate(self, vaddr: int, what: str = "page table walk") -> int:
         """Return the machine address of ``vaddr``.
 
-        :raises ReadError: it is not mapped, or a table cannot be read.
+        :raises ReadError: ``vaddr`` is not mapped, or a table cannot be read.
         """
         *_, last = self.walk(vaddr)
         if not last.present:
@@ -123,7 +123,7 @@ class PageTables:
     def read(self, vaddr: int, size: int, what: str) -> bytes:
         """Return ``size`` bytes from virtual address ``vaddr``.
 
-        :raises ReadError: any of it is not mapped, or not in this memory.
+        :raises ReadError: any of these bytes is not mapped, or not in this memory.
         """
         return join_pages(
             vaddr,
@@ -134,17 +134,16 @@ class PageTables:
     def word(self, vaddr: int, what: str) -> int:
         """Return the unsigned 64-bit word at virtual address ``vaddr``.
 
-        :raises ReadError: it is not mapped, or not in this memory.
+        :raises ReadError: the word is not mapped, or not in this memory.
         """
         return int.from_bytes(self.read(vaddr, 8, what), "little")
 
     def frames(self, vaddr: int, count: int) -> array[int]:
-        """Return the mfn of each of ``count`` pages from ``vaddr`` on (page aligned).
+        """Return the mfn of each of ``count`` pages from ``vaddr`` on, which is page aligned.
 
-        ``NOT_MAPPED`` stands for a page that is not mapped.  A range costs what
-        the table pages cost that exist: an entry that is not present is passed
-        over with all that is below it, and a table page that stands in many
-        places, as Xen kernels share the one full of missing pages, is decoded
+        The value for a page that is not mapped is ``NOT_MAPPED``. Time goes with the
+        number of table pages that exist: an entry that is not present is one step, and a
+        table page that many entries share, as those for missing leaves do, is decoded
         once.
 
         :raises ReadError: a table page is not in this memory, or ``vaddr`` is

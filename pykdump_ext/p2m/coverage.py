@@ -1,4 +1,5 @@
-"""How much of a kernel's memory a published list covers, and whether a p2m is right."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The coverage of a kernel's memory by the dump's list, and the check of a p2m."""
 
 from __future__ import annotations
 
@@ -23,13 +24,13 @@ __all__ = ["Check", "Coverage", "DirectMap", "check_direct_map", "survey"]
 
 @dataclass
 class Coverage:
-    """A p2m against a published list.
+    """How far the dump's list covers a p2m.
 
-    ``kinds`` and ``covered`` count pfns.  ``leaves`` is how many leaves hold
-    memory, ``lost`` the ranges of pfns (first, last) of those that the list
-    does not lead to.  ``kept`` has the indices of the leaves that only the list still
-    has, the page tables being damaged; ``unreadable`` has an error for each leaf that is
-    not in the dump.
+    ``kinds`` has the number of pfns of each kind, ``covered`` that of covered ones.
+    ``leaves`` is the number of leaves that hold memory, ``leaves_lost`` that of lost ones,
+    whose pfns are in ``lost`` (first, last). ``kept`` has the indices of kept leaves, which
+    the page tables have lost. ``unreadable`` has an error for each leaf that is not in the
+    dump.
     """
 
     kinds: Counter[Kind] = field(default_factory=Counter)
@@ -42,16 +43,16 @@ class Coverage:
 
     @property
     def memory(self) -> int:
-        """How many pfns are memory."""
+        """The number of pfns that are memory."""
         return self.kinds[Kind.MEMORY]
 
     @property
     def complete(self) -> bool:
-        """True when the list finds every pfn that is memory."""
+        """True if the list covers every pfn that is memory."""
         return self.covered == self.memory
 
     def lose(self, first: int, last: int) -> None:
-        """Note that the leaf of these pfns is lost."""
+        """Record that the leaf of pfns ``first`` to ``last`` is lost."""
         self.leaves_lost += 1
         if self.lost and self.lost[-1][1] == first - 1:
             first = self.lost.pop()[0]
@@ -61,8 +62,8 @@ class Coverage:
 class DirectMap:
     """The kernel's direct map: a second, independent way from a pfn to its mfn.
 
-    It is the page-table entry of ``page_offset + pfn * 4096``.  A kernel whose
-    direct map cannot be found confirms nothing.
+    The mfn is in the page-table entry of ``page_offset + pfn * 4096``. A direct map that
+    cannot be found confirms nothing.
     """
 
     def __init__(self, kernel: Kernel) -> None:
@@ -74,9 +75,9 @@ class DirectMap:
             self._base = None
 
     def frames(self, pfn: int, count: int) -> array[int]:
-        """Return the mfns of ``count`` pages from ``pfn`` on; ``NOT_MAPPED`` where it has none.
+        """Return the mfns of ``count`` pages from ``pfn`` on, ``NOT_MAPPED`` for those not mapped.
 
-        Nothing of it is mapped where a table page cannot be read.
+        If a table page cannot be read, none of them counts as mapped.
         """
         try:
             if self._base is not None:
@@ -86,10 +87,10 @@ class DirectMap:
         return array("Q", [NOT_MAPPED]) * count
 
     def confirms(self, index: int, leaf: bytes) -> bool | None:
-        """Compare one memory entry of ``leaf`` as the one of pfns ``index * 512`` and on.
+        """Return True if the direct map has the first memory entry of leaf ``index``, else False.
 
-        None where there is nothing to compare: no memory in this leaf, or a
-        page given back to Xen, which the direct map leaves out.
+        Return None if there is nothing to compare: the leaf holds no memory, or the direct
+        map leaves the page out, as it does for one given back to Xen.
         """
         offset = kind_codes(leaf).find(CODES[Kind.MEMORY])
         if offset < 0 or self._base is None:
@@ -103,15 +104,14 @@ class DirectMap:
 
 
 def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTable, Coverage]:
-    """Look at every leaf of a p2m, and how far a published list leads to it.
+    """Return a p2m with its damaged leaves replaced, and its coverage by the dump's list.
 
-    A leaf is lost when the list names none for its pfns, or one that has other
-    entries for those of them that are memory.
+    A leaf is lost if the list names none for its pfns, or one that has other entries for
+    those of them that are memory.
 
-    Page tables can be damaged as well as a list.  Where they lead to no leaf,
-    to one that cannot be read or that the direct map contradicts, the list's
-    leaf is kept, provided that the direct map confirms it; and a leaf that is
-    nowhere becomes missing.  Return the p2m so settled, and its coverage.
+    Page tables can be damaged as well as a list. If they lead to no leaf, to one that
+    cannot be read, or to one that the direct map contradicts, the list's leaf is kept,
+    provided that the direct map confirms it. A leaf that neither has becomes missing.
 
     Leaves that are shared pages in both cost next to nothing.
     """
@@ -166,14 +166,14 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
 
 
 def _own_in_either(table: P2mTable, published: FrameList) -> Iterator[int]:
-    """Yield the index of each leaf that is not a shared page in both, in order."""
+    """Yield, in order, the index of each leaf that is a shared page in at most one of them."""
     listed = own_leaves(published.leaves[: len(table.leaves)], {0, *table.shared_pages})
     indices = merge((i for i, _ in table.own_leaves()), (i for i, _ in listed))
     return (index for index, _ in groupby(indices))
 
 
 def _shared_identity(table: P2mTable) -> int:
-    """Return how many pfns are in leaves that are the shared identity page."""
+    """Return the number of pfns whose leaf is the shared identity page."""
     if table.identity_mfn is None:
         return 0
     pfns = table.leaves.count(table.identity_mfn) * PFNS_PER_LEAF
@@ -183,7 +183,7 @@ def _shared_identity(table: P2mTable) -> int:
 
 
 def _same_memory(leaf: bytes, other: bytes) -> int:
-    """Return how many memory entries of ``leaf`` stand in ``other`` as well."""
+    """Return the number of memory entries of ``leaf`` that ``other`` has too."""
     return sum(
         leaf[at : at + 8] == other[at : at + 8] and kind_of(entry_at(leaf, at // 8)) is Kind.MEMORY
         for at in range(0, len(leaf), 8)
@@ -192,28 +192,28 @@ def _same_memory(leaf: bytes, other: bytes) -> int:
 
 @dataclass
 class Check:
-    """How many sampled pfns the direct map and the p2m agree on, and on how many not."""
+    """The number of sampled pfns on which the direct map and the p2m agree, or disagree."""
 
     agree: int = 0
     disagree: int = 0
 
     @property
     def asked(self) -> int:
-        """How many pfns were compared."""
+        """The number of pfns that were compared."""
         return self.agree + self.disagree
 
     @property
     def passed(self) -> bool:
-        """True when something agreed, and no more than one in a hundred did not."""
+        """True if some pfns agree, and at most one in a hundred disagrees."""
         return bool(self.agree) and self.disagree * 99 <= self.agree
 
 
 def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Check:
     """Compare the p2m with the kernel's direct map for up to ``samples`` pfns.
 
-    One pfn of a leaf is looked at, in leaves spread evenly over the memory.
+    One pfn of a leaf is compared, in leaves spread evenly over the memory.
 
-    :raises ReadError: a leaf cannot be read; none is left after :func:`survey`.
+    :raises ReadError: a leaf cannot be read; :func:`survey` replaces such leaves.
     """
     result = Check()
     direct_map = DirectMap(kernel)

@@ -1,4 +1,5 @@
-"""From machine memory and symbols to everything there is to say about a dump's p2m."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The diagnosis of a dump: its p2m, the dump's list, the rebuilt list, and the differences."""
 
 from __future__ import annotations
 
@@ -25,14 +26,15 @@ __all__ = [
     "root_candidates",
 ]
 
-TOP_TABLES = ("init_top_pgt", "init_level4_pgt")  # the second before 4.13
+# Linux commit 65ade2f872b4, in v4.13, renames the second to the first
+TOP_TABLES = ("init_top_pgt", "init_level4_pgt")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """A dump's p2m: as its kernel has it, as the dump publishes it, and the difference.
+    """A dump's p2m: ``table`` as the kernel has it, ``published`` as the dump's list has it.
 
-    ``seconds`` is the time it all took: root, rebuild, comparison, check.
+    ``seconds`` is the time for all of it: root, rebuild, comparison, check.
     """
 
     hints: DomainHints
@@ -46,11 +48,11 @@ class Diagnosis:
 
     @property
     def healthy(self) -> bool:
-        """True when there is nothing to repair."""
+        """True if the dump's list is whole: there is nothing to repair."""
         return self.coverage.complete and not self.published.problems
 
     def entry(self, frames: FrameList, pfn: int) -> int | None:
-        """Return the p2m entry of ``pfn`` by ``frames``, or None where there is none.
+        """Return the p2m entry of ``pfn`` by ``frames``, or None if that names no leaf for it.
 
         :raises ReadError: the leaf cannot be read.
         """
@@ -58,7 +60,7 @@ class Diagnosis:
         return None if leaf is None else read_entry(self.kernel.memory, leaf, pfn)
 
     def kind(self, pfn: int) -> Kind:
-        """Return what is behind ``pfn``, by the kernel's own p2m.
+        """Return the kind of ``pfn``, by the kernel's own p2m.
 
         :raises ReadError: its leaf cannot be read.
         """
@@ -86,10 +88,10 @@ class Diagnosis:
 def root_candidates(
     memory: MachineMemory, symbols: Symbols, hints: DomainHints, published: FrameList
 ) -> Iterator[Root]:
-    """Yield what may be the kernel's top page table; none of it is to be trusted.
+    """Yield candidates for the kernel's top page table; none of them is proved.
 
-    First the candidates among the hints, such as each physical cpu's cr3 when the host
-    crashed; then the kernel's own top table, found through the published list.
+    The hints' candidates, such as each cpu's cr3 when the Xen host crashed, are first. The
+    kernel's own top page table, found through the dump's list, follows.
     """
     yield from hints.roots
     for name in TOP_TABLES:
@@ -111,10 +113,10 @@ def root_candidates(
 def diagnose(
     memory: MachineMemory, symbols: Symbols, banner: bytes, hints: DomainHints
 ) -> Diagnosis:
-    """Prove a root, rebuild the list, and compare it with the published one.
+    """Prove a root, rebuild the list, and compare it with the dump's list.
 
     :param banner: the namelist's ``linux_banner``, without its final zero byte.
-    :raises P2mError: no root is proved, no layout known, or a part unreadable.
+    :raises P2mError: no root is proved, the layout is unknown, or a part cannot be read.
     """
     start = time.perf_counter()
     published = read_list(memory, hints.frame_list_mfn)
@@ -125,10 +127,10 @@ def diagnose(
 def diagnose_kernel(
     hints: DomainHints, kernel: Kernel, published: FrameList, start: float
 ) -> Diagnosis:
-    """Do the same for a kernel whose root is proved and a list that is read.
+    """Do the same for a kernel whose root is proved, and a list that has been read.
 
     :param start: when the work on this dump began, ``time.perf_counter()``.
-    :raises P2mError: no layout is known, or a part of the p2m is unreadable.
+    :raises P2mError: the layout is unknown, or a part of the p2m cannot be read.
     """
     return _compare(hints, kernel, read_table(kernel), published, start)
 
@@ -136,10 +138,10 @@ def diagnose_kernel(
 def diagnose_without_namelist(
     memory: MachineMemory, hints: DomainHints, published: FrameList | None = None
 ) -> Diagnosis:
-    """Do the same for a kernel that tells Xen where its p2m is; no symbols are needed.
+    """Do the same for a kernel that publishes where its p2m is; no symbols are needed.
 
     :param published: the list at ``hints.frame_list_mfn``, if it has been read.
-    :raises P2mError: the kernel does not tell Xen, or a part is unreadable.
+    :raises P2mError: the kernel does not publish it, or a part cannot be read.
     """
     start = time.perf_counter()
     if published is None:

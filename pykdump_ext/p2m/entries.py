@@ -1,7 +1,8 @@
-"""What the entries of a p2m leaf say (``arch/x86/include/asm/xen/page.h``).
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The entries of a p2m, and their kinds (``arch/x86/include/asm/xen/page.h``).
 
-An entry is 64 bits: the mfn of a page of the guest's memory, or one of three
-other things, which its uppermost bits tell.
+An entry has 64 bits. It is the mfn of a frame of the domain's own, unless its uppermost
+bits mark it as missing, identity or foreign.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ FOREIGN_FRAME_BIT = 1 << 63
 
 
 class Kind(enum.Enum):
-    """What is behind a pfn."""
+    """The kind of a pfn's entry."""
 
     MEMORY = "memory"
     MISSING = "missing"
@@ -33,10 +34,10 @@ class Kind(enum.Enum):
 
 
 def kind_of(entry: int) -> Kind:
-    """Return what the p2m entry ``entry`` says is there.
+    """Return the kind of the p2m entry ``entry``.
 
-    ``INVALID_P2M_ENTRY`` is missing, and so is what only damage can make: an
-    mfn that takes the uppermost byte.
+    An entry whose uppermost byte is all ones is missing: ``INVALID_P2M_ENTRY``, and what
+    only damage can make.
     """
     if entry >> 56 == INVALID_P2M_ENTRY >> 56:
         return Kind.MISSING
@@ -47,13 +48,13 @@ def kind_of(entry: int) -> Kind:
     return Kind.MEMORY
 
 
-# The uppermost byte of an entry tells its kind: bits 62 and 63 are in it, and
-# an mfn has no more than 40 bits.  Looking at all the pages of a host one by one
-# is too much for a Python loop; translating a string of their bytes is not.
+# The uppermost byte of an entry is enough to know its kind: bits 62 and 63 are in it, and an
+# mfn has at most 40 bits. A Python loop over all pages of a Xen host is too slow, so these
+# bytes are translated in one call.
 CODES = {kind: code for code, kind in enumerate(Kind)}
 _CODE_OF_TOP_BYTE = bytes(CODES[kind_of(top << 56)] for top in range(256))
 
 
 def kind_codes(leaf: bytes) -> bytes:
-    """Return the code (:data:`CODES`) of each entry of ``leaf``, 8 little-endian bytes each."""
+    """Return the code (:data:`CODES`) of each entry of ``leaf``, which has 8 bytes an entry."""
     return leaf[7::8].translate(_CODE_OF_TOP_BYTE)

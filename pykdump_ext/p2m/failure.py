@@ -1,7 +1,8 @@
-"""What has become of a published list, by name, and what crash says of such a dump.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The ways for a dump's list to be broken, and what crash prints for each.
 
 The messages are those of crash 8.0.2 on real dumps broken in each way
-(``tests/real/test_lists.py``); addresses are left out.
+(``tests/real/test_lists.py``), without addresses.
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ __all__ = ["Failure", "failure_of", "failure_of_list"]
 
 
 class Failure(enum.Enum):
-    """A way for a list to be broken: its name, and the message crash gives for it."""
+    """A way for a list to be broken: what it means, and the message that crash prints."""
 
     ABSENT = ("no list was published", "cannot read xen kdump p2m mfn page")
     UNREADABLE = ("the list is not in the dump", "cannot read xen kdump p2m mfn page")
     CIRCULAR = ("the list names itself", "vmlinux and vmcore do not match!")
     NO_LIST = (
-        "what is published is no list, or another domain's",
+        "the published page is not a list, or is another domain's list",
         "cannot read xen kdump p2m mfn list page, or: vmlinux and vmcore do not match!",
     )
     DAMAGED = (
@@ -60,7 +61,7 @@ class Failure(enum.Enum):
 
 
 def failure_of_list(frame_list_mfn: int, published: FrameList) -> Failure | None:
-    """Return what is plainly wrong with a list, the kernel's own p2m not being known."""
+    """Return the failure of a list that shows without the kernel's own p2m, or None."""
     if frame_list_mfn in (0, LIST_INVALID):
         return Failure.ABSENT
     if not published.leaves:
@@ -71,7 +72,7 @@ def failure_of_list(frame_list_mfn: int, published: FrameList) -> Failure | None
 
 
 def failure_of(found: Diagnosis) -> Failure | None:
-    """Return what is wrong with the list of a dump, or None: it is whole."""
+    """Return the failure of a dump's list, or None if the list is whole."""
     if found.healthy:
         return None
     published, coverage = found.published, found.coverage
@@ -94,7 +95,7 @@ def failure_of(found: Diagnosis) -> Failure | None:
 
     @cache
     def is_leaf(mfn: int) -> bool:
-        """Return True when the list names a leaf with memory; a shared page has none."""
+        """Return True if the frame is a leaf with memory; a shared page has none."""
         return not found.table.shared(mfn) and has_memory(read_leaf(found.kernel.memory, mfn))
 
     def named(leaf: int) -> bool:

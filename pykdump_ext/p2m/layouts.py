@@ -1,8 +1,9 @@
-"""The places where Xen PV kernels have kept their p2m, one function a layout.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The layouts in which PV kernels keep their p2m, and a function for each that reads it.
 
-Each takes a :class:`~pykdump_ext.linux.kernel.Kernel` and yields the same thing, the
-machine frame of every leaf: a leaf is one page of the p2m, the entries of 512
-consecutive pfns.  All of it is read through the kernel's page tables.
+A layout's function takes a :class:`~pykdump_ext.linux.kernel.Kernel` and returns the mfn of
+every leaf: the page with the entries of 512 consecutive pfns. Everything is read through
+the kernel's page tables.
 
 Sources: ``arch/x86/xen/p2m.c`` of the kernel versions named; for XenLinux
 ``arch/x86/mm/init_64-xen.c`` and ``include/asm-x86_64/maddr.h``.
@@ -42,11 +43,10 @@ MAX_PFNS_OF_THREE_LEVELS = 1 << 27  # 512 GiB: 512 * 512 leaves of 512 pfns
 class P2mTable:
     """A kernel's whole p2m, leaf by leaf.
 
-    ``leaves[i]`` is the mfn of the leaf of pfns ``i * 512`` and on.  Leaves
-    where nothing is are ``missing_mfn``: the kernel's page of missing entries,
-    or ``NOT_MAPPED`` where it has none.  ``identity_mfn`` is the page that
-    stands for leaves of identity entries; what it holds does not count.
-    ``also_shared`` are pages that stand for one of both, it is not known for which.
+    ``leaves[i]`` is the mfn of the leaf of the 512 pfns from ``i * 512`` on.
+    ``missing_mfn`` is the shared page for missing leaves, or ``NOT_MAPPED`` if the kernel
+    has none. ``identity_mfn`` is the shared page for identity leaves; its content does not
+    count. ``also_shared`` are shared pages whose role (missing or identity) is unknown.
     """
 
     layout: str
@@ -58,11 +58,11 @@ class P2mTable:
 
     @cached_property
     def shared_pages(self) -> frozenset[int | None]:
-        """The mfns of leaves that hold no memory, and ``NOT_MAPPED``."""
+        """The mfns of all shared pages, which hold no memory, and ``NOT_MAPPED``."""
         return frozenset({self.missing_mfn, self.identity_mfn, NOT_MAPPED, *self.also_shared})
 
     def shared(self, leaf_mfn: int) -> bool:
-        """True when the leaf is one of the shared pages, so holds no memory."""
+        """Return True if the leaf is a shared page, which holds no memory."""
         return leaf_mfn in self.shared_pages
 
     def own_leaves(self) -> Iterator[tuple[int, int]]:
@@ -73,8 +73,8 @@ class P2mTable:
 def own_leaves(leaves: array[int], shared: Container[int | None]) -> Iterator[tuple[int, int]]:
     """Yield index and mfn of every one of ``leaves`` that is not in ``shared``.
 
-    Where a sparse p2m repeats itself, as one page of page tables stands for
-    all that is missing in a gigabyte of pfns, 512 leaves cost one comparison.
+    A sparse p2m repeats itself: one page of page tables serves for each missing gigabyte of
+    pfns. 512 leaves that repeat cost one comparison.
     """
     passed = b""
     for start in range(0, len(leaves), LEAVES_PER_MID):
@@ -89,7 +89,7 @@ def own_leaves(leaves: array[int], shared: Container[int | None]) -> Iterator[tu
 
 
 def with_replaced(leaves: array[int], old: int, new: int) -> array[int]:
-    """Return ``leaves`` with ``new`` wherever ``old`` stands; repeated ones are cheap, as above."""
+    """Return ``leaves`` with ``new`` for each ``old``; as above, repeated leaves are cheap."""
     found = array("Q")
     before, after = b"", array("Q")
     for start in range(0, len(leaves), LEAVES_PER_MID):
@@ -107,18 +107,21 @@ def _words(kernel: Kernel, vaddr: int, count: int, what: str) -> array[int]:
 
 
 def _flat(kernel: Kernel, leaves: int) -> array[int]:
-    """XenLinux 2.6.18 and its successors: one virtual array."""
+    """Return the leaves for XenLinux 2.6.18 and its successors: one virtual array."""
     return kernel.tables.frames(kernel.value("phys_to_machine_mapping"), leaves)
 
 
 def _two_levels(kernel: Kernel, leaves: int) -> array[int]:
-    """2.6.27 to 2.6.36: ``p2m_top`` is itself an array of pointers to leaves."""
+    """Return the leaves for Linux 2.6.27 to 2.6.36: ``p2m_top`` is an array of pointers to them."""
     pointers = _words(kernel, kernel.address("p2m_top"), leaves, "p2m_top")
     return _leaf_frames(kernel, pointers)
 
 
 def _three_levels(kernel: Kernel, leaves: int) -> array[int]:
-    """2.6.37 to 3.18: ``p2m_top`` points to pointers to mid pages of pointers to leaves."""
+    """Return the leaves for Linux 2.6.37 to 3.18: ``p2m_top`` points to the top.
+
+    The top has pointers to mids, and a mid has pointers to leaves.
+    """
     mids = -(-leaves // LEAVES_PER_MID)
     decoded: dict[int, array[int]] = {}
     found = array("Q")
@@ -135,13 +138,13 @@ def _leaf_frames(kernel: Kernel, pointers: array[int]) -> array[int]:
 
 
 def _linear(kernel: Kernel, leaves: int) -> array[int]:
-    """3.19 and newer: a sparse virtual array in vmalloc space."""
+    """Return the leaves for Linux 3.19 and newer: a sparse virtual array in vmalloc space."""
     return kernel.tables.frames(kernel.value("xen_p2m_addr"), leaves)
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A layout: the symbol that tells it, and how its leaves are found."""
+    """A layout: the symbol that identifies it, and the function that reads its leaves."""
 
     name: str
     symbol: str
@@ -150,7 +153,7 @@ class Layout:
     missing_is_array: bool = False
 
 
-# In this order: the first whose symbol the kernel has is the one.
+# The first layout whose symbol the kernel has is the kernel's, so the order matters.
 LAYOUTS = (
     Layout("linear", "xen_p2m_addr", _linear),
     Layout("three-level", "p2m_mid_missing", _three_levels, MAX_PFNS_OF_THREE_LEVELS),
@@ -160,21 +163,21 @@ LAYOUTS = (
 
 
 def find_layout(symbols: Symbols) -> Layout:
-    """Return the layout that a kernel's symbols tell.
+    """Return the layout that a kernel's symbols identify.
 
-    :raises P2mError: they tell none: not a Xen PV kernel.
+    :raises P2mError: no layout has one of these symbols: this is not a PV kernel.
     """
     for layout in LAYOUTS:
         if symbols.address(layout.symbol) is not None:
             return layout
     wanted = ", ".join(layout.symbol for layout in LAYOUTS)
-    raise P2mError(f"the kernel has no p2m that is known (none of the symbols {wanted})")
+    raise P2mError(f"the kernel has none of the symbols {wanted}; is it a Xen PV kernel?")
 
 
 def read_max_pfn(kernel: Kernel, layout: Layout) -> int:
-    """Return the number of pfns that the p2m has: ``max_pfn``, or ``end_pfn`` before 2.6.27.
+    """Return the number of pfns in the p2m: ``max_pfn``, or ``end_pfn`` before 2.6.27.
 
-    :raises P2mError: it cannot be read, or this layout cannot have that many.
+    :raises P2mError: the number cannot be read, or is too large for the layout.
     """
     name = "max_pfn" if kernel.symbols.address("max_pfn") is not None else "end_pfn"
     pfns = kernel.value(name)
@@ -182,7 +185,7 @@ def read_max_pfn(kernel: Kernel, layout: Layout) -> int:
     if kernel.symbols.address("xen_p2m_size") is not None:
         most = min(most, kernel.value("xen_p2m_size"))
     if not 0 < pfns <= most:
-        raise P2mError(f"{name} is {pfns:x}, which cannot be: the kernel's data is damaged")
+        raise P2mError(f"{name} is {pfns:x}, not 1 to {most:x}: the kernel's data is damaged")
     return pfns
 
 
@@ -196,7 +199,7 @@ def _shared_page(kernel: Kernel, name: str, is_array: bool) -> int | None:
 def read_table(kernel: Kernel) -> P2mTable:
     """Return the kernel's p2m, whatever its layout, read through its page tables.
 
-    :raises P2mError: no known layout, or its parts cannot be read.
+    :raises P2mError: the layout is unknown, or a part of the p2m cannot be read.
     """
     layout = find_layout(kernel.symbols)
     pfns = read_max_pfn(kernel, layout)

@@ -1,4 +1,5 @@
-"""Leaves of a p2m: pages of 512 entries, each of eight little-endian bytes."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The leaves of a p2m: pages of 512 entries of eight little-endian bytes."""
 
 from __future__ import annotations
 
@@ -19,12 +20,12 @@ PFNS_PER_LEAF = WORDS_PER_PAGE
 
 
 def leaf_count(pfns: int) -> int:
-    """Return how many leaves ``pfns`` page frames need."""
+    """Return the number of leaves for ``pfns`` pfns."""
     return -(-pfns // PFNS_PER_LEAF)
 
 
 def pfns_of_leaf(index: int, max_pfn: int) -> range:
-    """Return the pfns of leaf ``index`` of a p2m that has ``max_pfn`` of them."""
+    """Return the pfns of leaf ``index`` of a p2m of ``max_pfn`` pfns."""
     first = index * PFNS_PER_LEAF
     return range(first, min(first + PFNS_PER_LEAF, max_pfn))
 
@@ -52,5 +53,5 @@ def entry_at(leaf: bytes, offset: int) -> int:
 
 
 def has_memory(leaf: bytes) -> bool:
-    """Return True when an entry of the leaf is memory."""
+    """Return True if an entry of the leaf is memory."""
     return CODES[Kind.MEMORY] in kind_codes(leaf)

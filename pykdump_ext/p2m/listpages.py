@@ -1,4 +1,5 @@
-"""The pages of a p2m list, as they stand in machine memory for crash and other tools to read."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pages of a frame list, for crash and other tools to read in machine memory."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ LARGEST_LIST = WORDS_PER_PAGE * WORDS_PER_PAGE  # leaves: 512 GiB of pfns
 
 @dataclass(frozen=True)
 class ListPages:
-    """A list as it stands in machine frames from ``mfn`` on; ``top`` is what the note must say."""
+    """A frame list in machine frames from ``mfn`` on; the note must have ``top`` as its mfn."""
 
     mfn: int
     top: int
@@ -29,22 +30,22 @@ class ListPages:
 
     @property
     def frames(self) -> int:
-        """How many machine frames it takes."""
+        """The number of machine frames that the list takes."""
         return len(self.data) >> PAGE_SHIFT
 
 
 def pages_needed(leaves: int) -> int:
-    """Return how many pages a list of so many leaves takes at most."""
+    """Return the largest number of pages that a list of ``leaves`` leaves takes."""
     return min(-(-leaves // WORDS_PER_PAGE), WORDS_PER_PAGE) + 3
 
 
 def list_pages(frames: FrameList, missing_mfn: int, mfn: int) -> ListPages:
     """Return the pages of a list that names these leaves, for machine frames from ``mfn`` on.
 
-    What is missing is told as kernels tell it, by naming a leaf full of missing
-    entries, also behind the last leaf: crash takes a zero for the list's end,
-    and reads every leaf.  That leaf is one of these pages, whatever has become
-    of the kernel's own, ``missing_mfn``.  Pages that are the same are one.
+    As in a kernel's list, a missing leaf, also one after the last, is named by the mfn of a
+    page full of missing entries: crash takes a zero for the list's end, and reads every
+    leaf. That page is one of those returned, because the kernel's own, ``missing_mfn``, may
+    be damaged. Equal pages are returned once.
     """
     numbers: dict[bytes, int] = {}
 

@@ -1,4 +1,5 @@
-"""A p2m as ranges of pfns: what is there, and where it is known from."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A p2m as ranges of pfns, each with its kind and its source."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ RUN = re.compile(rb"(.)\1*", re.DOTALL)
 
 
 class Source(enum.Enum):
-    """Where a pfn's entry is known from."""
+    """The source of a pfn's entry."""
 
     BOTH = "list and page tables"
     TABLES = "page tables only"
@@ -34,7 +35,7 @@ SOURCES = tuple(Source)
 
 @dataclass(frozen=True)
 class Range:
-    """Pfns ``first`` to ``last``, both of it, that are of one kind and one source."""
+    """Pfns ``first`` to ``last``, both included, of one kind and one source."""
 
     first: int
     last: int
@@ -43,15 +44,15 @@ class Range:
 
     @property
     def pages(self) -> int:
-        """How many pfns they are."""
+        """The number of pfns."""
         return self.last - self.first + 1
 
 
 def ranges(found: Diagnosis) -> Iterator[Range]:
-    """Yield a dump's whole p2m as ranges, in the order of pfns, none next to its equal.
+    """Yield a dump's whole p2m as ranges, in pfn order; neighbours differ in kind or source.
 
-    The list is the one the dump publishes.  A leaf that is a page shared by all
-    that is missing, or identity, has source ``SHARED``.
+    ``BOTH`` and ``LIST`` mean the dump's list. A leaf that is the shared missing or identity
+    page has source ``SHARED``.
 
     :raises ReadError: a leaf cannot be read.
     """

@@ -1,8 +1,8 @@
-"""Three tables that must agree about a kernel's memory, compared page by page.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The comparison of a p2m with the kernel's direct map and Xen's m2p, page by page.
 
-For a pfn that is memory, the p2m's entry must be the mfn that the kernel's
-direct map has for it, and Xen's machine-to-phys table must lead from that mfn
-back to the pfn.
+For a pfn that is memory, the p2m's entry must be the mfn that the direct map has for the
+pfn, and the m2p must have the pfn for that mfn.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ __all__ = [
     "verify",
 ]
 
-# Where every 64-bit PV guest sees Xen's table: __MACH2PHYS_VIRT_START of
-# xen/include/public/arch-x86/xen-x86_64.h; one unsigned long for each mfn
+# Where every 64-bit PV domain sees the m2p, one unsigned long for each mfn:
+# __MACH2PHYS_VIRT_START of xen/include/public/arch-x86/xen-x86_64.h
 MACH2PHYS_VIRT_START = 0xFFFF800000000000
 M2P_PAGES_KEPT = 4096
 
@@ -44,7 +44,7 @@ Leaves = Sequence[Leaf]
 
 @dataclass
 class Tally:
-    """How many pages a table agrees on, on how many not, and which it does not have."""
+    """The number of pages on which a table agrees, on which it differs, and that it lacks."""
 
     agree: int = 0
     differ: int = 0
@@ -53,11 +53,10 @@ class Tally:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Pfns ``first`` to ``last``, both of it, on which ``table`` contradicts the p2m.
+    """Pfns ``first`` to ``last``, both included, on which ``table`` contradicts the p2m.
 
-    ``p2m`` is the mfn that the p2m has for the first of them; ``other`` the mfn
-    that the direct map has for it, or the pfn that the machine-to-phys table
-    has for that mfn.
+    ``p2m`` is the mfn that the p2m has for the first of them. ``other`` is the mfn that the
+    direct map has for it, or the pfn that the m2p has for the mfn.
     """
 
     table: str
@@ -69,7 +68,7 @@ class Disagreement:
 
 @dataclass
 class Verification:
-    """What a comparison of ``looked_at`` of ``leaves`` leaves has found; pages are pfns."""
+    """The result of comparing ``looked_at`` of ``leaves`` leaves, which hold ``pages`` pages."""
 
     leaves: int
     looked_at: int
@@ -80,7 +79,7 @@ class Verification:
 
 
 class MachineToPhys:
-    """Xen's machine-to-phys table, as the kernel's page tables show it."""
+    """Xen's m2p, read through the kernel's page tables."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -91,7 +90,7 @@ class MachineToPhys:
         self._pages: dict[int, array[int] | None] = {}
 
     def pfn(self, mfn: int) -> int | None:
-        """Return the pfn of ``mfn``, or None: this part of the table is not in the dump."""
+        """Return the pfn of ``mfn``, or None if this part of the m2p is not in the dump."""
         number = mfn // WORDS_PER_PAGE
         if number not in self._pages:
             if len(self._pages) >= M2P_PAGES_KEPT:
@@ -109,7 +108,7 @@ class MachineToPhys:
 
 
 def sample(found: Diagnosis, most: int) -> Leaves:
-    """Return index and mfn of up to ``most`` leaves, spread evenly over the memory."""
+    """Return index and mfn of at most ``most`` leaves, spread evenly over the memory."""
     leaves = list(found.table.own_leaves())
     return leaves[:: max(1, -(-len(leaves) // most))]
 
@@ -121,8 +120,8 @@ def verify(
 ) -> Verification:
     """Compare the three tables for every pfn that is memory in these leaves.
 
-    :param leaves: the leaves to look at, in order; see :func:`sample`.
-    :param watch: passes the leaves on one by one, to show progress.
+    :param leaves: the leaves to compare, in order; see :func:`sample`.
+    :param watch: a function that yields the leaves one by one, and may show progress.
     :raises ReadError: a leaf cannot be read.
     """
     result = Verification(sum(1 for _ in found.table.own_leaves()), len(leaves))
@@ -159,8 +158,8 @@ def verify(
 
 
 def _add(disagreements: list[Disagreement], one: Disagreement) -> None:
-    """Add a disagreement, to the range before it where it carries that on."""
-    for at in range(-1, -min(2, len(disagreements)) - 1, -1):  # the other table's may be last
+    """Add a disagreement; if it continues the range before it, extend that."""
+    for at in range(-1, -min(2, len(disagreements)) - 1, -1):  # the last may be the other table's
         before = disagreements[at]
         if (before.table, before.last) == (one.table, one.first - 1):
             disagreements[at] = replace(before, last=one.last)

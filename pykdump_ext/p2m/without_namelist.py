@@ -1,8 +1,9 @@
-"""A kernel's p2m by what the kernel tells Xen of it, without any symbols.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A kernel's p2m, found without symbols through the kernel's shared_info.
 
-Linux writes the address of a linear p2m, and the page tables that it is mapped
-by, into ``struct shared_info`` (``xen_setup_mfn_list_list()``,
-``arch/x86/xen/p2m.c``), next to the list's mfn, which Xen copies into its note.
+Linux writes the address of a linear p2m, and the root of the page tables that map it, into
+``struct shared_info`` (``xen_setup_mfn_list_list()`` of ``arch/x86/xen/p2m.c``). Beside them
+is the mfn of the frame list, which Xen copies into its crash note.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ..errors import P2mError, ReadError
-from ..linux.kernel import START_KERNEL_MAP, Kernel, Root
+from ..linux.kernel import Kernel, Root
 from ..machine.memory import PAGE_SIZE, MachineMemory
 from ..machine.paging import NOT_MAPPED, PageTables
 from ..xen.hints import DomainHints
@@ -23,37 +24,35 @@ from .leaves import PFNS_PER_LEAF, read_leaf
 
 __all__ = ["find_kernel", "read_linear_table"]
 
-# Kernels map shared_info in their fixmap, FIX_PARAVIRT_BOOTMAP; somewhere in these 8 MiB
+# Kernels map shared_info in their fixmap (FIX_PARAVIRT_BOOTMAP), which is in these 8 MiB
 FIXMAP = 0xFFFFFFFFFF000000
 FIXMAP_PAGES = 2048
 
-KERNEL_TEXT = START_KERNEL_MAP + 0x1000000  # a PV kernel's is where it is linked
-
 
 class NoNamelist:
-    """What is known of every kernel: where its text begins, which leads to its direct map."""
+    """The symbols of a kernel whose namelist is not at hand: none."""
 
     def address(self, name: str) -> int | None:
-        """Return an address in the kernel's text for ``linux_banner``, and None for the rest."""
-        return KERNEL_TEXT if name == "linux_banner" else None
+        """Return None."""
+        return None
 
 
 def find_kernel(memory: MachineMemory, hints: DomainHints) -> tuple[Kernel, SharedInfo]:
-    """Return the domain's kernel, and the shared_info page that says where its p2m is.
+    """Return the domain's kernel, and the shared_info in which it publishes its p2m.
 
-    Where Xen's memory does not tell which shared_info is dom0's, it is the one that
-    has the list's mfn that Xen's note has.
+    If shared_info was not found in Xen's memory, it is the page with the same frame list
+    as Xen's crash note.
 
-    :raises P2mError: there is no such shared_info, or no p2m in it.
+    :raises P2mError: no such shared_info is found, or it has no p2m.
     """
     for shared in _candidates(memory, hints):
         if shared.has_p2m:
             return Kernel(memory, NoNamelist(), Root(shared.p2m_cr3, "shared_info")), shared
-    raise P2mError("the kernel tells Xen nothing of its p2m that could be found")
+    raise P2mError("no shared_info with the kernel's p2m was found")
 
 
 def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInfo]:
-    """Yield what may be the domain's shared_info: Xen's word first, then the fixmap's pages."""
+    """Yield candidates for shared_info: the one in Xen's memory, then pages of the fixmap."""
     if hints.shared is not None and hints.shared.max_pfn:
         yield hints.shared
     if hints.frame_list_mfn in (0, LIST_INVALID):
@@ -74,12 +73,11 @@ def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInf
 
 
 def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
-    """Return the p2m that is mapped from ``vaddr`` on.
+    """Return the linear p2m that is mapped from ``vaddr`` on.
 
-    Where it ends nothing tells, and other things of the kernel's are mapped right
-    behind it: its last leaf is the last that the direct map confirms, and ``max_pfn``
-    is right if it ends in that one.  Pages that stand in it more than once are the
-    kernel's shared ones.
+    Nothing marks its end, and the kernel maps other things right after it. So the last leaf
+    is the last one that the direct map confirms; ``max_pfn`` is right if it is in that leaf.
+    Pages that occur more than once are shared pages.
 
     :raises P2mError: no p2m is mapped there, or its page tables cannot be read.
     """
@@ -101,4 +99,4 @@ def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
             if not index * PFNS_PER_LEAF < max_pfn <= len(leaves) * PFNS_PER_LEAF:
                 max_pfn = len(leaves) * PFNS_PER_LEAF
             return P2mTable("linear", max_pfn, leaves, NOT_MAPPED, None, frozenset(shared))
-    raise P2mError(f"there is no p2m at {vaddr:x}, where the kernel tells Xen it is")
+    raise P2mError(f"there is no p2m at {vaddr:x}, the address in the kernel's shared_info")

@@ -1,1 +1,2 @@
-"""What people see of a dump: reports, views of the p2m, maps, pictures, pages."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The output about a dump: reports, views of the p2m, maps, pictures, web pages."""

@@ -1,4 +1,5 @@
-"""How pfns are shown in maps and drawings: a letter, colours, and what each means."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The looks of pfns in maps and pictures: a letter, two colours, and their meaning."""
 
 from __future__ import annotations
 
@@ -12,9 +13,9 @@ __all__ = ["LOOKS", "Look", "cells", "look_of"]
 
 
 class Look(enum.Enum):
-    """How a pfn is shown: a letter, a colour of terminals, a colour of drawings, what it means.
+    """The look of a pfn: its letter, its colour in terminals and in pictures, its meaning.
 
-    Where a cell of a picture stands for several pfns, the first of these is shown.
+    A cell of a map that stands for several pfns has the first of their looks in this order.
     """
 
     LOST = ("!", "bold red", "#d62728", "memory that the dump's list does not have")
@@ -40,14 +41,18 @@ OF_KIND = {
 
 
 def look_of(part: Range) -> Look:
-    """Return how a range is shown."""
+    """Return the look of the pfns in a range."""
     if part.kind is Kind.MEMORY and part.source is Source.TABLES:
         return Look.LOST
     return OF_KIND[part.kind]
 
 
 def cells(parts: Iterable[Range], max_pfn: int, count: int) -> list[Look]:
-    """Return pfn space as ``count`` cells of the same size, the last perhaps smaller."""
+    """Return the looks of up to ``count`` cells of pfn space, all of one size but the last.
+
+    :param parts: the ranges of pfn space.
+    :param max_pfn: the number of pfns.
+    """
     size = -(-max_pfn // count)
     found = [len(LOOKS)] * -(-max_pfn // size)
     for part in parts:

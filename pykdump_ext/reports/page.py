@@ -1,4 +1,5 @@
-"""A report as one self-contained web page, with the drawing of the p2m in it."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A report as one web page that needs no other file, with the picture of the p2m in it."""
 
 from __future__ import annotations
 
@@ -47,7 +48,7 @@ footer { color: #666; font-size: .85em; margin-top: 2em }
 
 
 def page(result: Report, found: Diagnosis | None) -> bytes:
-    """Return a report, and the drawing where there is a diagnosis, as a web page.
+    """Return a report as a web page, with the picture of the p2m where there is a diagnosis.
 
     :raises P2mError: matplotlib or Jinja2 is not installed.
     """

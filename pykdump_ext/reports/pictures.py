@@ -1,6 +1,7 @@
-"""Drawings of a p2m: pfn space, and where its frames lie in machine memory.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pictures of a p2m: pfn space, and where its frames are in machine memory.
 
-They need matplotlib: ``pip install pykdump-ext[pictures]``.
+They need matplotlib: ``pip install 'pykdump-ext[pictures]'``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "libraries", "machine_memory"]
 
-WITHOUT = "pictures need matplotlib and Jinja2: pip install pykdump-ext[pictures]"
+WITHOUT = "pictures need matplotlib and Jinja2: pip install 'pykdump-ext[pictures]'"
 
 
 @contextmanager
 def libraries() -> Iterator[None]:
-    """Turn the failing import of a library for pictures into a sentence.
+    """Turn an ImportError in the block into a sentence that says what to install.
 
-    :raises P2mError: the library is not installed.
+    :raises P2mError: a library for pictures is not installed.
     """
     try:
         yield
@@ -41,9 +42,9 @@ def libraries() -> Iterator[None]:
 
 
 def figure(found: Diagnosis) -> Figure:
-    """Return a drawing: pfn space above, below it where its frames lie in machine memory.
+    """Return the figure of a p2m: pfn space above, machine memory below.
 
-    :raises P2mError: matplotlib is not installed.
+    :raises P2mError: matplotlib is not installed, or a leaf cannot be read.
     """
     with libraries():
         from matplotlib.figure import Figure  # noqa: PLC0415
@@ -76,7 +77,7 @@ def figure(found: Diagnosis) -> Figure:
     lower.set_ylim(bottom=0)
     lower.set_xlabel("machine address, GiB")
     lower.set_ylabel(f"MiB of dom0\nin {words.size(width << PAGE_SHIFT)}")
-    lower.set_title("where its frames lie in machine memory", loc="left", fontsize=10)
+    lower.set_title("where its frames are in machine memory", loc="left", fontsize=10)
     there = [look for look in LOOKS if any(look_of(part) is look for part in parts)]
     drawn.legend(
         handles=[Patch(facecolor=look.colour, label=look.meaning) for look in there],
@@ -85,15 +86,17 @@ def figure(found: Diagnosis) -> Figure:
     return drawn
 
 
-CHUNK = 256  # frames: machine memory is counted by the megabyte
-BARS = 400  # of the drawing of machine memory, at most
+CHUNK = 256  # frames, 1 MiB: the unit in which machine memory is counted
+BARS = 400  # at most, in the picture of machine memory
 
 
 def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
-    """Return how many of dom0's pages lie in each megabyte of machine memory.
+    """Count the kernel's pages in each MiB of machine memory.
 
-    By first frame of the megabyte; apart for memory that the dump's list has
-    (``Look.MEMORY``) and memory that it has not.
+    Return a dictionary from the first mfn of a MiB to its pages, one for the memory that the
+    dump's list covers (``Look.MEMORY``) and one for the rest (``Look.LOST``).
+
+    :raises ReadError: a leaf cannot be read.
     """
     result: dict[Look, dict[int, int]] = {Look.MEMORY: {}, Look.LOST: {}}
     lost = sorted(found.coverage.lost)
@@ -107,7 +110,9 @@ def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
         counts = result[Look.LOST if is_lost else Look.MEMORY]
         leaf = read_leaf(found.kernel.memory, mfn, pfns)
         start = entry_at(leaf, 0)
-        if leaf == array("Q", range(start, start + pfns)).tobytes():  # as they mostly come
+        if (
+            leaf == array("Q", range(start, start + pfns)).tobytes()
+        ):  # most leaves name consecutive mfns
             for chunk in range(start - start % CHUNK, start + pfns, CHUNK):
                 pages = min(chunk + CHUNK, start + pfns) - max(chunk, start)
                 counts[chunk] = counts.get(chunk, 0) + pages
@@ -123,15 +128,16 @@ def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
 
 
 def drawing(found: Diagnosis, kind: str) -> bytes:
-    """Return the drawing of a p2m as a file of that kind, ``svg`` or ``png``.
+    """Return the picture of a p2m as the bytes of a file.
 
-    :raises P2mError: matplotlib is not installed.
+    :param kind: of the file, ``svg`` or ``png``.
+    :raises P2mError: matplotlib is not installed, or a leaf cannot be read.
     """
     with libraries():
         from matplotlib import rc_context  # noqa: PLC0415
 
     stream = io.BytesIO()
     metadata = {"Date": None} if kind == "svg" else {}
-    with rc_context({"svg.hashsalt": "p2mfix"}):  # the same picture is the same file
+    with rc_context({"svg.hashsalt": "p2mfix"}):  # one p2m always gives the same bytes
         figure(found).savefig(stream, format=kind, dpi=150, metadata=metadata)
     return stream.getvalue()

@@ -1,7 +1,8 @@
-"""What a dump says about itself, whether or not crash can open it.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report of a dump: what it is, what is wrong with its list, and what to do.
 
-Everything is found with the dump alone as far as that goes; with the kernel's
-namelist its p2m is rebuilt and compared as well.
+The report needs only the dump.  With the kernel's namelist, or where the kernel published its p2m
+to Xen, the list is also rebuilt and compared.
 """
 
 from __future__ import annotations
@@ -26,15 +27,16 @@ from . import words
 
 __all__ = ["Cr3", "Report", "diagnosis_of", "lines", "one_line", "pairs", "report_files"]
 
-KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT  # KERNEL_IMAGE_SIZE: 512 MiB, 1 GiB with KASLR
-UNREADABLE = ""
+# KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
+KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
+UNREADABLE = ""  # in place of a banner: the page table is not in the dump
 BANNER = re.compile(rb"Linux version [^\0\n]{1,500}\n")
-TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB of text: none has more
+TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB: no kernel has more text
 
 
 @dataclass(frozen=True)
 class Cr3:
-    """The top page table that a physical cpu was using, and whose it is."""
+    """The top page table that a cpu used: its machine address and its owner."""
 
     cpu: int
     maddr: int
@@ -45,8 +47,10 @@ class Cr3:
 class Report:
     """What is known of a dump.
 
-    Frame numbers and counts are in pages.  What could not be found is None, and
-    ``problems`` has a sentence for each reason.
+    Counts are in pages.  A value is None where it is unknown; ``problems`` says why, one
+    sentence for each reason.  ``kinds`` is the number of pfns of each kind, ``lost`` the first
+    and last pfns of the ranges of lost leaves, ``check`` the pages that agree and the pages
+    that were compared.
     """
 
     dump: str
@@ -72,11 +76,11 @@ class Report:
 
     @property
     def healthy(self) -> bool:
-        """True when plain crash can read this dump by its own list."""
+        """True when the dump's list is whole, so that plain crash can read by it."""
         return self.verdict == HEALTHY
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it for JSON."""
+        """Return the report as a dictionary, for JSON."""
         return asdict(self)
 
 
@@ -88,10 +92,10 @@ CUT_OFF = "the dump file is cut off"
 def report_files(
     paths: Sequence[str], namelists: Sequence[Namelist] = ()
 ) -> tuple[Report, Diagnosis | None]:
-    """Return the report of a dump, and the diagnosis behind it where one could be made.
+    """Return the report of a dump, and the diagnosis behind it, or None where there is none.
 
-    :param paths: the dump's file; of a split dump its files.
-    :param namelists: of several, the one of the dump's kernel is picked.
+    :param paths: the dump's file, or the files of a split dump.
+    :param namelists: the kernels it may be of; the report picks the one whose banner matches.
     """
     result = Report(" ".join(paths))
     try:
@@ -103,17 +107,17 @@ def report_files(
 
 
 def diagnosis_of(opened: OpenedDump) -> Diagnosis:
-    """Return the diagnosis behind a report: with the dump's namelist, or without any.
+    """Return the diagnosis of a dump, made without a namelist where none matches the dump.
 
-    :raises P2mError: none can be made.
+    :raises P2mError: the dump cannot be diagnosed; the text says why.
     """
     return opened.diagnosis if opened.namelist else opened.diagnosis_without_namelist
 
 
 def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
-    """Fill in the report; return the diagnosis, or None where there is nothing to diagnose.
+    """Fill in the report; return the diagnosis, or None: this is not a Xen host's dump.
 
-    :raises P2mError: what keeps the rest from being found.
+    :raises P2mError: the rest of the report cannot be found; the text says why.
     """
     dump = opened.dump
     result.format = dump.format
@@ -152,17 +156,20 @@ def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
 
 
 def _banners(opened: OpenedDump, cr3s: tuple[int, ...]) -> dict[int, str | None]:
-    """Return, for each top page table that a cpu used, the banner of the kernel mapped there.
+    """Return the banner of the kernel that each top page table maps, by its machine address.
 
-    None where there is no Linux kernel: Xen's own idle page table, or another
-    system's; ``UNREADABLE`` where the page table is not in the dump.
+    None stands for a page table that maps no Linux kernel (Xen's idle one, or another
+    system's), ``UNREADABLE`` for one that is not in the dump.
     """
     roots = dict.fromkeys(cr3 & ADDRESS_MASK for cr3 in cr3s)
     return {root: _banner(opened.tables(root)) for root in roots}
 
 
 def _banner(tables: PageTables) -> str | None:
-    """Return the banner of the Linux kernel that these page tables map, without a symbol of it."""
+    """Search the kernel that these page tables map for its banner; no symbols are needed.
+
+    Return None where they map no Linux kernel, ``UNREADABLE`` where they are not in the dump.
+    """
     try:
         frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
     except ReadError:
@@ -182,7 +189,7 @@ def _banner(tables: PageTables) -> str | None:
 
 
 def _owner(opened: OpenedDump, cr3: int, banner: str | None) -> str:
-    """Return whose top page table a cpu was using."""
+    """Return a few words on the owner of the top page table in a cr3."""
     if banner == UNREADABLE:
         return "not in the dump"
     owner = f"Linux {release_of(banner)}" if banner else "no Linux kernel: Xen's own"
@@ -214,7 +221,7 @@ def _judge(result: Report, broken: Failure | None) -> None:
 
 
 def pairs(result: Report) -> Iterator[tuple[str, str]]:
-    """Yield a report for a person: names and texts; an empty name goes on with the one before."""
+    """Yield the (name, text) pairs of a report; an empty name continues the pair before."""
     yield "dump", result.dump
     if result.format:
         yield "format", result.format
@@ -248,13 +255,13 @@ def pairs(result: Report) -> Iterator[tuple[str, str]]:
 
 
 def lines(result: Report) -> Iterator[str]:
-    """Yield a report as lines of text."""
+    """Yield a report as lines of text, a pair on each."""
     for name, text in pairs(result):
         yield f"{name + ':' if name else '':>14} {text}"
 
 
 def one_line(result: Report) -> str:
-    """Return a report as one line."""
+    """Return a report as one line: the dump, its Xen and kernel, its verdict."""
     facts = [f"Xen {result.xen}" if result.xen else "", result.release or ""]
     if result.kinds and result.kinds["memory"]:
         facts.append(f"{100 * (result.covered or 0) / result.kinds['memory']:.1f}% covered")

@@ -1,4 +1,5 @@
-"""pfn space as lines of text, in colour where a terminal shows it, or as data."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A map of pfn space, as lines of text (with or without colour) or as data."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ __all__ = ["TextMap", "text_map"]
 
 @dataclass(frozen=True)
 class TextMap:
-    """pfn space in cells of ``size`` pfns each, and the number of pfns of each look."""
+    """pfn space in cells of ``size`` pfns each, and ``pages``, the pfns of each look."""
 
     max_pfn: int
     size: int
@@ -28,16 +29,19 @@ class TextMap:
 
     @classmethod
     def of(cls, found: Diagnosis, most: int) -> TextMap:
-        """Return the map of a p2m in at most ``most`` cells, each of whole leaves."""
+        """Return the map of a p2m in at most ``most`` cells, each of whole leaves.
+
+        :raises ReadError: a leaf cannot be read.
+        """
         parts = list(ranges(found))
         max_pfn = found.table.max_pfn
         size = -(-max_pfn // most)
-        size = -(-size // PFNS_PER_LEAF) * PFNS_PER_LEAF  # lines begin at round numbers
+        size = -(-size // PFNS_PER_LEAF) * PFNS_PER_LEAF  # so that lines begin at round numbers
         pages = {look: sum(p.pages for p in parts if look_of(p) is look) for look in LOOKS}
         return cls(max_pfn, size, cells(parts, max_pfn, -(-max_pfn // size)), pages)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the map for JSON: a letter for each cell, and what the letters mean."""
+        """Return the map as a dictionary, for JSON: a letter for each cell, and a legend."""
         return {
             "max_pfn": self.max_pfn,
             "pages_per_cell": self.size,
@@ -51,13 +55,14 @@ class TextMap:
 
 
 def text_map(found: Diagnosis, width: int = 80, height: int = 20, colour: bool = False) -> str:
-    """Return pfn space as lines of text, with a legend behind them.
+    """Return a map of pfn space as lines of text, with a legend below.
 
     :param width: of a line, in characters.
-    :param height: of the map without its legend, at most, in lines.
-    :param colour: with the escape sequences of terminals.
+    :param height: the most lines of the map, without its legend.
+    :param colour: add the escape sequences that colour a terminal.
+    :raises ReadError: a leaf cannot be read.
     """
-    from rich.console import Console  # noqa: PLC0415  (a tenth of a second)
+    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
     from rich.text import Text  # noqa: PLC0415
 
     digits = len(f"{found.table.max_pfn:x}")

@@ -1,4 +1,5 @@
-"""The words for what a diagnosis found: one way to say each thing, in reports and in sessions."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The words for a diagnosis: one way to say each thing, in reports and in sessions."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ __all__ = [
     "whose",
 ]
 
-MOST_RANGES = 4  # of lost pfns that a line names
+MOST_RANGES = 4  # of lost pfns, in one line
 
 
 def share(part: int, whole: int, unit: str = "pages") -> str:
@@ -34,7 +35,7 @@ def share(part: int, whole: int, unit: str = "pages") -> str:
 
 
 def size(amount: int) -> str:
-    """Return a number of bytes in the unit that people use for it."""
+    """Return a number of bytes in KiB, MiB, GiB or TiB."""
     for unit, shift in (("TiB", 40), ("GiB", 30), ("MiB", 20)):
         if amount >= 1 << shift:
             return f"{amount / (1 << shift):,.4g} {unit}"
@@ -42,24 +43,27 @@ def size(amount: int) -> str:
 
 
 def whose(found: Diagnosis) -> str:
-    """Return the name of the domain that the p2m belongs to, in the genitive."""
+    """Return ``dom0's``, or ``domain N's`` for a guest's p2m."""
     return f"domain {found.hints.domain}'s" if found.hints.domain else "dom0's"
 
 
 def coverage(found: Diagnosis) -> str:
-    """Return how much of the kernel's memory the dump's list covers."""
+    """Return how many of the kernel's pages the dump's list covers."""
     return share(found.coverage.covered, found.coverage.memory)
 
 
 def lost(ranges: Sequence[tuple[int, int]]) -> str:
-    """Return the ranges of pfns, first and last, whose leaves the dump's list lacks."""
+    """Return the pfns of lost leaves as text.
+
+    :param ranges: the first and the last pfn of each range.
+    """
     parts = [f"{first:x}-{last:x}" for first, last in ranges]
     more = f" and {len(parts) - MOST_RANGES} more" if len(parts) > MOST_RANGES else ""
     return ", ".join(parts[:MOST_RANGES]) + more
 
 
 def headline(found: Diagnosis, release: str) -> str:
-    """Return what kernel and Xen these are, and where the page tables were found."""
+    """Return the kernel, the Xen, the layout, and the root with its source."""
     root = found.kernel.root
     domain = f", domain {found.hints.domain}" if found.hints.domain else ""
     return (
@@ -69,27 +73,30 @@ def headline(found: Diagnosis, release: str) -> str:
 
 
 def agreement(agree: int, asked: int) -> str:
-    """Return on how many pages the direct map and the rebuilt list agree."""
+    """Return the result of a check: how many of the pages that were compared agree."""
     return f"direct map and rebuilt list agree on {agree:,} of {asked:,} pages"
 
 
 def failed_check(found: Diagnosis, consequence: str) -> str:
-    """Return why a rebuilt list is not to be used, and what follows from that."""
+    """Return why a rebuilt list cannot be used, and the consequence."""
     if not found.check.asked:
-        return f"no page of the rebuilt list is in the kernel's direct map: {consequence}"
+        return (
+            "the rebuilt list cannot be checked: the kernel's direct map has none of its pages;"
+            f" {consequence}"
+        )
     return (
-        f"the rebuilt list fails its check: of {found.check.asked:,} pages the direct map"
-        f" agrees on {found.check.agree:,}; {consequence}"
+        f"the rebuilt list fails its check: the direct map agrees on {found.check.agree:,} of"
+        f" {found.check.asked:,} pages; {consequence}"
     )
 
 
 def status(found: Diagnosis, release: str) -> Iterator[str]:
-    """Yield the lines of ``p2m status``, without what crash itself reads by."""
+    """Yield the lines of ``p2m status``, except the last: which list crash reads by."""
     covered = found.coverage
     yield headline(found, release)
     unlisted = bool(found.hints.domain) and found.hints.frame_list_mfn == LIST_INVALID
     if unlisted:
-        yield "   dump's list: none, the guest keeps no such list"
+        yield "   dump's list: none, the guest has not published one"
     else:
         yield f"   dump's list: {coverage(found)}"
         for problem in found.published.problems[:4]:
@@ -97,8 +104,8 @@ def status(found: Diagnosis, release: str) -> Iterator[str]:
     yield f"  rebuilt list: {covered.memory:,} pages in {covered.leaves:,} leaves"
     if covered.kept:
         yield (
-            f"          kept: {len(covered.kept):,} leaves that only the dump's list has;"
-            " the page tables have lost them"
+            f"          kept: {len(covered.kept):,} leaves that the page tables have lost,"
+            " from the dump's list"
         )
     if covered.leaves_lost and not unlisted:
         yield f"          lost: {covered.leaves_lost:,} leaves, pfn {lost(covered.lost)}"
@@ -108,10 +115,10 @@ def status(found: Diagnosis, release: str) -> Iterator[str]:
 
 
 def entry(found: Diagnosis, frames: FrameList, pfn: int) -> str:
-    """Return what a list has for ``pfn``."""
+    """Return the entry that a list has for ``pfn``, in words."""
     leaf = frames.leaf(pfn // PFNS_PER_LEAF)
     if leaf is None:
-        return "no leaf"
+        return "no leaf for this pfn"
     try:
         value = found.entry(frames, pfn)
     except ReadError as error:

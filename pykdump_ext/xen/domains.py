@@ -1,8 +1,9 @@
-"""The domains of a Xen host, found in Xen's own memory in a dump of it.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The domains of a Xen host, found in Xen's memory in a dump.
 
-Xen's debugging information is not needed: the dump's VMCOREINFO_XEN note has the
-addresses of ``domain_list`` and ``frame_table`` and a few offsets, Xen's own top page
-table or any PV domain's maps them, and the frame table has the owner of every
+Xen's debugging information is not needed. The dump's VMCOREINFO_XEN note has the
+addresses of ``domain_list`` and ``frame_table`` and a few offsets; Xen's own top page
+table, or that of any PV domain, maps them; and the frame table has the owner of every
 machine frame::
 
     xen = open_xen(core, core.notes)
@@ -34,7 +35,7 @@ XEN_IMAGE_MASK = (1 << 30) - 1  # the virtual address of Xen's image is 1 GiB al
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain: its id, the virtual address of its ``struct domain``, what it has published."""
+    """A domain: its id, the address of its ``struct domain`` in Xen, and its shared_info."""
 
     id: int
     vaddr: int
@@ -42,9 +43,9 @@ class Domain:
 
 
 class Xen:
-    """Xen's memory, through page tables that map it.
+    """Xen's memory, read through page tables that map it.
 
-    :raises P2mError: the note lacks a value that every Xen writes.
+    :raises P2mError: the VMCOREINFO_XEN note lacks a value, or its values contradict each other.
     :raises ReadError: these page tables do not map Xen.
     """
 
@@ -65,9 +66,9 @@ class Xen:
             )
 
     def domains(self) -> Iterator[Domain]:
-        """Yield every domain in Xen's list, in its order.
+        """Yield every domain, in the order of Xen's list.
 
-        :raises P2mError: an entry of the list is no domain.
+        :raises P2mError: an entry of the list is not a domain.
         :raises ReadError: an entry cannot be read.
         """
         seen = set()
@@ -84,21 +85,21 @@ class Xen:
             vaddr = int.from_bytes(head[self.next_at :], "little")
 
     def domain(self, number: int) -> Domain:
-        """Return the domain with that id.
+        """Return the domain with id ``number``.
 
-        :raises P2mError: there is none.
+        :raises P2mError: the Xen host has no such domain.
         """
         found = {domain.id: domain for domain in self.domains()}
         if number not in found:
             ids = ", ".join(str(known) for known in sorted(found))
-            raise P2mError(f"the host has no domain {number}: it has {ids}")
+            raise P2mError(f"the Xen host has no domain {number}; it has {ids}")
         return found[number]
 
     def _shared_info(self, vaddr: int, head: bytes) -> SharedInfo | None:
-        """Return what the shared_info page of a domain says, or None: it cannot be found.
+        """Return the contents of a domain's shared_info, or None if it cannot be found.
 
-        The pointer to it is one of the first of ``struct domain``, and the only one
-        to a page of Xen's heap that the frame table has as this domain's.
+        The pointer to it is near the start of ``struct domain``. Only this pointer leads to
+        a page of Xen's heap whose owner in the frame table is the domain.
         """
         frames = self.frames
         for pointer in array("Q", head[: len(head) & ~7]):
@@ -114,7 +115,7 @@ class Xen:
         return None
 
     def owned(self, domains: Sequence[Domain]) -> dict[int, Owned]:
-        """Return what each of these domains owns, by its id.
+        """Return what each of these domains owns, by domain id.
 
         :raises ReadError: a part of the frame table is not in this memory.
         """
@@ -124,7 +125,7 @@ class Xen:
     def owner(self, maddr: int) -> int | None:
         """Return the id of the domain that owns the frame of a machine address.
 
-        None: no domain owns it, or its owner cannot be found.
+        Return None if no domain owns it, or its owner cannot be found.
         """
         entry = self.frames.entry_of((maddr & ADDRESS_MASK) >> PAGE_SHIFT)
         return None if entry is None else self._ids.get(entry.owner)
@@ -135,7 +136,7 @@ class Xen:
         return {self.frames.pdx(domain.vaddr): domain.id for domain in self.domains()}
 
     def is_root(self, domain: Domain, cr3: int) -> bool:
-        """Return True when Xen has that frame as a top page table of this domain."""
+        """Return True if the frame table has ``cr3`` as a top page table of this domain."""
         mfn = (cr3 & ADDRESS_MASK) >> PAGE_SHIFT
         if not mfn or self.owner(cr3) != domain.id:
             return False
@@ -144,12 +145,13 @@ class Xen:
 
 
 def open_xen(memory: MachineMemory, notes: Iterable[Note]) -> Xen:
-    """Return Xen's memory in a dump of its host, by the dump's notes.
+    """Return Xen's memory in a dump of a Xen host.
 
-    Xen's own top page table is tried first, then those that the cpus used: each maps
-    Xen. Proof is that a list of domains is read through it.
+    Xen's own top page table is tried first, then the cr3 of each cpu: each maps Xen. The
+    first one through which Xen's list of domains can be read is used.
 
-    :raises P2mError: the dump is not one of a Xen host, or Xen's memory is not in it.
+    :param notes: the dump's notes.
+    :raises P2mError: the dump is not of a Xen host, or Xen's memory is not in it.
     """
     notes = list(notes)
     note = read_crash_note(notes)

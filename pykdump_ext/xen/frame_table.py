@@ -1,7 +1,9 @@
-"""Xen's frame table: who owns each machine frame, and which frames are page tables.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Xen's frame table: the owner of each machine frame, and which frames are page tables.
 
-``struct page_info`` of ``xen/arch/x86/include/asm/mm.h``. The VMCOREINFO_XEN note
-has its size and the offsets of two members; the others follow from these.
+It is an array of ``struct page_info`` (``xen/arch/x86/include/asm/mm.h``, before Xen 4.17
+``xen/include/asm-x86/mm.h``). The VMCOREINFO_XEN note has the size of that struct and the
+offsets of two members; the offsets of the others follow from these.
 """
 
 from __future__ import annotations
@@ -18,26 +20,26 @@ from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo
 
 __all__ = ["PGT_L4", "FrameTable", "Owned", "PageInfo"]
 
-# DIRECTMAP_VIRT_START of xen/arch/x86/include/asm/config.h, by whether a struct page_info
-# has its owner in 4 bytes, or in 8: CONFIG_BIGMEM
+# DIRECTMAP_VIRT_START of xen/arch/x86/include/asm/config.h, by the size in bytes of the owner
+# in struct page_info: 8 with CONFIG_BIGMEM (since Xen commit 10dcec844f, in 4.6), otherwise 4
 DIRECT_MAP = {4: 0xFFFF830000000000, 8: 0xFFFF848000000000}
 
-# u.inuse.type_info stands behind count_info. Of both, the byte that has the flags:
+# u.inuse.type_info follows count_info; each has 8 bytes, and its flags are in this one:
 FLAGS_BYTE = 7
 PGC_ALLOCATED = 0x80
 PGC_XEN_HEAP = 0x40
 PGT_L3, PGT_L4 = 3, 4  # page types
 LARGEST_MAX_PAGE = 1 << 36  # 256 TiB
-PDX_GROUP = 1 << 21  # bytes; a multiple of it is where the frame table may have holes
+PDX_GROUP = 1 << 21  # bytes (PDX_GROUP_SHIFT); the frame table's holes begin at multiples of it
 
 
 @dataclass
 class Owned:
-    """What the frame table says about one domain's memory.
+    """One domain's memory, by the frame table.
 
-    ``pages`` counts the machine frames allocated to it, without those of Xen's own that
-    it shares.  ``roots`` are the mfns of its top page tables of four levels; ``threes``
-    counts its page tables of the third level.
+    ``pages`` is the number of machine frames allocated to it, without the pages of Xen's
+    heap that it shares. ``roots`` are the mfns of its page tables of the fourth level;
+    ``threes`` is the number of its page tables of the third level.
     """
 
     pages: int = 0
@@ -46,10 +48,10 @@ class Owned:
 
     @property
     def kind(self) -> str:
-        """PV, HVM (or PVH), or unknown: a domain without memory.
+        """PV, HVM (also for PVH), or unknown for a domain without memory.
 
-        Xen keeps the type of a PV domain's page tables; it does not know which pages
-        an HVM domain uses as page tables.
+        The frame table marks a PV domain's page tables. Xen does not know which pages an
+        HVM domain uses as page tables.
         """
         if self.roots:
             return "PV"
@@ -60,7 +62,7 @@ class Owned:
 
 @dataclass(frozen=True)
 class PageInfo:
-    """One ``struct page_info``: its owner's index in the frame table, its flags, its page type."""
+    """One ``struct page_info``; ``owner`` is the index of the owner's ``struct domain``."""
 
     owner: int
     flags: int
@@ -68,17 +70,17 @@ class PageInfo:
 
     @property
     def is_xen_heap(self) -> bool:
-        """True when the frame is Xen's own, though a domain may share it."""
+        """True if the frame is in Xen's heap; a domain may share it."""
         return bool(self.flags & PGC_XEN_HEAP)
 
 
 class FrameTable:
     """Xen's frame table, read through page tables that map Xen.
 
-    A frame's index (pdx) is its mfn, except on hosts with wide holes in their memory,
+    A frame's index (pdx) is its mfn, except on Xen hosts with wide holes in their memory,
     where Xen compresses frame numbers.
 
-    :param version: Xen's, such as ``4.17``.
+    :param version: Xen's version, such as ``4.17``.
     :raises P2mError: the note lacks a value, or its values contradict each other.
     :raises ReadError: these page tables do not map Xen's variables.
     """
@@ -99,7 +101,8 @@ class FrameTable:
         self.max_page = tables.word(vmcoreinfo.symbol("max_page"), "Xen's max_page")
         if self.max_page > LARGEST_MAX_PAGE:
             raise P2mError(f"Xen's max_page is {self.max_page:x}: its memory is damaged")
-        # PG_mask(x, 3) since Xen 4.10, PG_mask(x, 4) before
+        # Xen commit 1ae4be859b ("x86: limit page type width"), in 4.10, makes the type
+        # PG_mask(x, 3); before, it is PG_mask(x, 4)
         self.type_shift = 5 if tuple(map(int, version.split("."))) >= (4, 10) else 4
 
     def pdx(self, vaddr: int) -> int:
@@ -107,9 +110,9 @@ class FrameTable:
         return vaddr - self.direct_map >> PAGE_SHIFT
 
     def mfn(self, pdx: int) -> int:
-        """Return the mfn of the frame with that index; the direct map knows it.
+        """Return the mfn of the frame with that index, by Xen's direct map.
 
-        :raises ReadError: the direct map does not have it.
+        :raises ReadError: the direct map does not map it.
         """
         vaddr = self.direct_map + (pdx << PAGE_SHIFT)
         return self.tables.translate(vaddr, "Xen's direct map") >> PAGE_SHIFT
@@ -117,7 +120,7 @@ class FrameTable:
     def entry(self, pdx: int) -> PageInfo:
         """Return the entry with that index.
 
-        :raises ReadError: it cannot be read.
+        :raises ReadError: the entry cannot be read.
         """
         vaddr = self.start + pdx * self.entry_size
         data = self.tables.read(vaddr, self.entry_size, "Xen's frame table")
@@ -128,17 +131,17 @@ class FrameTable:
         )
 
     def entry_of(self, mfn: int) -> PageInfo | None:
-        """Return the entry of a machine frame, or None: it cannot be found or read."""
+        """Return the entry of a machine frame, or None if it cannot be found or read."""
         try:
             return self.entry(mfn) if self.mfn(mfn) == mfn else None
         except ReadError:
             return None
 
     def unused(self, mfn: int, count: int) -> bool:
-        """Return True when Xen knows these frames and has given none of them to anybody.
+        """Return True if the frame table has these frames, and none of them is in use.
 
-        The frames of the crash kernel's memory, which no dump holds, are like this: their
-        entries are zeros.
+        Their entries are then zeros, as those of the crash kernel's memory are; no dump
+        holds that memory.
         """
         try:
             size = count * self.entry_size
@@ -160,9 +163,9 @@ class FrameTable:
         return found
 
     def _count(self, first: int, data: bytes, found: dict[int, Owned]) -> None:
-        """Add what a part of the frame table says; ``first`` is its first entry's index."""
+        """Add a part of the frame table to ``found``; ``first`` is its first entry's index."""
         size = self.entry_size
-        # the owner is aligned; where it has 8 bytes, the lower 4 tell all domains apart
+        # the owner is aligned; of its 8 bytes with CONFIG_BIGMEM the lower 4 are enough
         owners = array("I", data)[self.owner_at // 4 :: size // 4]
         flags = data[self.count_at + FLAGS_BYTE :: size]
         types = data[self.count_at + 8 + FLAGS_BYTE :: size]
@@ -179,9 +182,10 @@ class FrameTable:
                     found[owner].roots.append(self.mfn(first + index))
 
     def _groups(self) -> Iterator[tuple[int, bytes]]:
-        """Yield the frame table group by group, each with its first entry's index.
+        """Yield each mapped group of the frame table, with its first entry's index.
 
-        A group (PDX_GROUP_COUNT of xen/include/xen/pdx.h) is there or is a hole.
+        Xen maps groups of PDX_GROUP_COUNT entries (xen/include/xen/pdx.h); the others are
+        holes.
         """
         part = PDX_GROUP // (self.entry_size & -self.entry_size)
         for first in range(0, self.max_page, part):

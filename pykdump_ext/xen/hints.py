@@ -1,4 +1,5 @@
-"""What a dump says about where a domain's page tables and p2m are, before any of it is proved."""
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hints in a dump to where a domain's page tables and frame list are; none is proved yet."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ __all__ = ["DomainHints", "hints_from_note", "hints_from_xen", "hints_of_guest"]
 
 @dataclass(frozen=True)
 class DomainHints:
-    """Where a domain's top page table and its p2m's list may be.
+    """Where a domain's top page table and its frame list may be.
 
-    ``version`` is Xen's; ``frame_list_mfn`` is the mfn of the domain's
-    ``pfn_to_mfn_frame_list_list``, or ``LIST_INVALID``; ``roots`` are candidates for its
-    kernel's top page table, the best first; ``shared`` is what its kernel has published,
-    where Xen's memory tells which page that is.
+    ``version`` is Xen's. ``frame_list_mfn`` is the mfn of the domain's
+    ``pfn_to_mfn_frame_list_list``, or ``LIST_INVALID``. ``roots`` are candidates for its
+    kernel's top page table, the best first. ``shared`` is its shared_info, or None if it
+    was not found in Xen's memory.
     """
 
     version: str
@@ -36,17 +37,17 @@ def _cr3_roots(note: CrashNote) -> list[Root]:
 
 
 def hints_from_note(note: CrashNote) -> DomainHints:
-    """Return the hints for dom0 that Xen's crash note gives: every cpu may have run dom0."""
+    """Return the hints for dom0 in Xen's crash notes: every cpu may have run dom0."""
     return DomainHints(note.version, note.frame_list_mfn, tuple(_cr3_roots(note)))
 
 
 def hints_from_xen(xen: Xen, number: int) -> DomainHints:
-    """Return the hints for the domain with that id from Xen's memory.
+    """Return the hints for domain ``number`` in Xen's memory.
 
-    For dom0 they are those of the crash note, without the cpus that ran another domain:
-    a guest may run the same kernel, and only Xen can tell the two apart.
+    Those for dom0 are in the crash notes; cpus that ran another domain are left out,
+    because a guest may run the same kernel, and then its root would pass the proof.
 
-    :raises P2mError: there is no such domain, or it is not a PV domain of 64 bits.
+    :raises P2mError: there is no such domain, or it is not a 64-bit PV domain.
     :raises ReadError: Xen's frame table cannot be read.
     """
     domain = xen.domain(number)
@@ -59,9 +60,9 @@ def hints_from_xen(xen: Xen, number: int) -> DomainHints:
 
 
 def hints_of_guest(xen: Xen, domain: Domain) -> DomainHints:
-    """Return the hints for a guest: its kernel's own word, else what the frame table knows.
+    """Return the hints for a guest: the root in its shared_info, else those in the frame table.
 
-    :raises P2mError: it is not a PV domain of 64 bits.
+    :raises P2mError: it is not a 64-bit PV domain.
     :raises ReadError: Xen's frame table cannot be read.
     """
     shared = domain.shared
@@ -71,8 +72,8 @@ def hints_of_guest(xen: Xen, domain: Domain) -> DomainHints:
         owned = xen.owned([domain])[domain.id]
         if not owned.roots:
             raise P2mError(
-                f"domain {domain.id} has no page tables of a PV domain of 64 bits"
-                f" (it is {owned.kind}), so there is no p2m of it"
+                f"domain {domain.id} is not a 64-bit PV domain (its kind is {owned.kind}),"
+                " so it has no p2m"
             )
         roots = [Root(mfn << PAGE_SHIFT, "Xen's frame table") for mfn in owned.roots]
     listed = shared.frame_list_mfn if shared and shared.has_list else LIST_INVALID

@@ -1,4 +1,5 @@
-"""Xen's crash notes in the dump of a host.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Xen's crash notes in the dump of a Xen host.
 
 Sources: ``xen/include/public/elfnote.h`` and ``xen/include/xen/elfcore.h``.
 """
@@ -27,11 +28,11 @@ XEN_ELFNOTE_CRASH_REGS = 0x1000002  # crash_xen_core_t: cr0, cr2, cr3, cr4
 
 @dataclass(frozen=True)
 class CrashNote:
-    """What Xen's crash notes say about dom0 and about Xen itself.
+    """The contents of Xen's crash notes.
 
-    ``frame_list_mfn`` is the mfn of dom0's ``pfn_to_mfn_frame_list_list``; ``cr3s``
-    has one machine address for each physical cpu, in cpu order; ``xen_phys_start``
-    is the machine address that Xen was loaded at, in bytes.
+    ``version`` is Xen's. ``frame_list_mfn`` is the mfn of dom0's
+    ``pfn_to_mfn_frame_list_list``. ``cr3s`` has one machine address for each cpu, in cpu
+    order. ``xen_phys_start`` is the machine address that Xen was loaded at.
     """
 
     version: str
@@ -41,14 +42,14 @@ class CrashNote:
 
 
 def is_crash_note(note: Note) -> bool:
-    """Return True for the note whose last word is the mfn of dom0's list."""
+    """Return True if it is the note whose last word is the mfn of dom0's frame list."""
     return note.owner == XEN_NOTE_OWNER and note.type == XEN_ELFNOTE_CRASH_INFO
 
 
 def read_crash_note(notes: Iterable[Note]) -> CrashNote | None:
-    """Return what the notes of a dump say about Xen, or None: not a dump of a Xen host.
+    """Return the contents of Xen's crash notes, or None if the dump is not of a Xen host.
 
-    :raises P2mError: the note is there, but too short.
+    :raises P2mError: the XEN_ELFNOTE_CRASH_INFO note is too short.
     """
     info: bytes | None = None
     cr3s = []
@@ -65,6 +66,6 @@ def read_crash_note(notes: Iterable[Note]) -> CrashNote | None:
         return None
     words = [int.from_bytes(info[i : i + 8], "little") for i in range(0, len(info) & ~7, 8)]
     if len(words) < 3:
-        raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, which is too short")
+        raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, but needs 24")
     *_, xen_phys_start, frame_list_mfn = words
     return CrashNote(f"{words[0]}.{words[1]}", frame_list_mfn, tuple(cr3s), xen_phys_start)

@@ -1,11 +1,12 @@
-"""The registers of dom0's virtual cpus, where Xen left them when the host crashed.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The registers of dom0's vcpus, found where Xen saved them.
 
-The notes of a dump have the registers of Xen on each physical cpu, not those of
-the kernel.  A guest's are at the end of the stack that Xen has on the cpu, where
-entering Xen pushed them (``struct cpu_info``, xen/arch/x86/include/asm/current.h,
-begins with them), and in ``struct vcpu`` once its cpu was given to another guest
-(``arch.user_regs``, xen/arch/x86/domain.c).  Neither needs Xen's debugging
-information: a PV kernel's selectors tell where they are.
+The notes of a dump have Xen's registers on each cpu, not those of a kernel. The registers
+of the domain that ran on a cpu are at the end of Xen's stack on that cpu, where the entry
+to Xen pushed them: ``struct cpu_info`` (xen/arch/x86/include/asm/current.h) begins with
+them. When another domain takes the cpu, Xen copies them to ``struct vcpu``
+(``arch.user_regs``, xen/arch/x86/domain.c). Xen's debugging information is not needed: the
+selectors of a PV kernel show where the registers are.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ NT_PRSTATUS = 1
 PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
 
 # struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, struct pt_regs and
-# the registers of NT_PRSTATUS have the same order: from r15 on, and these among them
+# the registers of NT_PRSTATUS have the same order, which begins with r15; some of its indices:
 RIP, CS, RSP, SS = 16, 17, 19, 20
 REGISTERS = 21
 # FLAT_KERNEL_CS and FLAT_KERNEL_SS of xen/include/public/arch-x86/xen-x86_64.h, with or
@@ -36,7 +37,7 @@ REGISTERS = 21
 FLAT_CS, FLAT_SS, PRIVILEGE = 0xE030, 0xE028, 3
 STACK_SIZE = 8 * PAGE_SIZE  # of Xen on each cpu, aligned: xen/arch/x86/include/asm/config.h
 CPU_INFO_WORDS = 64  # sizeof(struct cpu_info) is 240 to 320 bytes
-DOMAIN_WORDS = 32  # struct domain.vcpu is among the first ones of every version
+DOMAIN_WORDS = 32  # struct domain.vcpu is among these first ones in every version
 VCPU_WORDS = PAGE_SIZE // 8
 MOST_VCPUS = 8192
 
@@ -50,7 +51,7 @@ class Registers:
     words: Words
 
     def returned(self, address: int, popped: int) -> Registers:
-        """Return them as after a return to ``address`` that popped so many bytes."""
+        """Return the registers after a return to ``address`` that pops ``popped`` bytes."""
         words = [*self.words]
         words[RIP], words[RSP] = address, self.rsp + popped
         return Registers(tuple(words))
@@ -68,11 +69,11 @@ class Registers:
 
 @dataclass(frozen=True)
 class Vcpu:
-    """A virtual cpu of dom0; in a PV kernel, the cpu of the same number.
+    """A vcpu of dom0; the PV kernel's cpu has the same number.
 
-    ``registers`` are those it had if ``current``, that is, if Xen says that it
-    was running.  Else they are in order of preference what it may have had: Xen
-    leaves a guest's registers on a physical cpu's stack until another guest runs there.
+    If ``current``, the vcpu was running, and ``registers`` has its registers. Otherwise
+    ``registers`` has candidates, the best first: Xen leaves a domain's registers on a cpu's
+    stack until another domain runs there.
     """
 
     number: int
@@ -82,17 +83,17 @@ class Vcpu:
 
 @dataclass(frozen=True)
 class _Cpu:
-    """What the end of Xen's stack on a physical cpu has: a guest's registers, what is behind."""
+    """The end of Xen's stack on a cpu: a domain's registers, and the words after them."""
 
     registers: Registers
     behind: Words
 
 
 def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
-    """Return dom0's virtual cpus, by number, with the registers that Xen has of them.
+    """Return dom0's vcpus, by number, with the registers that Xen has of them.
 
-    Where Xen's list of domains cannot be read, there is one for each physical
-    cpu with the registers of all; what is not in the dump is left out.
+    If Xen's list of domains cannot be read, return one vcpu for each cpu, each with the
+    registers on all cpus. Registers that are not in the dump are left out.
     """
     notes = list(notes)
     note = read_crash_note(notes)
@@ -118,12 +119,12 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
 
 
 def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> Vcpu:
-    """Return a virtual cpu, by its ``struct vcpu``."""
+    """Return a vcpu, by its ``struct vcpu``."""
     for cpu in cpus:
         if cpu is not None and address in cpu.behind:  # struct cpu_info.current_vcpu
             return Vcpu(number, True, (cpu.registers,))
-    # Its cpu may have been idle since; or given to another guest, and then they are saved.
-    # The other cpus may have older ones, of a time before it moved.
+    # If its cpu was idle since, the registers are still on the stack; if another domain took
+    # the cpu, they are in struct vcpu. Other cpus may have older ones, from before it moved.
     processor = words[0] >> 32  # struct vcpu begins with int vcpu_id, processor
     its, others = cpus[processor : processor + 1], [*cpus[:processor], *cpus[processor + 1 :]]
     saved = _find(words)
@@ -132,7 +133,7 @@ def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> V
 
 
 def _cpu(tables: PageTables, rsp: int) -> _Cpu | None:
-    """Return what is at the end of the stack of Xen that ``rsp`` is in."""
+    """Return the end of Xen's stack that ``rsp`` is in, or None if it has no registers."""
     end = (rsp | STACK_SIZE - 1) + 1
     try:
         words = _words(tables, end - CPU_INFO_WORDS * 8, CPU_INFO_WORDS)
@@ -143,7 +144,7 @@ def _cpu(tables: PageTables, rsp: int) -> _Cpu | None:
 
 
 def _find(words: Words) -> tuple[Registers, Words] | None:
-    """Return a PV kernel's registers in ``words``, and the words behind them."""
+    """Return a PV kernel's registers in ``words``, and the words after them, or None."""
     for at in range(CS, len(words) - (SS - CS)):
         cs, ss = words[at] & 0xFFFF, words[at + SS - CS] & 0xFFFF
         if cs & ~PRIVILEGE == FLAT_CS and ss & ~PRIVILEGE == FLAT_SS:
@@ -157,7 +158,7 @@ def _find(words: Words) -> tuple[Registers, Words] | None:
 def _vcpus(tables: PageTables, domain_list: int) -> list[tuple[int, Words]]:
     """Return the address and the first page of each of dom0's ``struct vcpu``, by number.
 
-    :raises ReadError: Xen's list of domains, whose first is dom0, cannot be read.
+    :raises ReadError: Xen's list of domains, which begins with dom0, cannot be read.
     """
     (domain,) = _words(tables, domain_list, 1)
     for pointer in _words(tables, domain, DOMAIN_WORDS):

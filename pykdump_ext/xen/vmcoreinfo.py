@@ -1,6 +1,8 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The text of the VMCOREINFO_XEN note: addresses, sizes and offsets of Xen's own data.
 
-Xen writes it in ``arch_crash_save_vmcoreinfo()`` and ``kexec.c`` (4.0 and newer).
+Xen writes it in ``xen/common/kexec.c`` and ``arch_crash_save_vmcoreinfo()`` since Xen
+commit 65ce603cc1 ("extract vmcoreinfo from /proc/vmcore for Xen"), in 3.3.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ class Vmcoreinfo:
     def number(self, name: str, base: int = 10) -> int:
         """Return the value of ``name``.
 
-        :raises P2mError: the note has none.
+        :raises P2mError: the note has no such value.
         """
         try:
             return int(self._values[name], base)
@@ -35,13 +37,13 @@ class Vmcoreinfo:
     def symbol(self, name: str) -> int:
         """Return the virtual address of a symbol of Xen.
 
-        :raises P2mError: the note has none.
+        :raises P2mError: the note has no such symbol.
         """
         return self.number(f"SYMBOL({name})", 16)
 
 
 def read_vmcoreinfo(notes: Iterable[Note]) -> Vmcoreinfo:
-    """Return the contents of a dump's VMCOREINFO_XEN note.
+    """Return the values in a dump's VMCOREINFO_XEN note.
 
     :raises P2mError: the dump has no such note.
     """

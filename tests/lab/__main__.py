@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from .broken import not_xen, truncated
-from .dump import dom0_dump
+from .matrix import MAIN
+from .matrix import untouched as untouched_of
 
 
 def main() -> None:
     """Make every dump of the lab."""
-    untouched = dom0_dump()
+    untouched = untouched_of(MAIN)
     print(f"vmlinux    {untouched.vmlinux}")
     print(f"untouched  {untouched.vmcore}")
     print(f"truncated  {truncated(untouched).vmcore}")

@@ -2,7 +2,9 @@
 
 A product is a folder named after what it is and a fingerprint of all it was
 made from, so that a change of a step or of a package version makes a new one.
-Two runs that want the same product at once wait for each other.
+Of each name the two products that were used last stay: two clones of other ages
+have one each, and so have a package's versions of two releases.  Two runs that
+want the same product at once wait for each other.
 """
 
 from __future__ import annotations
@@ -14,8 +16,11 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+KEPT = 2
+"""How many products of a name stay, the newest included."""
 
 
 def root() -> Path:
@@ -46,6 +51,13 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
+def _note_use(folder: Path) -> None:
+    """Make now the time of the folder, by which the products that were used last are known."""
+    now = time.time_ns()  # finer than the time that the file system would take
+    with suppress(OSError):
+        os.utime(folder, ns=(now, now))
+
+
 def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
     """Return the folder of product ``name``, making it when it is not there.
 
@@ -56,6 +68,7 @@ def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
     fingerprint = hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     final = root() / f"{name}-{fingerprint}"
     if final.is_dir():
+        _note_use(final)
         return final
     with locked(name):
         if final.is_dir():
@@ -68,8 +81,9 @@ def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
         make(unfinished)
         unfinished.rename(final)
         say(f"{name}: made in {time.monotonic() - start:.0f} s")
-        for old in root().glob(f"{name}-" + "[0-9a-f]" * 12):
-            if old != final:
-                say(f"{name}: removing the one made from older parts")
-                shutil.rmtree(old, ignore_errors=True)
+        _note_use(final)
+        products = root().glob(f"{name}-" + "[0-9a-f]" * 12)
+        for old in sorted(products, key=lambda path: path.stat().st_mtime)[:-KEPT]:
+            say(f"{name}: removing one made from older parts")
+            shutil.rmtree(old, ignore_errors=True)
     return final

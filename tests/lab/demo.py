@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .broken import truncated
 from .cache import say
-from .dump import Dump, dom0_dump
+from .dump import Dump, Source, dom0_dump
 
 BIN = Path(sys.executable).parent
 
@@ -40,7 +40,7 @@ def crash(dump: Dump, *options: str, commands: str = "quit\n") -> tuple[int, str
 def main() -> None:
     """Run the demonstration; exit status 0 only when each step did what it shows."""
     title("A real dump of a crashed Xen host, its p2m list truncated at nr_pages")
-    dump = truncated(dom0_dump())
+    dump = truncated(dom0_dump(Source()))
     print(f"vmlinux  {dump.vmlinux}\nvmcore   {dump.vmcore}")
 
     title("Plain crash dies on it")

@@ -47,19 +47,20 @@ class Dump:
 
 @dataclass(frozen=True)
 class Source:
-    """What a dump is made of: a kernel and a Xen, each of a release's archive."""
+    """What a dump is made of: the kernel of a release and the Xen of a release.
+
+    By default both are those of this machine's own release.
+    """
 
     kernels: Archive = HOST
-    kernel: str = "linux-image-amd64"
     xens: Archive = HOST
-    xen: str = "xen-hypervisor-4.17-amd64"
 
     def release(self) -> str:
         """Return the kernel's release, such as ``6.1.0-56-amd64``.
 
         :raises Missing: the archive has no such kernel.
         """
-        image = self.kernels.dependency(self.kernel, r"linux-image-\d[\w.+-]+")
+        image = self.kernels.dependency("linux-image-amd64", r"linux-image-\d[\w.+-]+")
         return image.removeprefix("linux-image-")
 
     def files(self) -> list[Path]:
@@ -73,6 +74,18 @@ class Source:
         except Missing:
             parts = [image]
         return [self.kernels.unpacked(part) for part in parts]
+
+    def hypervisor(self) -> str:
+        """Return the package of the Xen that boots, such as ``xen-hypervisor-4.17-amd64``.
+
+        :raises Missing: the archive has no Xen.
+        """
+        return self.xens.dependency("xen-system-amd64", r"xen-hypervisor-\d[\d.]*-amd64")
+
+    def xen(self) -> bytes:
+        """Return the Xen that boots."""
+        packed = min((self.xens.unpacked(self.hypervisor()) / "boot").glob("xen-*.gz"))
+        return gzip.decompress(packed.read_bytes())
 
     def vmlinuz(self) -> Path:
         """Return the path of the kernel that boots."""
@@ -96,7 +109,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     tree = folder / "tree"
     for name in ("bin", "sbin", "lib", "lib64", "modules", "proc", "sys", "dev", "tmp"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(HOST.unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
+    shutil.copy(HOST.file("busybox-static", "bin/busybox"), tree / "bin/busybox")
     shutil.copy(INIT, tree / "init")
     (tree / "init").chmod(0o755)
 
@@ -117,7 +130,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     archive(tree, outer)  # the crash kernel's: the same without kexec in it
     shutil.move(outer, tree / "initrd")
     shutil.copy(source.vmlinuz(), tree / "vmlinuz")
-    kexec = HOST.unpacked("kexec-tools") / "sbin/kexec"
+    kexec = HOST.file("kexec-tools", "sbin/kexec")
     shutil.copy(kexec, tree / "sbin/kexec")
     for library in libraries_of(kexec):
         shutil.copy(library, tree / "lib" / library.name)
@@ -137,11 +150,19 @@ def archive(tree: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(made.stdout, compresslevel=1))
 
 
-def libraries_of(program: Path) -> list[Path]:
-    """Return every shared library ``program`` needs, from packages where not installed."""
-    folders: list[Path] = []
-    for package in HOST.libraries(HOST.dependency("kexec-tools", r"libxenmisc[\d.]+")):
-        folders += {p.parent for p in HOST.unpacked(package).glob("**/*.so*")}
+def libraries_of_xen(xens: Archive) -> set[Path]:
+    """Return the folders with the libraries of that Xen, and with those that they need."""
+    return {
+        file.parent
+        for package in xens.libraries(xens.dependency("libxen-dev", r"libxenmisc[\d.]+"))
+        for file in xens.unpacked(package).glob("**/*.so*")
+    }
+
+
+def libraries_of(program: Path, xens: Archive = HOST) -> list[Path]:
+    """Return every shared library that ``program`` needs: Xen's and what those need from
+    packages of ``xens``, all others as they are installed."""
+    folders = libraries_of_xen(xens)
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
     listed = subprocess.run(
         ["ldd", program], env=environment, capture_output=True, text=True, check=True
@@ -157,8 +178,7 @@ def crash_machine(source: Source, folder: Path, more: bytes = b"") -> None:
     :param more: an initramfs whose files dom0 has as well, or instead.
     """
     xen_image = folder / "xen"
-    packed = min((source.xens.unpacked(source.xen) / "boot").glob("xen-*.gz"))
-    xen_image.write_bytes(gzip.decompress(packed.read_bytes()))
+    xen_image.write_bytes(source.xen())
     initrd = _initramfs(source, folder)
     with initrd.open("ab") as file:
         file.write(more)
@@ -202,13 +222,14 @@ def made_from(source: Source) -> tuple[object, ...]:
     """Return what a dump of this source depends on."""
     release = source.release()
     return (
-        2, source.kernels.version(f"linux-image-{release}"), source.xens.version(source.xen),
+        2, source.kernels.version(f"linux-image-{release}"),
+        source.xens.version(source.hypervisor()),
         HOST.version("kexec-tools"), HOST.version("busybox-static"),
         MODULES, XEN_OPTIONS, LINUX_OPTIONS, MACHINE_OPTIONS, INIT.read_text(),
     )  # fmt: skip
 
 
-def dom0_dump(source: Source = Source()) -> Dump:
+def dom0_dump(source: Source) -> Dump:
     """Return a real dump of a crashed PV dom0, untouched, and its kernel.
 
     :raises Missing: the archive lacks what it is made of.

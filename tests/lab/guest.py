@@ -12,8 +12,17 @@ import subprocess
 from pathlib import Path
 
 from .cache import product
-from .dump import INIT, Dump, Source, archive, crash_machine, libraries_of, made_from
-from .packages import HOST
+from .dump import (
+    INIT,
+    Dump,
+    archive,
+    crash_machine,
+    libraries_of,
+    libraries_of_xen,
+    made_from,
+)
+from .matrix import MAIN, source
+from .packages import HOST, Archive
 
 PROGRAM = Path(__file__).with_name("guest.c")
 MEGABYTES = 128
@@ -41,43 +50,42 @@ cat /guest/log
 """
 
 
-def _program(folder: Path) -> Path:
-    """Compile the program that starts a guest; return its path."""
-    libraries = HOST.dependency("kexec-tools", r"libxenmisc[\d.]+")
-    folders = {
-        file.parent
-        for package in HOST.libraries(libraries)
-        for file in HOST.unpacked(package).glob("**/lib*.so.*")
-    }
+def _program(folder: Path, xens: Archive) -> Path:
+    """Compile the program that starts a guest of that Xen; return its path.
+
+    Xen lets only its own version's libraries start a guest.  They are beside the program,
+    as kexec has those of this machine's release.
+    """
+    folders = libraries_of_xen(xens)
     names = ("libxenguest", "libxenctrl", "libxentoollog")
     files = [next(f for d in folders for f in d.glob(f"{name}.so.*")) for name in names]
     built = folder / "start"
     subprocess.run(
         ["gcc", "-O1", "-Wall", "-Werror", "-o", built, PROGRAM, *files,
-         "-I", HOST.unpacked("libxen-dev") / "usr/include",
-         "-Wl,--unresolved-symbols=ignore-in-shared-libs"],
+         "-I", xens.unpacked("libxen-dev") / "usr/include",
+         "-Wl,--unresolved-symbols=ignore-in-shared-libs",
+         "-Wl,--disable-new-dtags,-rpath,/guest"],
         check=True,
     )  # fmt: skip
     return built
 
 
-def _files_of_dom0(folder: Path) -> bytes:
+def _files_of_dom0(folder: Path, xens: Archive) -> bytes:
     """Return an initramfs with the guest's, the program, and a dom0 that starts it."""
     tree = folder / "tree"
     for name in ("bin", "proc", "dev", "sys"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(HOST.unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
+    shutil.copy(HOST.file("busybox-static", "bin/busybox"), tree / "bin/busybox")
     (tree / "init").write_text(GUEST_INIT)
     (tree / "init").chmod(0o755)
     archive(tree, folder / "guest")
     shutil.rmtree(tree)
 
-    for name in ("guest", "lib"):
-        (tree / name).mkdir(parents=True)
+    (tree / "guest").mkdir(parents=True)
     shutil.move(folder / "guest", tree / "guest/initrd")
-    program = _program(tree / "guest")
-    for library in libraries_of(program):
-        shutil.copy(library, tree / "lib" / library.name)
+    program = _program(tree / "guest", xens)
+    for library in libraries_of(program, xens):
+        shutil.copy(library, tree / "guest" / library.name)
     init = INIT.read_text()
     assert "\nkexec -p" in init
     (tree / "init").write_text(init.replace("\nkexec -p", f"\n{START}kexec -p"))
@@ -90,19 +98,21 @@ def _files_of_dom0(folder: Path) -> bytes:
 
 
 def guest_dump() -> Dump:
-    """Return a real dump of a host with domains 0 and 1, both of this machine's kernel.
+    """Return a real dump of a host with domains 0 and 1, both of the main dump's kernel.
 
     :raises Missing: the archive lacks what it is made of.
     """
-    source = Source()
-    symbols = source.vmlinux()
+    parts = source(MAIN)
+    symbols = parts.vmlinux()
 
     def make(folder: Path) -> None:
-        crash_machine(source, folder, _files_of_dom0(folder))
+        crash_machine(parts, folder, _files_of_dom0(folder, parts.xens))
         console = (folder / "console.log").read_text(errors="replace")
         if UP not in console:
             raise RuntimeError(f"the guest did not start; the console ended:\n{console[-3000:]}")
 
-    parts = (made_from(source), HOST.version("libxen-dev"), PROGRAM.read_text(), GUEST_INIT, START)
-    folder = product(f"guest-{source.release()}", parts, make)
+    of = (
+        made_from(parts), parts.xens.version("libxen-dev"), PROGRAM.read_text(), GUEST_INIT, START,
+    )  # fmt: skip
+    folder = product(f"guest-{parts.release()}", of, make)
     return Dump(symbols, folder / "vmcore")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import lzma
 import re
 import shutil
@@ -47,7 +46,7 @@ def _disk(source: Source, folder: Path, script: str) -> Path:
 
     for name in ("proc", "sys", "dev", "tmp", "bin", "usr/bin"):
         (tree / name).mkdir(parents=True)
-    busybox = HOST.unpacked("busybox-static") / "bin/busybox"
+    busybox = HOST.file("busybox-static", "bin/busybox")
     shutil.copy(busybox, tree / "bin/busybox")
     shown = subprocess.run([busybox, "--list"], capture_output=True, text=True, check=True).stdout
     for name in shown.split():
@@ -87,7 +86,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     tree = folder / "initramfs"
     for name in ("bin", "sbin", "modules", "proc", "sys", "dev", "disk"):
         (tree / name).mkdir(parents=True)
-    shutil.copy(HOST.unpacked("busybox-static") / "bin/busybox", tree / "bin/busybox")
+    shutil.copy(HOST.file("busybox-static", "bin/busybox"), tree / "bin/busybox")
     shutil.copy(Path(__file__).with_name("init-live"), tree / "init")
     (tree / "init").chmod(0o755)
     order = []
@@ -109,8 +108,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
 def run_live(source: Source, folder: Path, script: str) -> str:
     """Run a shell script in a running dom0, where ``/vmlinux`` is; return what it printed."""
     xen = folder / "xen"
-    packed = min((source.xens.unpacked(source.xen) / "boot").glob("xen-*.gz"))
-    xen.write_bytes(gzip.decompress(packed.read_bytes()))
+    xen.write_bytes(source.xen())
     initrd = _initramfs(source, folder)
     disk = _disk(source, folder, script)
     console = folder / "console.log"

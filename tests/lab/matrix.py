@@ -5,16 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .dump import Dump, Source, dom0_dump
-from .suites import suite
+from .suites import archive, own
 
-NEWER_XEN = ("trixie", "xen-hypervisor-4.20-amd64")
-KERNELS = {"5.10": "bullseye", "6.1": None, "6.12": "trixie", "newest": "testing"}
-"""Each kernel by the release whose it is; None is this machine's own release."""
+KERNELS = {
+    "5.10": ("bullseye", "bookworm"),
+    "6.1": ("bookworm", "bookworm"),
+    "6.12": ("trixie", "trixie"),
+    "newest": ("testing", "trixie"),
+}
+"""Each kernel with the release that it is of, and the release of the Xen below it."""
+MAIN = "6.1"
+"""The kernel of the dump that most tests run on, whichever release this machine has."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A crash, by its release (None: this machine's), a kernel, and options it needs for it.
+    """A crash, by its release, a kernel, and options that crash needs for it.
 
     ``unrecognised``: plain crash does not know the kernel for a PV one, so it
     dies on the untouched dump too.  ``cannot``: what crash says where it cannot
@@ -22,11 +28,16 @@ class Cell:
     """
 
     crash: str
-    release: str | None
+    release: str
     kernel: str
     options: tuple[str, ...] = ()
     unrecognised: bool = False
     cannot: str = ""
+
+    @property
+    def folder(self) -> str | None:
+        """The release whose folder has the crash; None where it is this machine's own."""
+        return None if self.release == own() else self.release
 
     def __str__(self) -> str:
         return f"crash {self.crash}, Linux {self.kernel}"
@@ -39,11 +50,11 @@ CELLS = (
     Cell("7.2.9", "bullseye", "6.1", cannot=DWARF),
     Cell("7.2.9", "bullseye", "6.12", cannot=DWARF),
     Cell("7.2.9", "bullseye", "newest", cannot=DWARF),
-    Cell("8.0.2", None, "5.10"),
-    Cell("8.0.2", None, "6.1"),
+    Cell("8.0.2", "bookworm", "5.10"),
+    Cell("8.0.2", "bookworm", "6.1"),
     # with --no_modules it starts, knows 2 tasks, and damages its own memory
-    Cell("8.0.2", None, "6.12", cannot="invalid structure member offset: module_core_size"),
-    Cell("8.0.2", None, "newest", cannot=SLABS),
+    Cell("8.0.2", "bookworm", "6.12", cannot="invalid structure member offset: module_core_size"),
+    Cell("8.0.2", "bookworm", "newest", cannot=SLABS),
     Cell("8.0.6", "trixie", "5.10"),
     Cell("8.0.6", "trixie", "6.1"),
     Cell("8.0.6", "trixie", "6.12"),
@@ -57,17 +68,12 @@ CELLS = (
 
 
 def source(kernel: str) -> Source:
-    """Return what the dump of that kernel is made of: Xen of 6.12 and newer is newer, too.
+    """Return what the dump of that kernel is made of.
 
     :raises Missing: the package archive lacks it.
     """
-    release = KERNELS[kernel]
-    if release is None:
-        return Source()
-    kernels = suite(release).archive
-    if kernel == "5.10":
-        return Source(kernels)
-    return Source(kernels, xens=suite(NEWER_XEN[0]).archive, xen=NEWER_XEN[1])
+    kernels, xens = KERNELS[kernel]
+    return Source(archive(kernels), archive(xens))
 
 
 def untouched(kernel: str) -> Dump:

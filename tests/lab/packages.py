@@ -95,6 +95,10 @@ class Archive:
 
         return product(f"package-{package}", (1, offered, only), make)
 
+    def file(self, package: str, pattern: str) -> Path:
+        """Return the one file of ``package`` that matches, wherever a release puts it."""
+        return next(self.unpacked(package).glob(f"**/{pattern}"))
+
     def _fetch(self, package: str, folder: Path) -> Path:
         """Download a package file into ``folder``; return its path."""
         if self.root is None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import platform
 import re
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,12 +15,13 @@ from pathlib import Path
 import tomllib
 
 from .cache import locked, product, say
-from .packages import Archive, Missing, as_root, refresh, run
+from .packages import HOST, Archive, Missing, as_root, refresh, run
 
 PACKAGES = (
     "crash", "gcc", "libc6-dev", "zlib1g-dev", "libpython3-dev", "python3-venv", "makedumpfile",
 )  # fmt: skip
 SOURCE = Path(__file__).parents[2]
+FRESH = 4 * 3600  # seconds that a release counts as up to date: no session of it is disturbed
 # A release that is no longer maintained, or not yet released, has an expired release file
 ANY_AGE = 'Acquire::Check-Valid-Until "false";'
 
@@ -81,6 +85,20 @@ def mirror() -> str:
 
 
 @cache
+def own() -> str:
+    """Return the name of this machine's own release, such as ``bookworm``; else nothing."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "")
+
+
+def archive(name: str) -> Archive:
+    """Return the packages of the release ``name``: this machine's own, or those of a folder.
+
+    :raises Missing: the archive does not have this release any more.
+    """
+    return HOST if name == own() else suite(name).archive
+
+
+@cache
 def suite(name: str) -> Suite:
     """Return the release ``name`` with the newest packages it has.
 
@@ -98,7 +116,10 @@ def suite(name: str) -> Suite:
             raise Missing(f"the package archive has no usable release {name}: {error}") from None
 
     root = product(f"release-{name}", (1, name, PACKAGES), make) / "root"
+    fresh = root.with_name("fresh")
     with locked(f"release-{name}"):
+        if fresh.exists() and time.time() - fresh.stat().st_mtime < FRESH:
+            return Suite(name, root)
         say(f"{name}: bringing it up to date")
         inside = Archive(root)
         try:
@@ -106,11 +127,8 @@ def suite(name: str) -> Suite:
             inside.run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *PACKAGES)
         except RuntimeError:
             say(f"{name}: cannot be brought up to date, taking it as it is")
+        fresh.touch()
     return Suite(name, root)
-
-
-HOME = Path("/opt/pykdump")
-"""Where the package is installed inside a release's folder."""
 
 
 def _wheels(python: str) -> Path:
@@ -130,17 +148,44 @@ def _wheels(python: str) -> Path:
     return product(f"wheels-{version}", (3, version, wanted), make)
 
 
-def install(suite: Suite) -> None:
-    """Build and install the package of this clone in the release, as a user of it would."""
+KEPT = 3  # older states of the sources that stay installed
+PARTS = ("setup.py", "pyproject.toml", "README.md", "pykdump_ext")
+
+
+def _fingerprint(suite: Suite) -> str:
+    """Return a hash of all that is installed, and of what it is built with."""
+    value = hashlib.sha256(repr((1, suite.crash_version(), suite.python_version())).encode())
+    for part in PARTS:
+        files = [SOURCE / part, *sorted((SOURCE / part).rglob("*"))]
+        for path in (p for p in files if p.is_file() and "__pycache__" not in p.parts):
+            value.update(f"{path.relative_to(SOURCE)}\0".encode() + path.read_bytes())
+    return value.hexdigest()[:12]
+
+
+def install(suite: Suite) -> Path:
+    """Build and install the package of this clone in the release, as a user of it would.
+
+    Return the folder, inside the release's, of the environment that has it.  Each state of
+    the sources has its own, so that no run changes what another one runs.
+    """
+    home = Path(f"/opt/pykdump-{_fingerprint(suite)}")
+    made = Path(f"{suite.root}{home}/made")
+    if made.exists():
+        return home
     copy = f"{suite.root}/opt/source"
     wheels = _wheels(suite.python_version())
     with locked(f"install-{suite.name}"):
-        run(*as_root("rm", "-rf", copy, f"{suite.root}{HOME}"))
+        if made.exists():
+            return home
+        for old in sorted(suite.root.glob("opt/pykdump*"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
+            run(*as_root("rm", "-rf", old))
+        run(*as_root("rm", "-rf", copy, f"{suite.root}{home}"))
         run(*as_root("mkdir", "-p", copy))
-        parts = ("setup.py", "pyproject.toml", "README.md", "pykdump_ext")
-        run(*as_root("cp", "-r", *(SOURCE / part for part in parts), copy))
+        run(*as_root("cp", "-r", *(SOURCE / part for part in PARTS), copy))
         script = (
-            f"python3 -m venv {HOME} && cd /opt/source &&"
-            f" PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} {HOME}/bin/pip install -q ."
+            f"python3 -m venv {home} && cd /opt/source &&"
+            f" PIP_NO_INDEX=1 PIP_FIND_LINKS={wheels} {home}/bin/pip install -q . &&"
+            f" touch {home}/made"
         )
         run(*suite.command([wheels], "sh", "-c", script))
+    return home

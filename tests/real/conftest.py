@@ -1,81 +1,36 @@
-"""Real crash on real dumps."""
+"""Real crash on real dumps.
+
+Tests run in several processes at once: what they share is made once, by whoever wants it
+first, and nobody writes to it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import shutil
 import subprocess
-import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import drgn
 import pytest
+from drgn.helpers.linux.printk import get_dmesg
 
+from pykdump_ext.drgn.prog import program
+from pykdump_ext.machine.memory import PAGE_SIZE
 from tests.lab import broken as lab_broken
 from tests.lab import dump as lab_dump
+from tests.lab import matrix as lab_matrix
 from tests.lab.packages import Missing
 
-BIN = Path(sys.executable).parent
-SECONDS = 240
+from .outputs import printed, say_something, to_files
+from .packed import filtered
+from .sessions import BIN, Crash
 
-
-@dataclass(frozen=True)
-class Ran:
-    """What a run of crash printed, on both streams, and its exit status."""
-
-    text: str
-    status: int
-
-    def after(self, line: str) -> str:
-        """Return what was printed behind the first occurrence of ``line``."""
-        assert line in self.text, f"{line!r} was not printed:\n{self.text[-3000:]}"
-        return self.text.partition(line)[2]
-
-
-def environment(home: Path, **more: str) -> dict[str, str]:
-    """Return an environment with a home folder of its own and without our variables."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2MFIX", "CRASH_EXT"))}
-    return {**kept, "HOME": str(home), "TERM": "dumb", **more}
-
-
-class Crash:
-    """Runs crash, or a command that becomes crash, with commands on its input."""
-
-    def __init__(self, home: Path, folder: Path) -> None:
-        self.home = home
-        self.folder = folder
-
-    def run(
-        self,
-        words: Sequence[str | Path],
-        commands: Iterable[str] = (),
-        seconds: float = SECONDS,
-        **variables: str,
-    ) -> Ran:
-        """Run ``words`` with ``commands`` as its input, in a folder of its own."""
-        done = subprocess.run(
-            [str(word) for word in words],
-            input="".join(f"{line}\n" for line in commands).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            env=environment(self.home, **variables),
-            timeout=seconds,
-            check=False,
-        )
-        return Ran(done.stdout.decode(errors="replace"), done.returncode)
-
-    def __call__(
-        self, dump: lab_dump.Dump, commands: Iterable[str], *options: str, **variables: str
-    ) -> Ran:
-        """Run crash on ``dump``; it ends when the commands do."""
-        return self.run(
-            ["crash", *options, dump.vmlinux, dump.vmcore],
-            [*commands, "quit"],
-            SECONDS,
-            **variables,
-        )
+Once = Callable[[str, Callable[[Path], None]], Path]
+Packed = Callable[[lab_dump.Dump, str], lab_dump.Dump]
 
 
 @pytest.fixture
@@ -89,10 +44,10 @@ def crash(tmp_path: Path) -> Crash:
 @pytest.fixture(scope="session")
 def host() -> Path:
     """The shared object of the installed package."""
-    printed = subprocess.run(
+    shown = subprocess.run(
         [BIN / "pykdump-ext", "host"], stdout=subprocess.PIPE, text=True, check=True, cwd="/"
     ).stdout
-    return Path(printed.strip())
+    return Path(shown.strip())
 
 
 @pytest.fixture(scope="session")
@@ -102,7 +57,7 @@ def untouched() -> lab_dump.Dump:
     assert not lacking, f"make test installs what is lacking: {', '.join(lacking)}"
     assert shutil.which("crash"), "make test installs crash"
     try:
-        return lab_dump.dom0_dump()
+        return lab_matrix.untouched(lab_matrix.MAIN)
     except Missing as error:
         pytest.fail(f"the main path is never skipped: {error}")
 
@@ -134,40 +89,137 @@ def addresses(untouched: lab_dump.Dump) -> tuple[str, ...]:
     return tuple(f"vtop {va:x}" for va in (direct, remapped, per_cpu, vmalloc, module, text))
 
 
-_MATRIX: list[tuple[str, str, str]] = []
+@pytest.fixture(scope="session")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
+    """A function that returns a folder of this test run, which the first who asks for it makes."""
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    shared = base / "once"
+    shared.mkdir(exist_ok=True)
+
+    def once(name: str, make: Callable[[Path], None]) -> Path:
+        folder = shared / name
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (shared / f"{name}.made").exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                make(folder)
+                (shared / f"{name}.made").touch()
+        return folder
+
+    return once
+
+
+class Plain:
+    """What plain crash prints: each list of commands is run once on a dump, for all tests."""
+
+    def __init__(self, once: Once) -> None:
+        self.once = once
+
+    def __call__(self, name: str, dump: lab_dump.Dump, commands: Sequence[str]) -> list[str]:
+        """Return what each command prints on a dump that nobody writes to.
+
+        :param name: of the dump and this list of commands; any that no other has.
+        """
+        return printed(self.session(name, dump, commands) / "printed")
+
+    def session(self, name: str, dump: lab_dump.Dump, commands: Sequence[str]) -> Path:
+        """Return a folder: ``printed`` has the commands' output by number, ``text`` the rest."""
+        asked = "\n".join([str(dump.vmlinux), str(dump.vmcore), *commands])
+
+        def make(folder: Path) -> None:
+            ran = Crash(folder, folder)(dump, to_files(commands, folder / "printed"))
+            assert ran.status == 0, ran.text
+            assert say_something(commands, printed(folder / "printed"))
+            (folder / "text").write_text(ran.text)
+            (folder / "asked").write_text(asked)
+
+        folder = self.once(f"plain-{name}", make)
+        assert (folder / "asked").read_text() == asked, f"{name} is the name of two things"
+        return folder
 
 
 @pytest.fixture(scope="session")
-def matrix() -> list[tuple[str, str, str]]:
-    """What became of each cell of the matrix: crash, kernel, result."""
-    return _MATRIX
-
-
-_FUZZED: list[str] = []
+def plain(once: Once) -> Plain:
+    return Plain(once)
 
 
 @pytest.fixture(scope="session")
-def fuzzed() -> list[str]:
-    """How each session on a dump damaged at random ended: number, place: how, if not well."""
-    return _FUZZED
+def packed(once: Once) -> Packed:
+    """A function that returns a dump of the lab as makedumpfile writes it with that option."""
+
+    def packed(dump: lab_dump.Dump, option: str) -> lab_dump.Dump:
+        def make(folder: Path) -> None:
+            filtered(dump, folder, option)
+
+        (vmcore,) = once(f"{dump.vmcore.parent.name}{option}", make).iterdir()
+        return lab_dump.Dump(dump.vmlinux, vmcore)
+
+    return packed
+
+
+@pytest.fixture(scope="session")
+def prog(truncated: lab_dump.Dump) -> drgn.Program:
+    """drgn on the truncated dump."""
+    return program(truncated.vmcore, truncated.vmlinux)
+
+
+@pytest.fixture(scope="session")
+def crash_says(untouched: lab_dump.Dump, prog: drgn.Program, plain: Plain) -> dict[str, str]:
+    """What crash prints for drgn's tests on the untouched dump, by command.
+
+    Of "rd" without the address: that of the stack of the panic.
+    """
+    stack = int(re.findall(r"RSP: 002b:(\w+)", get_dmesg(prog).decode())[-1], 16) & -PAGE_SIZE
+    commands = (
+        "ps", "mod", "log", "rq.nr_running,nr_switches,curr runqueues:a", "bt", "mount", "kmem -s",
+        "list task_struct.tasks -s task_struct.pid,comm -h init_task", "files 1", "kmem -i",
+        "set 1", f"rd -u {stack:x} 512",
+    )  # fmt: skip
+    keys = [re.sub(r"^(rd -u) .*", r"\1", command) for command in commands]
+    return dict(zip(keys, plain("drgn", untouched, commands)))
+
+
+def _reports(terminalreporter: pytest.TerminalReporter) -> Iterator[pytest.TestReport]:
+    for outcome in ("passed", "failed", "skipped"):
+        for report in terminalreporter.getreports(outcome):
+            if isinstance(report, pytest.TestReport):
+                yield report
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Print how the damaged dumps ended, and the matrix as a table."""
-    if _FUZZED:
-        ended = [line for line in _FUZZED if not line.endswith(": ")]
+    """Print how the damaged dumps ended, and the matrix as a table.
+
+    Tests report both by ``record_property``, which reaches here from any process.
+    """
+    sessions: list[str] = []
+    results: dict[tuple[str, str], str] = {}
+    for report in _reports(terminalreporter):
+        for name, value in report.user_properties:
+            if name == "damaged":
+                sessions.append(str(value))
+            elif name == "cell":
+                crash, kernel, result = str(value).split("|")
+                results[crash, kernel] = result if report.passed else report.outcome
+    if sessions:
+        ended = [line for line in sessions if not line.endswith(": ")]
         terminalreporter.section("dumps damaged at random")
         terminalreporter.write_line(
-            f"{len(_FUZZED)} sessions; {len(ended)} that plain crash does not survive either"
+            f"{len(sessions)} sessions; {len(ended)} that plain crash does not survive either"
         )
         for line in ended:
             terminalreporter.write_line(line)
-    if not _MATRIX:
-        return
-    kernels = list(dict.fromkeys(kernel for _, kernel, _ in _MATRIX))
-    results = {(crash, kernel): result for crash, kernel, result in _MATRIX}
-    terminalreporter.section("matrix")
-    terminalreporter.write_line("".join(f"{name:<12}" for name in ("crash", *kernels)))
-    for crash in dict.fromkeys(crash for crash, _, _ in _MATRIX):
-        cells = [results.get((crash, kernel), "-") for kernel in kernels]
-        terminalreporter.write_line("".join(f"{name:<12}" for name in (crash, *cells)))
+    if results:
+        kernels = sorted({kernel for _, kernel in results}, key=_version)
+        terminalreporter.section("matrix")
+        terminalreporter.write_line("".join(f"{name:<12}" for name in ("crash", *kernels)))
+        for crash in sorted({crash for crash, _ in results}, key=_version):
+            cells = [results.get((crash, kernel), "-") for kernel in kernels]
+            terminalreporter.write_line("".join(f"{name:<12}" for name in (crash, *cells)))
+
+
+def _version(name: str) -> list[int]:
+    """Return what versions are sorted by; "newest" is the highest."""
+    return [int(part) for part in name.split(".")] if name[:1].isdigit() else [1 << 30]

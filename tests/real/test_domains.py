@@ -25,8 +25,8 @@ from tests.lab.guest import MEGABYTES, guest_dump
 from tests.lab.matrix import Cell
 from tests.lab.packages import Missing
 
-from .conftest import BIN, Crash, Ran
-from .test_matrix import Place
+from .places import Place
+from .sessions import BIN, Crash, Ran
 
 DOM0_PAGES = 179_200  # 700 MiB, as the lab's dom0_mem=
 GUEST_PAGES = MEGABYTES << 8
@@ -63,7 +63,7 @@ def test_dom0_is_found_with_its_pages_and_its_list(kernel: str) -> None:
     assert (dom0["id"], dom0["kind"], dom0["pages"]) == (0, "PV", DOM0_PAGES)
     assert dom0["frame_list"] == notes.frame_list_mfn
     hints = OpenedDump(ElfCore(dump.vmcore)).hints
-    assert [root.maddr for root in hints.roots] == list(notes.cr3s)  # none ran anything else
+    assert [root.maddr for root in hints.roots] == list(notes.cr3s)  # none ran another domain
 
 
 def test_a_guest_is_found(guest: Dump) -> None:
@@ -99,14 +99,16 @@ def test_a_guests_kernel_opens_in_crash(crash: Crash, guest: Dump) -> None:
     assert "    NODENAME: guest\n" in ran.text
     assert "Run /init as init process" in ran.text
     assert " on Xen 4.17, domain 1, linear p2m, page tables at " in ran.text
-    assert f"p2mfix: the p2m of its {GUEST_PAGES:,} pages is rebuilt from page tables; " in ran.text
+    assert f"p2mfix: its p2m is rebuilt from page tables: {GUEST_PAGES:,} pages; " in ran.text
     assert "PYKDUMP_EXT_DOMAIN" not in ran.text
-    assert ran.text.count("is rebuilt from page tables; ") == 2
+    assert ran.text.count("its p2m is rebuilt from page tables: ") == 2
     assert "mfn 1: not domain 1's memory\n" in ran.text
     assert f"direct map: agrees on {GUEST_PAGES:,}, disagrees on 0\n" in ran.text
     assert f"machine-to-phys table: agrees on {GUEST_PAGES:,}, disagrees on 0\n" in ran.text
-    assert "dump's list: none, the guest keeps no such list\n" in ran.text
-    assert "p2m: the dump's own list is dom0's: domain 1 cannot be read by it\n" in ran.text
+    assert "dump's list: none, the guest has not published one\n" in ran.text
+    assert (
+        "p2m: nothing to undo: the dump's list is dom0's, and cannot serve domain 1\n" in ran.text
+    )
     core = ElfCore(guest.vmcore)
     for pfn, mfn in frames.items():
         data = core.read(mfn << PAGE_SHIFT, 16, "page")
@@ -173,8 +175,8 @@ def test_dom0_is_opened_though_every_cpu_ran_a_guest_of_the_same_kernel(
 @pytest.mark.parametrize(
     ("domain", "said"),
     [
-        ("2", "the host has no domain 2: it has 0, 1\n"),
-        ("-1", "the host has no domain -1: it has 0, 1\n"),
+        ("2", "the Xen host has no domain 2; it has 0, 1\n"),
+        ("-1", "the Xen host has no domain -1; it has 0, 1\n"),
     ],
 )
 def test_a_domain_that_is_not_there(crash: Crash, guest: Dump, domain: str, said: str) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.dump import Dump
 
-from .conftest import BIN, Crash, Ran
+from .sessions import BIN, Crash, Ran
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

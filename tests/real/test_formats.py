@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,65 +16,34 @@ from tests.lab.broken import diagnosis, with_list_mfn
 from tests.lab.dump import Dump
 from tests.lab.kdump import edit_notes, flattened, rewritten
 
-from .conftest import BIN, Crash, Ran
-from .test_repair import to_files
-
-COMMANDS = ("sys", "bt -a", "ps", "mod", "kmem -i", "kmem -s", "mount", "irq", "runq", "timer")
-FILTER = ("-X", "-d", "1")  # without the memory of other domains and pages of zeros
-
-
-def filtered(dump: Dump, folder: Path, *options: str, files: int = 1) -> list[Path]:
-    """Let makedumpfile write ``dump`` into ``folder``, as one file or split into several."""
-    targets = [folder / f"{dump.vmcore.parent.name}{number}" for number in range(files)]
-    if files > 1:
-        options = ("--split", *options)
-    command: list[str | Path] = ["makedumpfile", *options, *FILTER, "-x", dump.vmlinux, dump.vmcore]
-    if "-F" in options:
-        with targets[0].open("wb") as file:
-            subprocess.run(command, stdout=file, stderr=subprocess.DEVNULL, check=True)
-    else:
-        subprocess.run([*command, *targets], stdout=subprocess.DEVNULL, check=True)
-    return targets
+from .conftest import Packed, Plain
+from .outputs import FEW_COMMANDS, printed, to_files
+from .packed import filtered
+from .sessions import BIN, Crash, Ran
 
 
 @pytest.fixture(scope="module")
-def zlib(truncated: Dump, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def zlib(truncated: Dump, packed: Packed) -> Path:
     """The truncated dump, packed with zlib."""
-    return filtered(truncated, tmp_path_factory.mktemp("zlib"), "-c")[0]
+    return packed(truncated, "-c").vmcore
 
 
 @pytest.fixture(scope="module")
-def whole(untouched: Dump, tmp_path_factory: pytest.TempPathFactory) -> Dump:
+def whole(untouched: Dump, packed: Packed) -> Dump:
     """The untouched dump, packed with zlib."""
-    (path,) = filtered(untouched, tmp_path_factory.mktemp("whole"), "-c")
-    return Dump(untouched.vmlinux, path)
-
-
-def without_dumpfiles(text: str) -> str:
-    """Drop the lines that must differ, the files' names, and progress that a terminal overwrites.
-
-    Of several files each has a line.
-    """
-    text = re.sub(r"(?m)^\s*DUMPFILES?: .*$(\n {14}\S.*$)*", "", text)
-    return re.sub(r"\r[^\r\n]*\r", "", text)
-
-
-def printed(folder: Path) -> list[str]:
-    return [without_dumpfiles((folder / str(n)).read_text()) for n in range(len(COMMANDS))]
-
-
-def crash_prints(dump: Dump, folder: Path) -> list[str]:
-    plain = Crash(folder, folder)(dump, to_files(COMMANDS, folder / "plain"))
-    assert plain.status == 0
-    return printed(folder / "plain")
+    return packed(untouched, "-c")
 
 
 @pytest.fixture(scope="module")
-def wanted(whole: Dump, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def wanted(whole: Dump, plain: Plain) -> list[str]:
     """What plain crash prints on the untouched dump, filtered and compressed."""
-    found = crash_prints(whole, tmp_path_factory.mktemp("wanted"))
-    assert all(found)
-    return found
+    return plain("zlib", whole, FEW_COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def wanted_of_elf(untouched: Dump, packed: Packed, plain: Plain) -> list[str]:
+    """What plain crash prints on the untouched dump, filtered."""
+    return plain("elf", packed(untouched, "-E"), FEW_COMMANDS)
 
 
 def opens_as(
@@ -88,14 +55,14 @@ def opens_as(
     assert died.status == 1 and 'type: "tss_struct ist array"' in died.text
     opened = crash.run(
         [BIN / "p2mfix", *reversed(files)],
-        [*to_files(COMMANDS, crash.folder / "opened"), "quit"],
+        [*to_files(FEW_COMMANDS, crash.folder / "opened"), "quit"],
     )
     extended = crash.run(
         ["crash", "--minimal", *files],
         [
             f"extend {host}",
             "extend p2mfix.py",
-            *to_files(COMMANDS, crash.folder / "extended"),
+            *to_files(FEW_COMMANDS, crash.folder / "extended"),
             "quit",
         ],
     )
@@ -116,12 +83,10 @@ def flags_of_pages(path: Path) -> set[int]:
 
 
 def test_a_filtered_elf_dump_opens(
-    crash: Crash, untouched: Dump, truncated: Dump, host: Path, tmp_path: Path
+    crash: Crash, truncated: Dump, packed: Packed, host: Path, wanted_of_elf: list[str]
 ) -> None:
-    (whole,) = filtered(untouched, tmp_path, "-E")
-    wanted = crash_prints(Dump(untouched.vmlinux, whole), tmp_path)
-    broken = filtered(truncated, tmp_path, "-E")
-    opens_as(crash, untouched.vmlinux, broken, host, wanted)
+    broken = packed(truncated, "-E")
+    opens_as(crash, broken.vmlinux, [broken.vmcore], host, wanted_of_elf)
 
 
 def test_a_dump_packed_with_zlib_opens(
@@ -170,14 +135,16 @@ def test_a_flattened_compressed_dump_opens(
 
 
 def test_a_flattened_elf_dump_opens(
-    crash: Crash, untouched: Dump, truncated: Dump, host: Path, tmp_path: Path
+    crash: Crash,
+    truncated: Dump,
+    packed: Packed,
+    host: Path,
+    tmp_path: Path,
+    wanted_of_elf: list[str],
 ) -> None:
-    (whole,) = filtered(untouched, tmp_path, "-E")
-    wanted = crash_prints(Dump(untouched.vmlinux, whole), tmp_path)
-    (plain,) = filtered(truncated, tmp_path, "-E")
     flat = tmp_path / "flat"
-    flat.write_bytes(flattened(plain.read_bytes()))
-    opened = opens_as(crash, untouched.vmlinux, [flat], host, wanted)
+    flat.write_bytes(flattened(packed(truncated, "-E").vmcore.read_bytes()))
+    opened = opens_as(crash, truncated.vmlinux, [flat], host, wanted_of_elf)
     assert "makedumpfile -R" not in opened.text
 
 
@@ -222,7 +189,7 @@ def test_a_compressed_dump_on_which_crash_cannot_start_opens(
         assert 'page excluded: physical address: 0  type: "xen kdump p2m mfn page"' in died.text
     opened = crash.run(
         [BIN / "p2mfix", whole.vmlinux, broken],
-        [*to_files(COMMANDS, crash.folder / "opened"), "quit"],
+        [*to_files(FEW_COMMANDS, crash.folder / "opened"), "quit"],
     )
     assert opened.status == 0, opened.text
     assert printed(crash.folder / "opened") == wanted
@@ -247,7 +214,10 @@ def test_what_was_excluded_is_said_to_be_excluded(
         ],
     )
     excluded = r'read error: machine address: %x000  type: "%s": page excluded'
-    assert f"1 leaves are not in the dump, the first: {excluded % (leaf, 'p2m leaf')}" in ran.text
+    assert (
+        f"leaves that are not in the dump: 1, the first: {excluded % (leaf, 'p2m leaf')}"
+        in ran.text
+    )
     shown = ran.after("pfn 8123: ")
     assert f"dump's list: leaf mfn {leaf:x}, which cannot be read: page excluded" in shown
     assert f"p2m: {excluded % (table, 'PTE page')}" in shown

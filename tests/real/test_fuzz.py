@@ -1,17 +1,20 @@
 """A dump damaged at random, many times: no hang, no traceback, no session that is dead.
 
 Each number is a damage that can be made again: ``pytest tests/real/test_fuzz.py -k 17``.
+``make test`` runs one of each place, ``make fuzz`` all.
 """
 
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.elf import ElfCore
@@ -22,11 +25,11 @@ from pykdump_ext.xen.notes import read_crash_note
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s, with_list_mfn
 from tests.lab.dump import Dump
 
-from .conftest import BIN, Crash, Ran
-from .test_lists import list_pages
+from .broken_lists import list_pages
+from .sessions import BIN, Crash, Ran
 
 CASES = 27
-SECONDS = 90
+SECONDS = 90  # of the processor: a session that takes more of it hangs
 WORD = 8
 VARIABLES = (
     "max_pfn", "xen_p2m_addr", "xen_p2m_size", "p2m_missing", "p2m_identity",
@@ -167,10 +170,12 @@ class Case:
     def run(self, words: list[str | Path], commands: Iterable[str]) -> Ran | None:
         """Run a session that is asked ``eval 16`` last; None: it has to be killed."""
         files: list[str | Path] = [self.dump.vmlinux, self.dump.vmcore]
+        limited = ["prlimit", f"--cpu={SECONDS}", *words, *files, "-s"]
         try:
-            return self.crash.run([*words, *files, "-s"], [*commands, "eval 16", "quit"], SECONDS)
+            ran = self.crash.run(limited, [*commands, "eval 16", "quit"])
         except subprocess.TimeoutExpired:
             return None
+        return None if ran.status in (-signal.SIGXCPU, -signal.SIGKILL) else ran
 
     def ends(self, ran: Ran | None) -> str:
         """Return how a session ended, in a few words; empty: it lived to its end."""
@@ -206,9 +211,21 @@ class Case:
         return f"{ended}: {said[-1] if said else text.strip()[-70:]}"
 
 
-@pytest.mark.parametrize("number", range(CASES))
+def numbers() -> Iterator[ParameterSet]:
+    """Every case; the first of each place is for ``make test``, the others are marked."""
+    for number in range(CASES):
+        marks = () if number < len(PLACES) else (pytest.mark.thorough,)
+        yield pytest.param(number, marks=marks)
+
+
+@pytest.mark.parametrize("number", numbers())
 def test_damage_at_random(
-    crash: Crash, scratch: Dump, sound: Diagnosis, host: Path, fuzzed: list[str], number: int
+    crash: Crash,
+    scratch: Dump,
+    sound: Diagnosis,
+    host: Path,
+    record_property: Callable[[str, object], None],
+    number: int,
 ) -> None:
     random = Random(number)
     damage = PLACES[number % len(PLACES)]
@@ -226,7 +243,8 @@ def test_damage_at_random(
             assert not ends[0], "the list alone is damaged, and p2mfix did not open the dump"
         after = scratch.vmcore.stat()
         assert (after.st_mtime_ns, after.st_size) == (before.st_mtime_ns, before.st_size)
-        fuzzed += [f"{number}, {damage.__name__}: {end}" for end in ends]
+        for end in ends:
+            record_property("damaged", f"{number}, {damage.__name__}: {end}")
     except P2mError as error:  # of the test's own: nothing of the package was run
         pytest.fail(str(error))
     finally:

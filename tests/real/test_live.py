@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from tests.lab.dump import Source
 from tests.lab.live import run_live
+from tests.lab.matrix import MAIN, source
 
 COMMANDS = "p2m\np2m pfn 100\np2m fix\np2m undo\nextend -u p2mfix.py\nquit"
 
@@ -17,8 +17,8 @@ def test_a_live_session_is_looked_at_and_not_repaired(tmp_path: Path, host: Path
         f"cat >/tmp/commands <<'EOF'\nextend {host}\nextend p2mfix.py\n{COMMANDS}\nEOF\n"
         "crash --minimal /vmlinux /proc/kcore </tmp/commands\n"
     )
-    printed = run_live(Source(), tmp_path, script)
-    assert "this is a live session: crash translates there by itself" in printed
+    printed = run_live(source(MAIN), tmp_path, script)
+    assert "this is a live session, which needs no list: nothing to repair" in printed
     assert re.search(r"Linux \S+, running, linear p2m at [0-9a-f]{16}, [\d,]+ pfns", printed)
     assert re.search(r"pfn 100: mfn [0-9a-f]+, memory", printed)
     assert "nothing to undo" in printed

@@ -1,91 +1,68 @@
-"""Every crash with every kernel: what p2mfix opens is compared with the untouched dump."""
+"""Every crash with every kernel: what p2mfix opens is compared with the untouched dump.
+
+``make test`` runs a slice of it, ``make matrix`` all.
+"""
 
 from __future__ import annotations
 
-import re
-import subprocess
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from tests.lab.broken import truncated
-from tests.lab.cache import root
 from tests.lab.dump import Dump
 from tests.lab.matrix import CELLS, Cell, untouched
 from tests.lab.packages import Missing
-from tests.lab.suites import HOME, Suite, install, suite
 
-from .conftest import BIN, Ran, environment
-from .test_repair import to_files, without_dumpfile
+from .outputs import by_command, to_files
+from .places import Place
+from .sessions import Ran
 
 COMMANDS = (
     "sys", "bt", "bt -a", "ps", "ps -t", "mod", "kmem -i", "kmem -s", "vm", "files", "mount",
     "net", "dev", "irq", "log", "runq", "timer", "p current_task:a", "p runqueues:1",
     "rd -p 1000000 16",
 )  # fmt: skip
-SECONDS = 300
-
-
-@cache
-def installed(release: str) -> Suite:
-    """The release with the package in it, once a run."""
-    made = suite(release)
-    install(made)
-    return made
-
-
-class Place:
-    """Where a cell's crash runs: this machine, or a release's folder."""
-
-    def __init__(self, cell: Cell, folder: Path) -> None:
-        self.release = installed(cell.release) if cell.release else None
-        self.folder = folder
-        self.p2mfix = (HOME / "bin" if self.release else BIN) / "p2mfix"
-
-    def run(self, words: list[str | Path], commands: list[str]) -> Ran:
-        if self.release:
-            words = [*self.release.command([root(), self.folder], *words)]
-        done = subprocess.run(
-            words,
-            input="\n".join([*commands, "quit", ""]).encode(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            cwd=self.folder,
-            env=environment(self.folder),
-            timeout=SECONDS,
-            check=False,
-        )
-        return Ran(done.stdout.decode(errors="replace"), done.returncode)
-
-    def crash_version(self) -> str:
-        ran = self.run(["crash", "--version"], [])
-        found = re.search(r"^crash (\S+)$", ran.text, re.MULTILINE)
-        return found[1] if found else ran.text
-
-
-def outputs(folder: Path) -> dict[str, str]:
-    return {
-        command: without_dumpfile((folder / str(number)).read_text(errors="replace"))
-        for number, command in enumerate(COMMANDS)
-    }
+SLICE = {
+    ("7.2.9", "5.10"),
+    ("8.0.2", "6.1"),
+    ("8.0.2", "newest"),
+    ("8.0.6", "6.12"),
+    ("9.0.2", "newest"),
+}
 
 
 def died_of(ran: Ran, message: str) -> bool:
     return ran.status == 1 and message in ran.text
 
 
-@pytest.mark.parametrize("cell", CELLS, ids=str)
-def test_matrix(cell: Cell, tmp_path: Path, matrix: list[tuple[str, str, str]]) -> None:
+def cells() -> Iterator[ParameterSet]:
+    """Every cell; those that ``make test`` leaves to ``make matrix`` are marked."""
+    for cell in CELLS:
+        marks = () if (cell.crash, cell.kernel) in SLICE else (pytest.mark.thorough,)
+        yield pytest.param(cell, id=str(cell), marks=marks)
+
+
+def test_the_slice_has_every_crash_every_kernel_and_one_that_cannot() -> None:
+    chosen = [cell for cell in CELLS if (cell.crash, cell.kernel) in SLICE]
+    assert len(chosen) == len(SLICE)
+    assert {c.crash for c in chosen if not c.cannot} == {c.crash for c in CELLS}
+    assert {c.kernel for c in chosen if not c.cannot} == {c.kernel for c in CELLS}
+    assert [c for c in chosen if c.cannot]
+
+
+@pytest.mark.parametrize("cell", cells())
+def test_matrix(cell: Cell, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
+    result = "cannot" if cell.cannot else "passed"
+    record_property("cell", f"{cell.crash}|{cell.kernel}|{result}")
     try:
         place = Place(cell, tmp_path)
         whole = untouched(cell.kernel)
         broken = truncated(whole)
     except Missing as error:
-        matrix.append((cell.crash, cell.kernel, "skipped"))
         pytest.skip(str(error))
-
-    matrix.append((cell.crash, cell.kernel, "FAILED"))
     assert place.crash_version() == cell.crash
 
     def files(dump: Dump) -> list[str | Path]:
@@ -99,7 +76,6 @@ def test_matrix(cell: Cell, tmp_path: Path, matrix: list[tuple[str, str, str]]) 
         for ran in (place.run(["crash", *files(whole)], []), p2mfix(whole, []), p2mfix(broken, [])):
             assert died_of(ran, cell.cannot), ran.text[-2000:]
             assert "Traceback" not in ran.text
-        matrix[-1] = (cell.crash, cell.kernel, "cannot")
         return
 
     plain = to_files(COMMANDS, tmp_path / "plain")
@@ -115,8 +91,7 @@ def test_matrix(cell: Cell, tmp_path: Path, matrix: list[tuple[str, str, str]]) 
 
     opened = p2mfix(broken, to_files(COMMANDS, tmp_path / "repaired"))
     assert opened.status == 0, opened.text
-    wanted = outputs(tmp_path / "plain")
+    wanted = by_command(COMMANDS, tmp_path / "plain")
     assert "sysrq triggered crash" in wanted["sys"]
     assert "sysrq_handle_crash" in wanted["bt"]
-    assert outputs(tmp_path / "repaired") == wanted
-    matrix[-1] = (cell.crash, cell.kernel, "passed")
+    assert by_command(COMMANDS, tmp_path / "repaired") == wanted

@@ -14,7 +14,8 @@ from tests.lab.broken import DumpFile, copy_of, diagnosis, free_pages
 from tests.lab.dump import Dump
 from tests.lab.planted import words
 
-from .conftest import BIN, Crash, Ran, environment
+from .broken_lists import frames_of_others
+from .sessions import BIN, SECONDS, Crash, Ran, environment
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def repaired(crash: Crash, truncated: Dump, host: Path) -> Ran:
         "p2m pfn -1 > bad", "p2m pfn 1_0 >> bad", "p2m va -1 >> bad",
         "p2m va ffff0000000000000 >> bad", "p2m va ffff00000000000 >> bad",
         "p2m mfn 3fffffffffffffff > mfn3",
-        f"p2m mfn {found.entry(found.rebuilt, 0x100000):x} > mfn", "p2m mfn 25000 > mfn2",
+        f"p2m mfn {found.entry(found.rebuilt, 0x100000):x} > mfn",
+        f"p2m mfn {frames_of_others(found, 1):x} > mfn2",
         "p2m fix > fix", "extend p2mfix.py > again",
     ]  # fmt: skip
     return crash(truncated, commands, "--minimal", "-s")
@@ -79,13 +81,13 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
     assert re.search(
         r"not present\np2m: virtual address ffffffffffe00000 is not mapped\n$", said("va3")
     )
-    assert said("va4").startswith("p2m: argument address: nosuchsymbol: not an address")
+    assert said("va4").startswith("p2m: nosuchsymbol: neither a hexadecimal address nor a symbol")
     bad = said("bad").splitlines()
     assert len(bad) == 5 and all(line.startswith("p2m: ") for line in bad), bad
     assert "not canonical" in bad[4]
     assert said("mfn3") == "mfn 3fffffffffffffff: not dom0's memory\n"
     assert said("mfn") == f"mfn {mfn:x}: pfn 100000\n"
-    assert said("mfn2") == "mfn 25000: not dom0's memory\n"
+    assert said("mfn2") == f"mfn {frames_of_others(found, 1):x}: not dom0's memory\n"
     assert said("fix") == ""
     assert said("again").endswith("p2mfix.py: already loaded\n")
 
@@ -147,7 +149,7 @@ def test_on_a_terminal_progress_is_shown_and_pictures_have_colour(
     words = [str(truncated.vmlinux), str(truncated.vmcore), "-s", "--no_crashrc"]
     where = {**environment(crash.home), "TERM": "xterm"}
     shown = pexpect.spawn(
-        str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=120, encoding="utf-8",
+        str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=SECONDS, encoding="utf-8",
         dimensions=(40, 90),
     )  # fmt: skip
     shown.expect("crash> ")
@@ -172,10 +174,11 @@ def other(untouched: Dump, tmp_path: Path) -> Iterator[Dump]:
     found = diagnosis(untouched)
     copy = copy_of(untouched, tmp_path)
     file = DumpFile(copy)
+    others = frames_of_others(found, 7)
     for number, pfn in enumerate(free_pages(found, 7)):
         leaf = (found.rebuilt.leaf(pfn // 512) or 0) << 12
-        entry = 1 << 63 | 0x25000 + number if number < 3 else 0x25000 + number
-        file.write(leaf + pfn % 512 * 8, words([entry]))
+        foreign = 1 << 63 if number < 3 else 0
+        file.write(leaf + pfn % 512 * 8, words([foreign | others + number]))
     yield Dump(untouched.vmlinux, copy)
     copy.unlink()
 
@@ -183,11 +186,12 @@ def other(untouched: Dump, tmp_path: Path) -> Iterator[Dump]:
 def test_foreign_frames_are_not_dom0s_and_wrong_entries_are_found(
     crash: Crash, untouched: Dump, other: Dump, host: Path
 ) -> None:
-    first = free_pages(diagnosis(untouched), 7)[0]
-    base = diagnosis(untouched).kernel.page_offset()
+    found = diagnosis(untouched)
+    first, others = free_pages(found, 7)[0], frames_of_others(found, 7)
+    base = found.kernel.page_offset()
     commands = [
         f"extend {host}", "extend p2mfix.py", "p2m status > status", "p2m verify > verify",
-        "p2m list > list", f"p2m pfn {first:x} > pfn", "p2m mfn 25001 > mfn",
+        "p2m list > list", f"p2m pfn {first:x} > pfn", f"p2m mfn {others + 1:x} > mfn",
         f"rd {base + (first << 12):x} > rd", f"rd {base + (first - 1 << 12):x} >> rd",
     ]  # fmt: skip
     crash(other, commands, "-s")
@@ -199,7 +203,7 @@ def test_foreign_frames_are_not_dom0s_and_wrong_entries_are_found(
     foreign = [line.split() for line in said("list").splitlines() if " foreign " in line]
     assert [row[:4] for row in foreign] == [[f"{first:x}", f"{first + 2:x}", "3", "foreign"]]
     assert said("pfn").startswith(f"pfn {first:x}: foreign\n")
-    assert said("mfn") == "mfn 25001: not dom0's memory\n"
+    assert said("mfn") == f"mfn {others + 1:x}: not dom0's memory\n"
     # the frame is mapped there: crash reads it, as it does on a dump that needs no repair
     crash(other, [command.replace("> rd", "> plain") for command in commands[-2:]])
     assert said("rd") == said("plain")
@@ -208,7 +212,7 @@ def test_foreign_frames_are_not_dom0s_and_wrong_entries_are_found(
         "              direct map: agrees on 179,193, disagrees on 4",
         "   machine-to-phys table: agrees on 179,193, disagrees on 4",
     ]
-    wrong = f"  pfn {first + 3:x}-{first + 6:x}: the p2m has mfn 25003 for the first, the "
+    wrong = f"  pfn {first + 3:x}-{first + 6:x}: the p2m has mfn {others + 3:x} for the first, the "
     assert verify[3].startswith(wrong + "direct map mfn ")
     assert verify[4].startswith(wrong + "machine-to-phys table pfn ")
     assert len(verify) == 5
@@ -218,7 +222,8 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
     crash: Crash, truncated: Dump, host: Path
 ) -> None:
     found = diagnosis(truncated)
-    read = f"rd {found.kernel.page_offset() + (0x106000 << 12):x}"
+    lost = found.kernel.page_offset() + (found.coverage.lost[-1][1] << 12)
+    read = f"rd {lost:x}"
     ran = crash(
         truncated,
         [f"extend {host}", "extend p2mfix.py", read, "p2m undo", "p2m undo", read, "p2m fix",
@@ -226,8 +231,8 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
         "--minimal", "-s",
     )  # fmt: skip
     text = ran.after("p2mfix.py: loaded\n")
-    good = re.compile(r"^ffff888106000000:  [0-9a-f]{16} ", re.MULTILINE)
-    bad = 'rd: read error: kernel virtual address: ffff888106000000  type: "64-bit KVADDR"'
+    good = re.compile(rf"^{lost:x}:  [0-9a-f]{{16}} ", re.MULTILINE)
+    bad = f'rd: read error: kernel virtual address: {lost:x}  type: "64-bit KVADDR"'
     events = re.findall(
         rf"{good.pattern}|{re.escape(bad)}|^p2m: .*|p2mfix\.py: (?:un)?loaded", text, re.MULTILINE
     )
@@ -235,7 +240,7 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
     shipped = str(host.parent.parent / "extensions/p2mfix.py")
     assert [k.replace(shipped, "p2mfix.py") for k in kinds] == [
         "good",
-        "p2m: nothing to undo: crash reads by the dump's own list",
+        "p2m: nothing to undo: crash reads by the dump's list",
         "bad",
         "good",
         "p2mfix.py: unloaded",

@@ -16,10 +16,9 @@ from tests.lab.matrix import Cell
 from tests.lab.matrix import untouched as untouched_of
 from tests.lab.packages import Missing
 
-from .conftest import Crash, Ran
-from .test_host import Terminal
-from .test_matrix import Place
-from .test_repair import digest, to_files, without_dumpfile
+from .outputs import by_command, digest, say_something, to_files
+from .places import Place
+from .sessions import Crash, Ran, Terminal
 
 COMMANDS = (
     "sys", "bt", "bt -a", "foreach bt", "ps", "ps -t", "ps -m", "mod", "kmem -i", "kmem -s",
@@ -28,7 +27,7 @@ COMMANDS = (
     "struct rq.nr_running,cpu runqueues:a", "search -k deadbeefdeadbeef",
 )  # fmt: skip
 AGAIN = ("bt -a", "ps", "mod", "kmem -s", "kmem -i")
-CELLS = (Cell("8.0.2", None, "5.10"), Cell("8.0.6", "trixie", "6.1"))
+CELLS = (Cell("8.0.2", "bookworm", "5.10"), Cell("8.0.6", "trixie", "6.1"))
 
 
 def pfn_of(found: Diagnosis, vaddr: int) -> int:
@@ -65,13 +64,6 @@ def slabs(found: Diagnosis, printed: dict[str, str]) -> list[int]:
 Lost = Callable[[Diagnosis, dict[str, str]], list[int]]
 
 
-def outputs(folder: Path, commands: tuple[str, ...] = COMMANDS) -> dict[str, str]:
-    return {
-        command: without_dumpfile((folder / str(number)).read_text(errors="replace"))
-        for number, command in enumerate(commands)
-    }
-
-
 def everything(found: Diagnosis, printed: dict[str, str]) -> list[int]:
     return [pfn for lost in (current_tasks, tasks, modules, slabs) for pfn in lost(found, printed)]
 
@@ -82,14 +74,15 @@ class Started:
     def __init__(self, cell: Cell, folder: Path) -> None:
         folder.mkdir()
         self.folder = folder
-        self.place = Place(cell, folder)
+        self.place = Place(cell, folder, index=True)
         self.whole = untouched_of(cell.kernel)
         self.found = diagnosis(self.whole)
         found = self.place.run([self.place.p2mfix.with_name("pykdump-ext"), "host"], [])
         self.host = found.text.strip()
         plain = to_files(COMMANDS, folder / "plain")
         assert self.run(self.whole.vmcore, plain).status == 0
-        self.wanted = outputs(folder / "plain")
+        self.wanted = by_command(COMMANDS, folder / "plain")
+        assert say_something(COMMANDS, list(self.wanted.values()))
 
     def run(self, vmcore: Path, commands: list[str]) -> Ran:
         return self.place.run(["crash", "-s", self.whole.vmlinux, vmcore], commands)
@@ -149,10 +142,10 @@ def test_fix_in_a_full_session_shows_what_a_whole_list_shows(
     )
     assert ran.status == 0, ran.text
     assert message in ran.text
-    broken = outputs(folder / "broken")
+    broken = by_command(COMMANDS, folder / "broken")
     assert all(broken[command] != crash.wanted[command] for command in differ)
-    assert outputs(folder / "repaired") == crash.wanted
-    assert outputs(folder / "again", AGAIN) == {c: crash.wanted[c] for c in AGAIN}
+    assert by_command(COMMANDS, folder / "repaired") == crash.wanted
+    assert by_command(AGAIN, folder / "again") == {c: crash.wanted[c] for c in AGAIN}
     assert digest(vmcore) == before, "the dump was written"
     vmcore.unlink()
 
@@ -222,7 +215,7 @@ def test_a_crashrc_that_repairs_is_run_once_more_and_no_more(
     (crash.home / ".crashrc").write_text(f"extend {host}\nextend p2mfix.py\n")
     ran = crash(damaged, [COUNT, "p2m"])
     assert ran.text.count("starting it anew") == 1
-    assert ran.text.count("leaves were missing") == 1
+    assert ran.text.count("leaves were lost") == 1
     assert "already loaded" not in ran.text
     assert "crash reads: by the rebuilt list" in ran.text
 
@@ -235,7 +228,7 @@ def test_a_program_that_runs_fix_is_not_ended_by_it(
     )
     ran = crash(damaged, [f"extend {host}", "py program.py", "p2m", COUNT])
     assert ran.status == 0, ran.text
-    assert "crash cannot be started anew by a program that runs in it" in ran.text
+    assert "a program that runs in crash cannot start crash anew" in ran.text
     assert "went on" in ran.text
     assert "crash reads: by the rebuilt list" in ran.text
     assert "\n0\n" in ran.text
@@ -245,7 +238,7 @@ def test_undo_leaves_what_the_new_crash_has_read(crash: Crash, damaged: Dump, ho
     commands = [f"extend {host}", "extend p2mfix.py", "p2m undo", "p2m", COUNT, "p2m fix", "p2m"]
     ran = crash(damaged, commands)
     assert ran.status == 0, ran.text
-    assert "what it has read before stays as it is" in ran.text
+    assert "it keeps what it has read by the rebuilt one" in ran.text
     reads = re.findall("crash reads: by the (.*)", ran.text)
     assert reads == ["dump's list", "rebuilt list"]
     assert ran.text.count("starting it anew") == 1

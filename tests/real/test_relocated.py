@@ -14,8 +14,9 @@ from tests.lab.broken import DumpFile, copy_of, with_list_mfn
 from tests.lab.dump import Dump
 from tests.lab.shifted import shifted
 
-from .conftest import BIN, Crash
-from .test_repair import printed, to_files
+from .conftest import Plain
+from .outputs import printed, to_files
+from .sessions import BIN, Crash
 
 MIB_16 = 16 << 20
 COMMANDS = (
@@ -26,11 +27,9 @@ OPTIONS = (["--kaslr=16m"], ["--reloc", "0xffffffffff000000"])
 
 
 @pytest.fixture(scope="module")
-def wanted(untouched: Dump, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def wanted(untouched: Dump, plain: Plain) -> list[str]:
     """What plain crash prints on the untouched dump, with the real vmlinux."""
-    folder = tmp_path_factory.mktemp("wanted")
-    assert Crash(folder, folder)(untouched, to_files(COMMANDS, folder / "out")).status == 0
-    return printed(folder / "out")
+    return plain("relocated", untouched, COMMANDS)
 
 
 @pytest.fixture(scope="module")

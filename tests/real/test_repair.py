@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,92 +11,51 @@ import pytest
 from tests.lab.broken import diagnosis
 from tests.lab.dump import Dump
 
-from .conftest import BIN, Crash, Ran
-
-COMMANDS = (
-    "sys",
-    "bt",
-    "bt -a",
-    "foreach bt",
-    "ps",
-    "ps -t",
-    "ps -m",
-    "mod",
-    "kmem -i",
-    "kmem -s",
-    "kmem -v",
-    "kmem -z",
-    "vm",
-    "vm -m",
-    "files",
-    "mount",
-    "net",
-    "dev",
-    "irq",
-    "log",
-    "log -t",
-    "runq",
-    "timer",
-    "p linux_banner",
-    "p -x jiffies",
-    "p current_task:a",
-    "p runqueues:1",
-    "struct rq.nr_running,cpu runqueues:a",
-    "struct task_struct.pid,comm,mm",
-    "rd -p 1000000 16",
-    "search -k deadbeefdeadbeef",
-)
+from .conftest import Once, Plain
+from .outputs import MANY_COMMANDS, digest, printed, say_something, to_files, without_dumpfile
+from .sessions import BIN, Crash
 
 
-def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        value = hashlib.sha256()
-        while block := file.read(1 << 20):
-            value.update(block)
-    return value.hexdigest()
+@dataclass(frozen=True)
+class Compared:
+    """What plain crash prints on the untouched dump, and a repaired session on the truncated."""
+
+    wanted: list[str]
+    shown: list[str]
+    plain: str
+    repaired: str
 
 
-def without_dumpfile(text: str) -> str:
-    """Drop the one line that must differ, and the progress lines that a terminal overwrites."""
-    text = re.sub(r"(?m)^\s*DUMPFILE: .*$", "", text)
-    return re.sub(r"\r[^\r\n]*\r", "", text)
-
-
-def to_files(commands: tuple[str, ...], folder: Path) -> list[str]:
-    folder.mkdir()
-    return [f"{command} > {folder}/{number}" for number, command in enumerate(commands)]
-
-
-def printed(folder: Path) -> list[str]:
-    """Return what each command printed, without the names of the two files."""
-    texts = [(folder / str(number)).read_text() for number in range(len(list(folder.iterdir())))]
-    return [re.sub(r"(?m)^\s*KERNEL: .*$", "", without_dumpfile(text)) for text in texts]
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def sessions(
     untouched: Dump,
     truncated: Dump,
     host: Path,
     addresses: tuple[str, ...],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Path, Path, Ran, Ran]]:
-    """Plain crash on the untouched dump, and a repaired session on the truncated one.
+    plain: Plain,
+    once: Once,
+) -> Compared:
+    commands = (*MANY_COMMANDS, *addresses)
 
-    Yields the folders of what each command printed, and what the sessions did.
-    """
-    folder = tmp_path_factory.mktemp("compare")
-    crash = Crash(folder, folder)
-    before = digest(truncated.vmcore)
-    commands = (*COMMANDS, *addresses)
-    plain = crash(untouched, to_files(commands, folder / "plain"))
-    repaired = crash(
-        truncated,
-        [f"extend {host}", "extend p2mfix.py", *to_files(commands, folder / "repaired")],
-        "--minimal",
+    def repair(folder: Path) -> None:
+        before = digest(truncated.vmcore)
+        ran = Crash(folder, folder)(
+            truncated,
+            [f"extend {host}", "extend p2mfix.py", *to_files(commands, folder / "printed")],
+            "--minimal",
+        )
+        assert ran.status == 0, ran.text
+        assert digest(truncated.vmcore) == before, "the dump was written"
+        (folder / "text").write_text(ran.text)
+
+    folder = once("repaired", repair)
+    wanted = plain.session("main", untouched, commands)
+    return Compared(
+        printed(wanted / "printed"),
+        printed(folder / "printed"),
+        (wanted / "text").read_text(),
+        (folder / "text").read_text(),
     )
-    yield folder / "plain", folder / "repaired", plain, repaired
-    assert digest(truncated.vmcore) == before, "the dump was written"
 
 
 def test_plain_crash_dies_on_the_truncated_dump_with_the_messages_of_the_report(
@@ -117,50 +75,42 @@ def test_plain_crash_dies_on_the_truncated_dump_with_the_messages_of_the_report(
     assert "KERNEL:" not in died.text
 
 
-@pytest.mark.parametrize("number", range(len(COMMANDS)), ids=COMMANDS)
+@pytest.mark.parametrize("number", range(len(MANY_COMMANDS)), ids=MANY_COMMANDS)
 def test_a_repaired_session_prints_what_plain_crash_prints_on_the_untouched_dump(
-    sessions: tuple[Path, Path, Ran, Ran], number: int
+    sessions: Compared, number: int
 ) -> None:
-    plain, repaired = ((folder / str(number)).read_text() for folder in sessions[:2])
-    assert without_dumpfile(repaired) == without_dumpfile(plain)
+    assert sessions.shown[number] == sessions.wanted[number]
 
 
 @pytest.mark.parametrize(
     "number", range(6), ids=["direct map", "remapped", "per cpu", "vmalloc", "module", "text"]
 )
 def test_addresses_of_every_kind_translate_as_on_the_untouched_dump(
-    sessions: tuple[Path, Path, Ran, Ran], number: int
+    sessions: Compared, number: int
 ) -> None:
-    plain, repaired = (
-        (folder / str(len(COMMANDS) + number)).read_text() for folder in sessions[:2]
+    wanted, shown = (
+        texts[len(MANY_COMMANDS) + number] for texts in (sessions.wanted, sessions.shown)
     )
-    assert "PHYSICAL" in plain and "PAGE" in plain
-    assert repaired == plain
+    assert "PHYSICAL" in wanted and "PAGE" in wanted
+    assert shown == wanted
 
 
-def test_most_commands_of_the_comparison_print_something(
-    sessions: tuple[Path, Path, Ran, Ran],
-) -> None:
-    empty = [c for n, c in enumerate(COMMANDS) if not (sessions[0] / str(n)).read_bytes()]
-    assert empty in ([], ["search -k deadbeefdeadbeef"])
+def test_the_commands_of_the_comparison_print_something(sessions: Compared) -> None:
+    assert len(sessions.wanted) == len(sessions.shown) == len(MANY_COMMANDS) + 6
+    assert say_something(MANY_COMMANDS, sessions.shown[: len(MANY_COMMANDS)])
 
 
-def test_the_full_session_begins_with_crashs_own_banner(
-    sessions: tuple[Path, Path, Ran, Ran],
-) -> None:
-    plain, repaired = sessions[2], sessions[3]
-    assert plain.status == repaired.status == 0
+def test_the_full_session_begins_with_crashs_own_banner(sessions: Compared) -> None:
+    def banner(text: str) -> str:
+        start = text.index("KERNEL:")
+        return without_dumpfile(text[start : text.index("\n\n", start)])
 
-    def banner(ran: Ran) -> str:
-        start = ran.text.index("KERNEL:")
-        return without_dumpfile(ran.text[start : ran.text.index("\n\n", start)])
-
-    assert banner(repaired) == banner(plain)
-    assert "PANIC: " in banner(plain)
+    assert banner(sessions.repaired) == banner(sessions.plain)
+    assert "PANIC: " in banner(sessions.plain)
 
 
-def test_loading_says_what_was_found_and_rebuilt(sessions: tuple[Path, Path, Ran, Ran]) -> None:
-    said = [line for line in sessions[3].text.splitlines() if line.startswith("p2mfix: ")]
+def test_loading_says_what_was_found_and_rebuilt(sessions: Compared) -> None:
+    said = [line for line in sessions.repaired.splitlines() if line.startswith("p2mfix: ")]
     assert re.fullmatch(
         r"p2mfix: Linux \S+-amd64 on Xen 4\.\d+, linear p2m,"
         r" page tables at [0-9a-f]+ \(cr3, cpu \d\)",
@@ -172,7 +122,7 @@ def test_loading_says_what_was_found_and_rebuilt(sessions: tuple[Path, Path, Ran
         said[1],
     )
     lost = re.fullmatch(
-        r"p2mfix: (\d+) of (\d+) leaves were missing, pfn 100000-([0-9a-f]+); 0\.\d{3} s", said[2]
+        r"p2mfix: (\d+) of (\d+) leaves were lost, pfn 100000-([0-9a-f]+); 0\.\d{3} s", said[2]
     )
     assert covers and lost
     # the whole range above pfn 100000 is memory that was remapped there, and is what is lost

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -120,3 +121,15 @@ def test_every_module_says_what_it_gives() -> None:
             if isinstance(element, ast.Constant)
         ]
         assert not public or names or room(name) == "extensions", f"{name} has no __all__"
+
+
+def test_python_calls_what_the_c_side_declares() -> None:
+    header = (PACKAGE / "host/host.h").read_text()
+    declared = {*re.findall(r"\b(\w+)\(", header), *re.findall(r"^#define (\w+)", header, re.M)}
+    called = {
+        name
+        for path in (PACKAGE / "host").glob("*.py")
+        for name in re.findall(r"\blib\.(\w+)", path.read_text())
+    }
+    assert len(called) > 30
+    assert not called - declared

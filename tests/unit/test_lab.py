@@ -37,12 +37,22 @@ def test_a_product_is_made_once(cache: Path) -> None:
     assert len(log(cache)) == 1
 
 
-def test_a_product_of_another_version_is_made_again_and_replaces_the_old_one(cache: Path) -> None:
+def test_a_product_of_another_version_is_made_again_and_replaces_the_oldest(cache: Path) -> None:
     old = product("thing", "version 1", make)
     other = product("thing-else", "version 1", make)
     new = product("thing", "version 2", make)
-    assert new != old and new.exists() and not old.exists()
+    assert new != old and new.exists() and old.exists()
+    newest = product("thing", "version 3", make)
+    assert newest.exists() and new.exists() and not old.exists()
     assert other.exists()
+
+
+def test_a_product_in_use_stays(cache: Path) -> None:
+    used = product("thing", "version 1", make)
+    unused = product("thing", "version 2", make)
+    assert product("thing", "version 1", make) == used
+    product("thing", "version 3", make)
+    assert used.exists() and not unused.exists()
 
 
 def test_a_step_that_fails_leaves_no_product_and_is_tried_again(cache: Path) -> None:

@@ -16,6 +16,7 @@ from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.namelist import LONGEST_BANNER, Namelist, Relocated
 
 from ..made_up.strategies import times
+from ..made_up.vmlinux import link
 
 BANNER = "Linux version 5.4.17-test (builder@example) #1 SMP"
 SOURCE = f"""
@@ -31,17 +32,6 @@ extern unsigned long only_wanted __attribute__((weak));
 unsigned long *pointer = &elsewhere;
 int main(void) {{ return pointer == &only_wanted; }}
 """
-
-
-def link(directory: Path, source: str, *options: str) -> Path:
-    """Compile and link ``source`` as kernels are: at a high address, with no libraries."""
-    (directory / "kernel.c").write_text(source)
-    program = directory / "vmlinux"
-    compiling = ["gcc", "-c", "-mcmodel=kernel", "-fno-pic", "-o", "kernel.o", "kernel.c"]
-    linking = ["ld", "-static", "-e", "main", "-Ttext=0xffffffff81000000", "-o", "vmlinux"]
-    subprocess.run(compiling, cwd=directory, check=True)
-    subprocess.run([*linking, *options, "kernel.o"], cwd=directory, check=True)
-    return program
 
 
 @pytest.fixture(scope="module")
@@ -248,7 +238,7 @@ def test_a_namelist_that_is_not_there_is_told_by_name(tmp_path: Path) -> None:
         Namelist(tmp_path / "vmlinux")
 
 
-@settings(deadline=5000, max_examples=times(6))
+@settings(max_examples=times(6))
 @given(st.data())
 def test_a_damaged_namelist_is_read_or_refused_with_a_sentence(
     vmlinux: Path, data: st.DataObject

@@ -59,7 +59,7 @@ def test_a_later_record_writes_over_an_earlier_one_and_holes_are_zero(tmp_path: 
     assert dump.read(0x1000, 24, "x") == b"A" * 8 + bytes(8) + b"C" * 8
 
 
-@settings(deadline=5000, max_examples=times(5))
+@settings(max_examples=times(5))
 @given(st.lists(st.tuples(st.integers(0, 300), st.binary(max_size=60)), max_size=12))
 def test_records_in_any_order_are_what_writing_them_would_give(
     tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[int, bytes]]

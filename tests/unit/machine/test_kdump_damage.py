@@ -109,7 +109,7 @@ def test_every_field_of_the_headers_may_be_anything(tmp_path: Path, name: str) -
     assert tried >= len(values)
 
 
-@settings(deadline=5000, max_examples=times(6))
+@settings(max_examples=times(6))
 @given(st.data())
 def test_a_damaged_dump_is_read_or_refused_with_a_sentence(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -71,7 +71,7 @@ def test_files_that_do_not_belong_together_are_refused(
         opened(tmp_path, *contents)
 
 
-@settings(deadline=5000, max_examples=times(1.5))
+@settings(max_examples=times(1.5))
 @given(
     st.sets(st.integers(0, 20000), max_size=30),
     st.sets(st.integers(0, 20000), max_size=30),

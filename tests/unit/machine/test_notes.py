@@ -78,7 +78,7 @@ def test_a_note_that_is_cut_off_in_its_head_is_no_note(tmp_path: Path) -> None:
     assert core_with_notes(tmp_path, data) == [Note("Xen", 1, b"good")]
 
 
-@settings(deadline=2000, max_examples=times(5))
+@settings(max_examples=times(5))
 @given(st.binary(max_size=200))
 def test_any_bytes_at_all_are_some_list_of_notes(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

@@ -29,7 +29,7 @@ def used_words(guest: Guest, mfn: int) -> list[int]:
 
 @layouts
 @pytest.mark.parametrize("part", PARTS)
-@settings(deadline=20000, max_examples=times(1.5))
+@settings(max_examples=times(1.5))
 @given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
 def test_any_damage_gives_an_answer_or_a_sentence(
     layout: str, part: str, early: int, seed: int, strokes: int
@@ -46,7 +46,7 @@ def sound_diagnosis(layout: str, early: int) -> Diagnosis:
 
 
 @layouts
-@settings(deadline=20000, max_examples=times(2))
+@settings(max_examples=times(2))
 @given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
 def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
     layout: str, early: int, seed: int, strokes: int
@@ -62,7 +62,7 @@ def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
 
 
 @layouts
-@settings(deadline=20000, max_examples=times(1.5))
+@settings(max_examples=times(1.5))
 @given(seed=st.integers(0, 2**32), gone=st.integers(1, 6))
 def test_frames_that_are_not_in_the_dump_give_an_answer_or_a_sentence(
     layout: str, seed: int, gone: int
@@ -84,7 +84,7 @@ def test_each_frame_in_turn_may_be_gone(layout: str) -> None:
 
 
 @layouts
-@settings(deadline=20000, max_examples=times(1))
+@settings(max_examples=times(1))
 @given(seed=st.integers(0, 2**32), table=st.integers(0, 40))
 def test_a_table_in_a_circle_gives_an_answer_or_a_sentence(
     layout: str, seed: int, table: int
@@ -132,7 +132,7 @@ def test_a_directory_that_leads_nowhere_names_the_address(layout: str) -> None:
     assert caught.value.what == "p2m leaf"
 
 
-@settings(deadline=20000, max_examples=times(2.5))
+@settings(max_examples=times(2.5))
 @given(seed=st.integers(0, 2**32), mfn=st.one_of(st.just(NOTHING), st.integers(0, 2**64 - 1)))
 def test_any_frame_at_all_is_read_as_a_list(seed: int, mfn: int) -> None:
     guest, _ = small_guest("linear", seed % 7)

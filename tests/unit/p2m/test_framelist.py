@@ -137,7 +137,7 @@ def test_a_whole_list_is_healthy(layout: str) -> None:
 def test_a_gap_where_no_memory_is_has_crash_misread_the_list(layout: str) -> None:
     guest, first = whole_guest(layout)
     guest.machine.put(first, 5, 0)
-    assert flaws(guest) == ("the list has a gap at leaf 5: crash misreads what is behind it",)
+    assert flaws(guest) == ("the list has a gap at leaf 5: crash misreads what follows it",)
 
 
 @pytest.mark.parametrize("layout", ["two-level", "three-level", "linear"])

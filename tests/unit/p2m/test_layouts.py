@@ -97,7 +97,7 @@ def test_the_symbols_tell_the_layout() -> None:
 
 
 def test_a_kernel_without_a_p2m_is_told() -> None:
-    with pytest.raises(P2mError, match=r"no p2m that is known.*xen_p2m_addr"):
+    with pytest.raises(P2mError, match=r"none of the symbols xen_p2m_addr.*PV kernel"):
         find_layout(SymbolTable(max_pfn=1, linux_banner=2))
 
 
@@ -115,7 +115,7 @@ def test_a_max_pfn_that_cannot_be_is_told(max_pfn: int) -> None:
     guest.plant("linear", P2m(512, memory_cells()))
     vaddr = guest.symbols["max_pfn"]
     guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, max_pfn)
-    with pytest.raises(P2mError, match=f"max_pfn is {max_pfn:x}, which cannot be"):
+    with pytest.raises(P2mError, match=f"max_pfn is {max_pfn:x}, not 1 to "):
         read_table(kernel_of(guest))
 
 
@@ -178,10 +178,10 @@ def test_sixteen_terabytes_take_seconds() -> None:
     planted = guest.plant("linear", p2m)
     guest.publish(p2m, planted)
     kernel = kernel_of(guest)
-    start = time.perf_counter()
+    start = time.process_time()
     table = read_table(kernel)
     built = build_list(table)
-    rebuilt_in = time.perf_counter() - start
+    rebuilt_in = time.process_time() - start
     _, coverage = survey(kernel, table, built)
     assert len(table.leaves) == 2**23
     assert {i: built.leaf(i) for i in own} == planted.leaves

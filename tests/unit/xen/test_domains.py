@@ -53,7 +53,7 @@ def test_domains_are_found_in_the_order_of_xens_list() -> None:
         host.add(number)
     assert [domain.id for domain in host.open().domains()] == [0, 7, 3]
     assert host.open().domain(3).id == 3
-    with pytest.raises(P2mError, match=r"^the host has no domain 4: it has 0, 3, 7$"):
+    with pytest.raises(P2mError, match=r"^the Xen host has no domain 4; it has 0, 3, 7$"):
         host.open().domain(4)
 
 

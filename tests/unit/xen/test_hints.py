@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from pykdump_ext.errors import P2mError
@@ -12,6 +15,8 @@ from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 from pykdump_ext.xen.hints import DomainHints, hints_of_guest
+from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
+from pykdump_ext.xen.shared_info import LIST_INVALID
 
 from ..made_up.dump import MadeUpDump
 from ..made_up.host import ARCH, DIRECT_MAP, Host, guest_on_host
@@ -51,7 +56,7 @@ def test_a_domain_without_page_tables_of_a_pv_kernel_cannot_be_opened() -> None:
     host = Host()
     host.give(host.add(0), host.machine.frame())
     xen = host.open()
-    with pytest.raises(P2mError, match=r"of a PV domain of 64 bits \(it is HVM\), so there is no"):
+    with pytest.raises(P2mError, match=r"not a 64-bit PV domain \(its kind is HVM\), so it has no"):
         hints_of_guest(xen, xen.domain(0))
 
 
@@ -76,3 +81,32 @@ def test_dom0_is_known_by_its_notes_where_xens_memory_is_damaged() -> None:
         hints_of(host.memory(), host.notes(), 1)
     with pytest.raises(P2mError, match="not a dump of a Xen host"):
         hints_of(host.memory(), [], 1)
+
+
+class SomeKernel:
+    """A namelist of a kernel that is not in the dump."""
+
+    path = Path("vmlinux")
+
+    def address(self, name: str) -> int | None:
+        return 0xFFFFFFFF81000000
+
+    def banner(self) -> bytes:
+        return b"Linux version 6.1.0"
+
+
+@pytest.mark.parametrize("listed", [0, LIST_INVALID])
+def test_a_pvh_dom0_is_refused_because_it_has_no_p2m(listed: int) -> None:
+    host = Host()
+    host.give(host.add(0, (0x8000, listed)), host.machine.frame())
+    host.cr3s = [host.xen.root * PAGE]  # Xen's idle page table
+    notes = [
+        replace(note, data=note.data[:-8] + listed.to_bytes(8, "little"))
+        if note.type == XEN_ELFNOTE_CRASH_INFO
+        else note
+        for note in host.notes()
+    ]
+    dump = MadeUpDump(host.memory(), notes)
+    for opened in (OpenedDump(dump), OpenedDump(dump, [SomeKernel()])):
+        with pytest.raises(P2mError, match=r"^dom0 is a PVH or HVM domain: it has no p2m, and p2m"):
+            _ = opened.diagnosis

@@ -1,14 +1,18 @@
-"""A drgn program on the dump of a Xen host.
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A ``drgn.Program`` on the dump of a Xen host.
 
-What drgn calls physical memory is the machine's here: a PV kernel's page tables
-hold machine addresses, so all that drgn translates by them is right: kernel
-addresses, and a process's (``access_process_vm()``, ``cmdline()``).  What it
-computes, without a page table, is pseudo-physical, as in the kernel itself:
-``virt_to_phys()``, ``page_to_pfn()``, ``PFN_PHYS()``.  So ``follow_phys()`` and
-``prog.read(..., physical=True)`` mean machine addresses, a pseudo-physical one
-is to be read by ``phys_to_virt()``, and ``vmalloc_to_page()`` gives a wrong page.
+drgn's physical memory is machine memory here, because the entries of a PV kernel's page tables
+hold machine addresses:
 
-The p2m is not needed for any of this, whether the dump's list is whole or not.
+- What drgn translates by page tables is right: addresses of the kernel, and of a process
+  (``access_process_vm()``, ``cmdline()``).
+- ``follow_phys()`` returns machine addresses, and ``prog.read(..., physical=True)`` takes them.
+- What drgn computes without page tables is pseudo-physical, as in the kernel itself:
+  ``virt_to_phys()``, ``page_to_pfn()``, ``PFN_PHYS()``.  To read at a pseudo-physical address, read
+  at its ``phys_to_virt()``.
+- ``vmalloc_to_page()`` takes a machine frame for a pseudo-physical one, and returns a wrong page.
+
+None of this needs the p2m, so it does not matter whether the dump's list is whole.
 """
 
 from __future__ import annotations
@@ -33,26 +37,28 @@ from .registers import add_registers
 
 __all__ = ["load_symbols", "open_program", "program"]
 
-KERNEL_HALF = 0xFFFF800000000000  # and above: addresses of the kernel, with 4-level tables
-PAGES_KEPT = 16384  # 64 MiB
+KERNEL_HALF = (
+    0xFFFF800000000000  # where the kernel's half of addresses begins, with 4-level page tables
+)
+PAGES_KEPT = 16384  # at most, 64 MiB
 
 
 class Reader:
-    """Reads for drgn: a page is translated and fetched once, while it is kept."""
+    """The memory of a kernel, as drgn reads it; pages that were read are kept."""
 
     def __init__(self, kernel: Kernel) -> None:
         self.kernel = kernel
         self._pages: dict[int, bytes] = {}
 
     def virtual(self, address: int, count: int, offset: int, physical: bool) -> bytes:
-        """Return ``count`` bytes from a kernel virtual address, as drgn asks for them.
+        """Return ``count`` bytes from a virtual address of the kernel; drgn calls this.
 
-        :raises drgn.FaultError: they are not mapped, or not in the dump.
+        :raises drgn.FaultError: the address is not mapped, or the memory not in the dump.
         """
         return join_pages(address, count, self._part)
 
     def _part(self, address: int, size: int) -> bytes:
-        """Return ``size`` bytes of one page, and keep the page."""
+        """Return ``size`` bytes from an address, all in one page, and keep that page."""
         at = address % PAGE_SIZE
         page = self._pages.get(address >> PAGE_SHIFT)
         if page is None:
@@ -60,7 +66,7 @@ class Reader:
                 maddr = self.kernel.tables.translate(address)
                 try:
                     page = self.kernel.memory.read(maddr - at, PAGE_SIZE, "page")
-                except ReadError:  # a dump may have part of a page
+                except ReadError:  # the dump may have a part of the page
                     return self.kernel.memory.read(maddr, size, "page")
             except ReadError as error:
                 raise drgn.FaultError(str(error), address) from None
@@ -70,9 +76,9 @@ class Reader:
         return page[at : at + size]
 
     def machine(self, address: int, count: int, offset: int, physical: bool) -> bytes:
-        """Return ``count`` bytes from a machine address, as drgn asks for them.
+        """Return ``count`` bytes from a machine address; drgn calls this.
 
-        :raises drgn.FaultError: they are not in the dump.
+        :raises drgn.FaultError: the memory is not in the dump.
         """
         try:
             return self.kernel.memory.read(address, count, "drgn")
@@ -81,16 +87,23 @@ class Reader:
 
 
 def program(vmcore: str | Path, vmlinux: str | Path) -> drgn.Program:
-    """Return drgn's program for a dump of a Xen host whose PV dom0 crashed.
+    """Return a ``drgn.Program`` on the dump of a Xen host with a PV dom0.
 
-    :raises P2mError: one of the files is not what it should be, or they do not
-        belong together.
+        prog = program("vmcore", "vmlinux")
+        print(prog.crashed_thread().stack_trace())
+
+    :param vmlinux: dom0's, with debug information.
+    :raises P2mError: a file cannot be read, the dump is not one of a Xen host, or it is of
+        another kernel.
     """
     return open_program(OpenedDump(open_dump([vmcore]), [Namelist(vmlinux)], [str(vmcore)]))
 
 
 def open_program(opened: OpenedDump) -> drgn.Program:
-    """Return drgn's program for an opened dump; see :func:`program`."""
+    """Return a ``drgn.Program`` on an opened dump.
+
+    :raises P2mError: as :func:`program`.
+    """
     kernel = own_kernel(opened)
     path = opened.proved[0].path
     reader = Reader(kernel)
@@ -98,7 +111,7 @@ def open_program(opened: OpenedDump) -> drgn.Program:
     try:
         prog.set_linux_kernel_custom(vmcoreinfo_for_machine_memory(kernel), is_live=False)
     except (drgn.BadDataError, OverflowError) as error:
-        raise P2mError(f"the kernel's vmcoreinfo is damaged: {error}") from None
+        raise P2mError(f"the kernel's vmcoreinfo in the dump is damaged: {error}") from None
     prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
     load_symbols(prog, [path])
@@ -106,16 +119,17 @@ def open_program(opened: OpenedDump) -> drgn.Program:
         prog.type("struct task_struct")
     except LookupError:
         raise P2mError(
-            f"{path}: has no debugging information of this kernel, which drgn needs"
+            f"{path}: has no debug information, which drgn needs; give the vmlinux of the kernel's"
+            " debug package"
         ) from None
     add_registers(prog, opened.vcpus)
     return prog
 
 
 def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
-    """Give drgn the debugging information of the kernel, or of its modules.
+    """Load the debug information of the kernel, or of its modules, into drgn.
 
-    :raises P2mError: a file is not there, or has none of what the dump has.
+    :raises P2mError: a file cannot be read, or is neither the kernel nor a module of the dump.
     """
     for path in paths:
         try:
@@ -129,9 +143,9 @@ def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
 
 
 def own_kernel(opened: OpenedDump) -> Kernel:
-    """Return the dump's kernel, read by its own top page table where that can be proved.
+    """Return the dump's kernel, read through its own top page table where that one is proved.
 
-    :raises P2mError: the dump is not of a Xen host, or of another kernel.
+    :raises P2mError: the dump is not one of a Xen host, or it is of another kernel.
     """
     if opened.note is None:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")

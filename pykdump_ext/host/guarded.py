@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The result of a guarded call into crash, as a value or as an exception.
+
+Every function of ``host.h`` that calls crash's code does so inside ``guarded()`` (guard.c), which
+returns a number where crash would leave by longjmp.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from crash_host import ffi, lib
+except ImportError:
+    raise ImportError(
+        "the module crash works only inside crash: run this there, with 'extend' or 'py'"
+    ) from None
+
+__all__ = [
+    "Excluded",
+    "NullPointer",
+    "c_text",
+    "check",
+    "error",
+    "ffi",
+    "lib",
+    "message",
+    "succeeded",
+]
+
+
+class error(Exception):
+    """crash could not do what was asked; the text is crash's own message.
+
+    ``output`` is what a command printed before it failed.
+    """
+
+    def __init__(self, message: str, output: str = "") -> None:
+        super().__init__(message)
+        self.output = output
+
+
+class NullPointer(error, IndexError):
+    """The address to read is 0, as at the end of many lists."""
+
+
+class Excluded(error):
+    """The page was left out of the dump when the dump was filtered."""
+
+
+def c_text(pointer: Any) -> str | None:
+    """Return the text at a ``char *`` of C, or None for NULL."""
+    return None if pointer == ffi.NULL else ffi.string(pointer).decode("utf-8", "replace")
+
+
+def message() -> str:
+    """Return crash's last error message, without the name of the command before it."""
+    text = c_text(lib.host_message()) or ""
+    head, separator, rest = text.partition(": ")
+    return rest if separator and " " not in head and head not in ("WARNING", "NOTE") else text
+
+
+def succeeded(result: int) -> bool:
+    """Return True when a guarded call succeeded, False when crash has no answer.
+
+    :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
+    :raises error: the calling thread is not crash's own.
+    """
+    if result == lib.HOST_INTERRUPTED:
+        raise KeyboardInterrupt
+    if result == lib.HOST_WRONG_THREAD:
+        raise error("only crash's own thread can call crash, not a thread that Python started")
+    return bool(result == lib.HOST_OK)
+
+
+def check(result: int, otherwise: str, output: str = "") -> None:
+    """Raise an exception unless a guarded call succeeded.
+
+    :param otherwise: the message, where crash gave none.
+    :param output: what crash printed during the call.
+    :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
+    :raises Excluded: the page was left out when the dump was filtered.
+    :raises error: the call failed for another reason.
+    """
+    if not succeeded(result):
+        kind = Excluded if result == lib.HOST_EXCLUDED else error
+        raise kind(message() or otherwise, output)

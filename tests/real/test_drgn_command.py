@@ -1,0 +1,87 @@
+"""``p2mfix drgn``: scripts, code, input, a prompt, and errors."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pexpect
+
+from tests.lab.dump import Dump
+
+from .sessions import BIN, SECONDS
+
+COMMAND = (BIN / "p2mfix", "drgn")
+
+
+def run(*words: str | Path, stdin: str | None = None) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [*COMMAND, *words], input=stdin, capture_output=True, text=True, check=False, cwd="/"
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_scripts_code_and_input(truncated: Dump, tmp_path: Path) -> None:
+    files = (truncated.vmlinux, truncated.vmcore)
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import sys, beside\n"
+        "print(__name__, sys.argv[1:], prog['init_task'].comm.string_().decode(), beside.value)\n"
+        "sys.exit(7)\n"
+    )
+    (tmp_path / "beside.py").write_text("value = 5\n")
+    assert run(*files, script, "one", "--two", "-e", "3") == (
+        7, "__main__ ['one', '--two', '-e', '3'] swapper/0 5\n", "",
+    )  # fmt: skip
+    code = "print(find_task(1).comm.string_()); import sys; sys.exit(3)"
+    assert run(*files, "-e", code) == run("-e", code, *files) == (3, "b'init'\n", "")
+    assert run(*files, stdin="print(prog['init_task'].pid.value_())\n") == (0, "0\n", "")
+    status, _, error = run(*files, "-e", "raise ValueError('its own')")
+    assert status == 1 and error.endswith("ValueError: its own\n")
+
+
+def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) -> None:
+    vmlinux, vmcore = truncated.vmlinux, truncated.vmcore
+    stripped = tmp_path / "vmlinux"
+    subprocess.run(["strip", "--strip-debug", "-o", stripped, vmlinux], check=True)
+    for words, sentence in (
+        ((vmlinux, "/nowhere"), "/nowhere: No such file or directory"),
+        ((vmlinux, vmcore, "/nowhere.py"), "/nowhere.py: No such file or directory"),
+        ((vmlinux, vmlinux), f"{vmlinux}: not a 64-bit ELF core file"),
+        ((vmlinux, not_xen.vmcore), "this is not a dump of a Xen host: open it with drgn itself"),
+        (
+            (stripped, vmcore),
+            f"{stripped}: has no debug information, which drgn needs; give the vmlinux of the"
+            " kernel's debug package",
+        ),
+        ((vmlinux, vmcore, "-s", "/no.ko"), "/no.ko: No such file or directory"),
+    ):
+        assert run(*words) == (1, "", f"p2mfix: {sentence}\n"), words
+    # without drgn, as where only the package itself was installed
+    lacking = (
+        "import sys; sys.modules['drgn'] = None; from pykdump_ext.cli.p2mfix import main;"
+        " main(['drgn', 'a', 'b'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", lacking], capture_output=True, text=True, check=False, cwd="/"
+    )
+    sentence = "p2mfix: drgn is not installed: pip install 'pykdump-ext[drgn]'\n"
+    assert (done.returncode, done.stderr) == (1, sentence)
+
+
+def test_the_prompt(truncated: Dump, tmp_path: Path) -> None:
+    words = [COMMAND[1], str(truncated.vmlinux), str(truncated.vmcore)]
+    environment = {**os.environ, "HOME": str(tmp_path), "TERM": "dumb"}
+    shown = pexpect.spawn(
+        str(COMMAND[0]), words, env=environment, timeout=SECONDS, encoding="utf-8"
+    )
+    shown.expect(">>> from drgn.helpers.linux import")
+    shown.expect(r">>> $")
+    shown.sendline("[f.name for f in prog.crashed_thread().stack_trace() if 'sysrq_h' in f.name]")
+    shown.expect(r"\['sysrq_handle_crash'\]")
+    shown.sendline("exit(4)")
+    shown.expect(pexpect.EOF)
+    shown.close()
+    assert shown.exitstatus == 4
