@@ -18,9 +18,10 @@ from tests.lab.kdump import kdump
 
 from ..made_up.copies import notes_of, segments_of
 from ..made_up.core import Segment, core_bytes
-from ..made_up.guest import SHARED_INFO, Guest, talkative
+from ..made_up.guest import Guest
 from ..made_up.machine import DIRECT_MAP, PAGE, Machine
 from ..made_up.p2m import P2m
+from ..made_up.talkative import SHARED_INFO, talkative
 from ..made_up.vmlinux import vmlinux_of
 
 LOST = [
