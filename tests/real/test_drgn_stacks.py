@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Stack traces and registers: drgn on the truncated dump, crash and the log on the untouched."""
 
 from __future__ import annotations

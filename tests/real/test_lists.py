@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Lists broken in every way: ``p2mfix`` opens the dump as if its list were whole."""
 
 from __future__ import annotations

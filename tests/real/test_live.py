@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """crash on a running dom0: nothing is repaired there, what only reads works."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Stack traces that drgn unwinds: what must be in those of each task."""
 
 from __future__ import annotations
