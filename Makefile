@@ -3,7 +3,8 @@
 # make matrix  every crash with every kernel, and their table (make test: 5 of 16)
 # make fuzz    fuzzing of files, notes, lists and page tables, guided by coverage, and
 #              27 real dumps damaged at random (make test: 9 of 27)
-# make test-all  make test with all of the matrix and all of the damaged dumps
+# make test-all  make test with all of the matrix, all of the damaged dumps, and five times the
+#              examples of the property tests
 # make build   .venv with the package in it
 # make bench   start-up, rebuild: time and memory
 # make lint    ruff and mypy (part of make test)
@@ -35,7 +36,7 @@ test: build lint lab-deps
 	$(PYTEST) -m "not thorough"
 
 test-all: build lint lab-deps
-	$(PYTEST)
+	HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-full} $(PYTEST)
 
 matrix: build lab-deps
 	$(PYTEST) tests/real/test_matrix.py

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``make bench``: what a repaired start costs, and what the rebuild does.
 
 Times are of whole processes, taken in turn (A B A B ...) after one warm-up, so

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``make fuzz``: coverage-guided fuzzing of what is read from a dump.
 
 Each target is a process of its own, with a corpus of seeds that is made here, a

@@ -167,8 +167,11 @@ do_load(void *name)
 {
 	/* This library was unloaded, but has stayed in memory */
 	if (!own_entry() && file_exists(name, NULL) && same_file(name, host_path())) {
-		if (add_table(host_path(), own_commands))
-			fprintf(fp, "%s: shared object loaded\n", host_path());
+		if (!add_table(host_path(), own_commands)) {
+			host_set_message("not enough memory for crash's table of commands");
+			RESTART(); /* out of guarded() */
+		}
+		fprintf(fp, "%s: shared object loaded\n", host_path());
 	} else
 		load_extension(name);
 }

@@ -18,6 +18,9 @@ void sigint_to_python(struct sigaction *crashs);
 int register_commands(void);
 void take_over_extend(void);
 
+/* p2m.c */
+void note_preload(void);
+
 /* python.c, and the function of host/engine.py that cffi embeds */
 const char *python_start(const char *library);
 int python_command(char *name, int argc, char **argv);

@@ -22,6 +22,19 @@ static struct {
 	int count;
 } original_p2m;
 
+static int preloaded;
+
+/*
+ * Remember whether this crash is preloaded, and remove that from the environment: a crash that
+ * this one starts is not.
+ */
+void
+note_preload(void)
+{
+	preloaded = !!getenv(ENV_PRELOADED);
+	unsetenv(ENV_PRELOADED);
+}
+
 static void
 put_p2m(ulong *leaves, int count, ulong flags)
 {
@@ -56,7 +69,7 @@ host_set_p2m(uint64_t *leaves, int count)
 	memcpy(copy, leaves, count * sizeof(ulong));
 	if (!original_p2m.saved) {
 		original_p2m.saved = TRUE;
-		if (!getenv(ENV_PRELOADED)) {
+		if (!preloaded) {
 			original_p2m.flags = xkd->flags;
 			original_p2m.leaves = old;
 			original_p2m.count = xkd->p2m_frames;

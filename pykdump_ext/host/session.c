@@ -214,6 +214,7 @@ load(void)
 	dlopen(own_path, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
 	guard_start();
 	take_over_extend();
+	note_preload();
 	if (history) {
 		read_history(history);
 		unlink(history);

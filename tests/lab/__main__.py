@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``python -m tests.lab``: make the dumps, and print where they are."""
 
 from __future__ import annotations

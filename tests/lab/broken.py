@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Dumps made from a real one by breaking it in one known way."""
 
 from __future__ import annotations

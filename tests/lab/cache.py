@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Products of the lab: made once, kept outside the clone, made again when stale.
 
 A product is a folder named after what it is and a fingerprint of all it was

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``make demo``: a real broken Xen dump, crash dying on it, and p2mfix.py opening it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A real kdump of a Xen host whose PV dom0 crashed, in about a minute.
 
 Xen and Linux of the distribution run in an emulator without KVM.  The memory

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
  * Starts a PV guest in dom0 with nothing but libxenguest: no xenstore, no devices.
  *

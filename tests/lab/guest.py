@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A real kdump of a Xen host on which a PV guest runs, beside the dom0 that crashed.
 
 dom0 starts the guest with a program of a screen (guest.c): the same kernel, 128 MB,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Real dumps grown to the memory of the largest hosts, most of it never written."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Kdump-compressed and flattened dumps, written as makedumpfile writes them.
 
 Debian's makedumpfile cannot do all of them: 1.7.2 packs neither with snappy nor

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """crash on a running dom0: the lab's machine, with crash and this package on its disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The combinations of crash and kernel that the package is tested on."""
 
 from __future__ import annotations

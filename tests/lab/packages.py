@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Packages of the archive, fetched and unpacked without being installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Real dumps turned into those of older kernels: their p2m planted where they kept it.
 
 Every leaf that holds memory is moved to the end of memory, which a truncated

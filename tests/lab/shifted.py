@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A vmlinux linked at other addresses than those that its kernel had in the dump."""
 
 from __future__ import annotations

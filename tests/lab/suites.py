@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Other releases of the distribution, each in a folder: crash, Python and kernels of theirs."""
 
 from __future__ import annotations

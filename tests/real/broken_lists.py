@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every way in which the dump's list may be broken: functions that break it in a copy."""
 
 from __future__ import annotations

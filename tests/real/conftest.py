@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Real crash on real dumps.
 
 Tests run in several processes at once: what they share is made once, by whoever wants it

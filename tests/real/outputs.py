@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What commands of crash print: each into a file of its own, and compared without file names."""
 
 from __future__ import annotations

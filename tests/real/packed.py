@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Dumps as makedumpfile writes them."""
 
 from __future__ import annotations

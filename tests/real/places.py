@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Where a crash of the matrix runs: on this machine, or in the folder of another release."""
 
 from __future__ import annotations

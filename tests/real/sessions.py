@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Sessions of crash, and of commands that become crash, each in a home folder of its own."""
 
 from __future__ import annotations

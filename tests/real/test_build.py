@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Building it: what is missing ends the build with one sentence that says what to install."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``p2mfix diagnose`` and ``p2mfix map`` on real dumps, without crash."""
 
 from __future__ import annotations

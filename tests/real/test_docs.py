@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What the papers show is what happens: their console blocks are run on the lab's truncated dump.
 
 A fenced block that is marked ``console`` has lines ``$ COMMAND`` for the shell, lines

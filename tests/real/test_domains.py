@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Domains of real hosts: what Xen's memory says of them, and a guest's kernel in crash."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """drgn on the truncated dump, compared with what crash prints on the untouched one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``p2mfix drgn``: scripts, code, input, a prompt, and errors."""
 
 from __future__ import annotations

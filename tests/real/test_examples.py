@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The examples do what their first lines say, in a repaired session and in a minimal one."""
 
 from __future__ import annotations

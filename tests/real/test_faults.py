@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Damaged dumps: a sentence, and a session that goes on; never a traceback, never a hang."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A dump damaged at random, many times: no hang, no traceback, no session that is dead.
 
 Each number is a damage that can be made again: ``pytest tests/real/test_fuzz.py -k 17``.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Python inside crash: errors are a line each, and the session goes on."""
 
 from __future__ import annotations

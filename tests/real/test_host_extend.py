@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Python inside crash: ``extend`` loads, lists and unloads it, and what it was built for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Python inside crash: the command ``py``, where output goes, and Ctrl-C."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """``pykdump-ext setup`` and ``doctor``, and sessions that load the host without using it."""
 
 from __future__ import annotations

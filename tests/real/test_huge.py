@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Hosts with more memory than the kernel's list can tell of: 512^3 pfns, 512 GiB."""
 
 from __future__ import annotations

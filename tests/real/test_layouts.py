@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Older kernels' p2m, planted in copies of a real dump: found, rebuilt, opened in crash."""
 
 from __future__ import annotations

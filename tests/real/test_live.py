@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """crash on a running dom0: nothing is repaired there, what only reads works."""
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from pathlib import Path
 from tests.lab.live import run_live
 from tests.lab.matrix import MAIN, source
 
-COMMANDS = "p2m\np2m pfn 100\np2m fix\np2m undo\nextend -u p2mfix.py\nquit"
+COMMANDS = "p2m\np2m pfn 100\np2m list\np2m fix\np2m undo\nextend -u p2mfix.py\nquit"
 
 
 def test_a_live_session_is_looked_at_and_not_repaired(tmp_path: Path, host: Path) -> None:
@@ -21,5 +22,8 @@ def test_a_live_session_is_looked_at_and_not_repaired(tmp_path: Path, host: Path
     assert "this is a live session, which needs no list: nothing to repair" in printed
     assert re.search(r"Linux \S+, running, linear p2m at [0-9a-f]{16}, [\d,]+ pfns", printed)
     assert re.search(r"pfn 100: mfn [0-9a-f]+, memory", printed)
+    refused = "p2m: this is a live session, which has no dump: only p2m status and p2m pfn work in it"
+    assert printed.splitlines().count(refused) == 1
     assert "nothing to undo" in printed
+    assert "Traceback" not in printed
     assert "p2mfix.py: unloaded" in printed

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Every crash with every kernel: what p2mfix opens is compared with the untouched dump.
 
 ``make test`` runs a slice of it, ``make matrix`` all.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """p2mfix.py in a session: its command, its way back, what it says when there is nothing to do."""
 
 from __future__ import annotations

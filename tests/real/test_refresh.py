@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Full sessions that began with failing reads: ``p2m fix`` shows what a whole list shows."""
 
 from __future__ import annotations

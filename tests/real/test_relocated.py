@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """A kernel that ran elsewhere than it was linked: crash's --kaslr and --reloc, and p2mfix.
 
 The vmlinux is linked 16 MiB below where the kernel was; the oracle is plain

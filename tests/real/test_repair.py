@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The main job: a truncated dump opens, and then shows what the untouched one shows."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Rewritten dumps: crash, makedumpfile and libkdumpfile read them, without any plugin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The source distribution: it builds, and has what a clone has."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The papers say what is so: links, names, commands; test_messages.py has the messages."""
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import defaultdict
 from pathlib import Path
@@ -10,7 +11,8 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "pykdump_ext"
-HEADER = next(PACKAGE.rglob("environment.h"))
+HEADER = PACKAGE / "launch/environment.h"
+PYTHON = PACKAGE / "launch/environment.py"
 C_FILES = sorted([*PACKAGE.rglob("*.c"), *PACKAGE.rglob("*.h")])
 PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
@@ -19,8 +21,9 @@ DECLARATION = re.compile(
     r'^/\* Set by (\S+), read by (\S+): [^\n]+ \*/\n#define ENV_(\w+) "(PYKDUMP_EXT_\w+)"$',
     re.MULTILINE,
 )
-CONSTANT = re.compile(
-    r'^[ \t]*([A-Z][A-Z0-9_]*)(?:\s*:[^=\n]+)?\s*=\s*\(?\s*["\'](PYKDUMP_EXT_\w+)["\']',
+DESCRIBED = re.compile(
+    r'^([A-Z][A-Z0-9_]*) = "(PYKDUMP_EXT_\w+)"\n'
+    r'"""[^"]*: set by (\S+), (?:read|restored) by (\S+)\."""$',
     re.MULTILINE,
 )
 
@@ -29,20 +32,37 @@ DECLARED = {
 }
 """By variable: the C constant without ENV_, and the files that set and read it."""
 SHARED = {
-    name: constant
-    for name, (constant, files) in DECLARED.items()
+    name: [file for file in files if file.endswith(".py")]
+    for name, (_, files) in DECLARED.items()
     if any(file.endswith(".py") for file in files)
 }
-"""By variable that Python uses too: the C constant without ENV_."""
+"""By variable that Python uses too: the files of Python that set or read it."""
 
 
-def python_constants() -> dict[str, set[str]]:
-    """Return all values of each constant in Python that names a variable of ours."""
-    found: dict[str, set[str]] = defaultdict(set)
-    for path in PYTHON_FILES:
-        for match in CONSTANT.finditer(path.read_text()):
-            found[match[1]].add(match[2])
+def python_constants() -> dict[str, list[str]]:
+    """Return the constants of ``launch/environment.py`` by their value, a variable's name."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for node in ast.parse(PYTHON.read_text()).body:
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Constant):
+            found[str(node.value.value)] += [t.id for t in node.targets if isinstance(t, ast.Name)]
     return found
+
+
+def used_in(path: Path) -> set[str]:
+    """Return the constants of ``launch/environment.py`` that a file imports and then uses."""
+    tree = ast.parse(path.read_text())
+    imported = {
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("environment")
+        for alias in node.names
+        if alias.asname is None
+    }
+    return imported & {
+        node.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
 
 
 def test_the_header_declares_each_variable_once_with_who_sets_and_who_reads_it() -> None:
@@ -69,13 +89,28 @@ def test_c_uses_each_variable_in_the_files_that_the_header_says(name: str) -> No
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_python_has_each_shared_variable_under_the_same_name(name: str) -> None:
-    assert any(name in NAME.findall(path.read_text()) for path in PYTHON_FILES)
-    assert python_constants().get(SHARED[name], {name}) == {name}
+def test_python_has_one_constant_for_each_shared_variable_and_uses_it(name: str) -> None:
+    (constant,) = python_constants()[name]
+    for file in SHARED[name]:
+        (path,) = PACKAGE.rglob(file)
+        assert constant in used_in(path), f"{path} does not use {constant}"
 
 
-def test_a_constant_of_python_has_one_value_and_a_variable_one_constant() -> None:
+def test_python_sets_and_reads_each_variable_where_its_constant_says() -> None:
     constants = python_constants()
-    values = [value for found in constants.values() for value in found]
-    assert len(values) == len(constants), constants
-    assert len(values) == len(set(values)), constants
+    described = DESCRIBED.findall(PYTHON.read_text())
+    assert sorted(constants) == sorted(name for _, name, *_ in described)
+    for constant, name, *files in described:
+        assert constants[name] == [constant]  # a variable has one constant
+        named = {path for file in files for path in PACKAGE.rglob(Path(file).name)}
+        assert {path.name for path in named} == {Path(file).name for file in files}
+        using = {path for path in PYTHON_FILES if constant in used_in(path)}
+        assert using == {path for path in named if path.suffix == ".py"}
+        in_c = {path.name for path in named if path.suffix == ".c"}
+        header = DECLARED[name][1] if name in DECLARED else ()
+        assert in_c == {file for file in header if file.endswith(".c")}
+
+
+@pytest.mark.parametrize("path", PYTHON_FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_other_python_file_names_a_variable(path: Path) -> None:
+    assert path == PYTHON or not NAME.findall(path.read_text())

@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "pykdump_ext"
 LONGEST = 350  # lines
+LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
 
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
@@ -83,20 +84,33 @@ def test_imports_run_one_way(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_no_circle_of_modules() -> None:
     found = graph()
-    within = {
-        name: {used for used in others if used.count(".") > 1 or used in found}
-        for name, others in found.items()
-    }
-    assert list(TopologicalSorter(within).static_order())
+    assert {*TopologicalSorter(found).static_order()} == {*found}  # a circle is a CycleError
+
+
+def sources() -> dict[str, str]:
+    """Return the text of every file of code, by its path from the top."""
+    return {
+        str(path.relative_to(ROOT)): path.read_text()
+        for folder in (PACKAGE, ROOT / "tests", ROOT / "examples")
+        for kind in ("*.py", "*.pyi", "*.c", "*.h")
+        for path in folder.rglob(kind)
+    } | {"setup.py": (ROOT / "setup.py").read_text()}
+
+
+def test_every_file_of_code_begins_with_its_licence() -> None:
+    found = sources()
+    assert {Path(name).suffix for name in found} == {".py", ".pyi", ".c", ".h"}
+    for name, text in found.items():
+        first = (
+            f"{LICENCE}\n"
+            if name.endswith((".py", ".pyi"))
+            else f"/*{LICENCE.removeprefix('#')} */\n"
+        )
+        assert text.startswith(first), name
 
 
 def test_files_are_small() -> None:
-    sizes = {
-        str(path.relative_to(ROOT)): len(path.read_text().splitlines())
-        for folder in (PACKAGE, ROOT / "tests", ROOT / "examples")
-        for kind in ("*.py", "*.c", "*.h")
-        for path in folder.rglob(kind)
-    }
+    sizes = {name: len(text.splitlines()) for name, text in sources().items()}
     assert len(sizes) > 100
     larger = {name: size for name, size in sizes.items() if size > LONGEST}
     assert larger.keys() == LARGER.keys(), larger

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """docs/troubleshooting.md has every message of an error, as the source has it, and no other.
 
 ``python -m tests.unit.test_messages`` brings the messages up to date, and prints those that
