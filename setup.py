@@ -29,7 +29,7 @@ except ImportError:
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
-CRASH_HOST = [f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "start")]
+CRASH_HOST = [f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "session")]
 PRELOAD = [f"{LAUNCH}/preload.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]

@@ -3,11 +3,15 @@
 
 from __future__ import annotations
 
-__all__ = ["P2mError", "ReadError"]
+__all__ = ["NotPvError", "P2mError", "ReadError"]
 
 
 class P2mError(Exception):
     """A command cannot continue because of the dump or the machine; the text says why."""
+
+
+class NotPvError(P2mError):
+    """The domain is a PVH or HVM one: its kernel has no p2m, and no vmlinux changes that."""
 
 
 class ReadError(P2mError):

@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TypeVar
 
-from .errors import P2mError
-from .linux.kernel import Kernel, KernelFile, prove_root
+from .errors import NotPvError, P2mError
+from .linux.kernel import Kernel, KernelFile
 from .linux.namelist import release_of
+from .linux.root_proof import prove_root
 from .machine.dumps import Dump
 from .machine.notes import Note
 from .machine.paging import ADDRESS_MASK, PageTables
@@ -166,7 +167,7 @@ class OpenedDump:
 
         Such a kernel publishes no list.
 
-        :raises P2mError: it is a PVH or HVM domain, which has no p2m.
+        :raises NotPvError: it is a PVH or HVM domain, which has no p2m.
         """
         if self.hints.frame_list_mfn not in (0, LIST_INVALID):
             return
@@ -176,7 +177,7 @@ class OpenedDump:
             return
         if owned.kind == "HVM":
             name = f"domain {self.domain}" if self.domain else "dom0"
-            raise P2mError(
+            raise NotPvError(
                 f"{name} is a PVH or HVM domain: it has no p2m, and p2mfix opens PV domains only"
             )
 

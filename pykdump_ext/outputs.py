@@ -50,7 +50,7 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
     :param inputs: files that must not be written, such as the dump.
     :raises P2mError: ``path`` is one of ``inputs``, or cannot be written.
     """
-    target = Path(path).resolve()
+    target = Path(path)
     try:
         if target.exists():
             for name in inputs:
@@ -60,7 +60,7 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
                 with target.open("wb") as device:
                     device.write(content)
                 return
-        with new_file(target) as (fd, _), os.fdopen(os.dup(fd), "wb") as file:
+        with new_file(target.resolve()) as (fd, _), os.fdopen(os.dup(fd), "wb") as file:
             file.write(content)
     except OSError as error:
         raise P2mError(f"{path}: {error.strerror}") from None

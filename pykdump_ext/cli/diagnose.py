@@ -89,7 +89,7 @@ def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) ->
 
     :raises P2mError: the file cannot be written, or a library for pictures is not installed.
     """
-    from ..reports.page import page  # noqa: PLC0415  (only this option needs it)
+    from ..reports.html_page import page  # noqa: PLC0415  (only this option needs it)
 
     result, found = report_files(dump, namelists)
     inputs = [*dump, *(str(namelist.path) for namelist in namelists)]

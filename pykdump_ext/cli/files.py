@@ -24,12 +24,13 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
     :raises P2mError: there is no dump among them.
     """
     dumps: list[str] = []
+    in_folders: list[str] = []
     namelists: list[Namelist] = []
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112  (False without permission)
             inside = map(str, sorted(Path(path).rglob("*")))
             # A file without read permission is kept, so that the report shows it
-            dumps += [
+            in_folders += [
                 file
                 for file in inside
                 if is_dump(file) or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
@@ -41,9 +42,9 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
                 namelists.append(Namelist(path))
             except P2mError:
                 dumps.append(path)
-    if not dumps:
+    if not dumps and not in_folders:
         raise P2mError("there is no dump among these files")
-    return group_dumps(dumps), namelists
+    return group_dumps(dumps, anywhere=True) + group_dumps(in_folders), namelists
 
 
 def open_one(paths: Sequence[str]) -> OpenedDump:

@@ -18,8 +18,8 @@ from argcomplete.completers import FilesCompleter
 
 from .. import __version__
 from ..errors import P2mError
+from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
-from ..launch.start import Request, command_line
 from . import Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
 

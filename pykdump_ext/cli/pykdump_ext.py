@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import P2mError
-from ..launch.crashes import crash_version, installed_crash
+from ..launch.crash_versions import crash_version, installed_crash
 from ..launch.libraries import BUILD_AGAIN, HOST, built_for, host_path
 from ..outputs import new_file
 from . import fail

@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from ..errors import P2mError
+from ..errors import NotPvError, P2mError
 from ..linux.namelist import Namelist
 from ..machine.dumps import open_dump
 from ..machine.elf import ElfCore
@@ -127,6 +127,8 @@ def _diagnosis(opened: OpenedDump) -> Diagnosis:
         )
     try:
         found = opened.diagnosis
+    except NotPvError:
+        raise
     except P2mError as error:
         if opened.namelists:
             raise

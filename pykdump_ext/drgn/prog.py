@@ -21,8 +21,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import P2mError, ReadError
-from ..linux.kernel import Kernel, prove_root
+from ..linux.kernel import Kernel
 from ..linux.namelist import Namelist
+from ..linux.root_proof import prove_root
 from ..linux.vmcoreinfo import swapper_root, vmcoreinfo_for_machine_memory
 from ..machine.dumps import open_dump
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, join_pages

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable
 
 from pykdump_ext.host import command, crash
-from pykdump_ext.host.live import show_live
+from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
 from pykdump_ext.p2m.verify import Leaf, Leaves

@@ -51,7 +51,7 @@ int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
 void host_undo_p2m(void);
 
-/* start.c: the session.  Strings belong to crash or to this library; NULL where crash has none. */
+/* session.c: the session.  Strings belong to crash or to this library; NULL where crash has none. */
 struct host_session {
 	int minimal;            /* crash --minimal, and no full session since */
 	int silent;             /* crash -s */

@@ -6,12 +6,12 @@ from __future__ import annotations
 from crash_host import ffi, lib
 
 from ..errors import P2mError
-from ..launch.crashes import misses_pv_kernel
+from ..launch.crash_versions import misses_pv_kernel
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.framelist import FrameList
 from ..reports import words
 from . import crash
-from .full import start_full_session, started_repaired
+from .full_session import start_full_session, started_repaired
 from .guarded import check
 from .restart import restart
 from .session import SessionNamelist, opened_domain, opened_session

@@ -23,7 +23,7 @@ from ..launch.environment import HISTORY
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
 from .extensions import filenames
-from .full import rcfiles
+from .full_session import rcfiles
 from .guarded import c_text, check
 
 __all__ = ["restart"]

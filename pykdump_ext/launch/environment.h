@@ -14,5 +14,5 @@
 /* Set by preload.c, read by p2m.c: this crash is preloaded, it has the list since its start */
 #define ENV_PRELOADED "PYKDUMP_EXT_PRELOADED"
 
-/* Set by restart.py, read by start.c: a file with the command history of the previous crash */
+/* Set by restart.py, read by session.c: a file with the command history of the previous crash */
 #define ENV_HISTORY "PYKDUMP_EXT_HISTORY"

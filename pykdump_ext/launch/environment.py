@@ -17,13 +17,13 @@ __all__ = [
 ]
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
-"""What a full session runs first, as JSON: set by launch/start.py, read by host/full.py."""
+"""What a full session runs first, as JSON: set by command_line.py, read by full_session.py."""
 
 DOMAIN = "PYKDUMP_EXT_DOMAIN"
-"""The id of the domain whose kernel is opened: set by launch/start.py, read by host/session.py."""
+"""The id of the domain whose kernel is opened: set by command_line.py, read by session.py."""
 
 REPAIRED = "PYKDUMP_EXT_REPAIRED"
-"""Crash has the rebuilt list from its start: set by launch/preload.py, read by host/full.py."""
+"""Crash has the rebuilt list from its start: set by preload.py, read by full_session.py."""
 
 LIST_FD = "PYKDUMP_EXT_P2M"
 """A file descriptor of the rebuilt list: set by launch/preload.py, read by launch/preload.c."""
@@ -32,4 +32,4 @@ LD_PRELOAD_BEFORE = "PYKDUMP_EXT_LD_PRELOAD"
 """The user's own LD_PRELOAD: set by launch/preload.py, restored by launch/preload.c."""
 
 HISTORY = "PYKDUMP_EXT_HISTORY"
-"""A file with the history of the crash before: set by host/restart.py, read by host/start.c."""
+"""A file with the history of the crash before: set by host/restart.py, read by host/session.c."""

@@ -42,14 +42,16 @@ def is_dump(path: str | Path) -> bool:
     return head.startswith((SIGNATURE, FLATTENED_SIGNATURE)) or (head[:4], head[16:]) == ELF_CORE
 
 
-def group_dumps(paths: Iterable[str]) -> list[list[str]]:
+def group_dumps(paths: Iterable[str], anywhere: bool = False) -> list[list[str]]:
     """Return the files of each dump among ``paths``, in the order given.
 
-    The files of a split dump (``makedumpfile --split``) are in one folder and share a
-    header, and no two hold the same frames. Every other file is a dump of its own.
+    The files of a split dump (``makedumpfile --split``) share a header, and no two hold
+    the same frames. Every other file is a dump of its own.
+
+    :param anywhere: the files of one dump may be in several folders.
     """
     groups: list[list[str]] = []
-    taken: list[tuple[tuple[Path, bytes], list[tuple[int, int]]] | None] = []
+    taken: list[tuple[tuple[Path | None, bytes], list[tuple[int, int]]] | None] = []
     for path in paths:
         try:
             split = split_range(open_file(path))
@@ -60,7 +62,7 @@ def group_dumps(paths: Iterable[str]) -> list[list[str]]:
             taken.append(None)
             continue
         header, start, end = split
-        key = (Path(path).resolve().parent, header)
+        key = (None if anywhere else Path(path).resolve().parent, header)
         for group, known in zip(groups, taken):
             if known and known[0] == key and all(end <= s or e <= start for s, e in known[1]):
                 group.append(path)

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from ..errors import P2mError, ReadError
-from ..linux.kernel import START_KERNEL_MAP, Kernel, Root, Symbols, prove_root
+from ..linux.kernel import START_KERNEL_MAP, Kernel, Root, Symbols
+from ..linux.root_proof import prove_root
 from ..machine.memory import PAGE_SHIFT, MachineMemory
 from ..xen.hints import DomainHints
 from .coverage import Check, Coverage, check_direct_map, survey

@@ -19,7 +19,7 @@ from ..p2m.entries import CODES, Kind, kind_codes
 from ..p2m.leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
 from ..p2m.ranges import ranges
 from . import words
-from .looks import LOOKS, Look, look_of
+from .map_legend import LOOKS, Look, look_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

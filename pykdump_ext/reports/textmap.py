@@ -13,7 +13,7 @@ from ..p2m.diagnosis import Diagnosis
 from ..p2m.leaves import PFNS_PER_LEAF
 from ..p2m.ranges import ranges
 from . import words
-from .looks import LOOKS, Look, cells, look_of
+from .map_legend import LOOKS, Look, cells, look_of
 
 __all__ = ["TextMap", "text_map"]
 

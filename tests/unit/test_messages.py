@@ -1,7 +1,7 @@
 """docs/troubleshooting.md has every message of an error, as the source has it, and no other.
 
 ``python -m tests.unit.test_messages`` brings the messages up to date, and prints those that
-somebody has to write about.
+somebody has to write about.  It takes a similar message for a reworded one: read its changes.
 """
 
 from __future__ import annotations
@@ -100,14 +100,14 @@ def said_by(source: str) -> Iterator[str]:
             yield text
 
 
-def strings() -> str:
-    """Return all texts of the package in one, for messages that are printed and not raised."""
-    found = []
+def strings() -> set[str]:
+    """Return all texts of the package, for messages that are printed and not raised."""
+    found = set()
     for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, (ast.JoinedStr, ast.Constant)):
-                found.append(tidy(template(node)))
-    return "\n".join(found)
+                found.add(tidy(template(node)))
+    return found
 
 
 def documented() -> list[str]:
@@ -126,7 +126,7 @@ def test_troubleshooting_has_no_message_that_is_gone() -> None:
     assert len(documented()) == len(set(documented()))
 
 
-def update(text: str, known: Iterable[str], printed: str) -> tuple[str, list[str], list[str]]:
+def update(text: str, known: Iterable[str], printed: set[str]) -> tuple[str, list[str], list[str]]:
     """Return a text of troubleshooting with the messages that are there now.
 
     A message that is gone becomes the most similar one that is new.  Return also the

@@ -4,9 +4,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import fields
-from itertools import permutations
-from typing import NamedTuple
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,18 +13,13 @@ from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.kernel import Root
 from pykdump_ext.machine.paging import PageTables
 from pykdump_ext.opened import OpenedDump
-from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.reports import report
 
 from .made_up.damage import small_guest
 from .made_up.dump import CountingDump, MadeUpDump, MadeUpNamelist
-from .made_up.guest import Guest, guest_with, talkative
-from .made_up.host import Host, dom0_on_host
-from .made_up.machine import LAYOUTS, PAGE
-from .made_up.p2m import P2M
-from .made_up.strategies import p2ms
-
-layouts = pytest.mark.parametrize("layout", LAYOUTS)
+from .made_up.host import Host
+from .made_up.machine import PAGE
+from .made_up.opened import OnHost, of_guest, same
 
 KEPT = (
     "note", "xen", "domains", "vcpus", "hints", "published", "proved", "diagnosis",
@@ -37,50 +29,6 @@ KEPT = (
 OF_PROVED = ("namelist", "kernel", "release")
 """Those that are parts of another."""
 READING = tuple(name for name in KEPT if name != "note")  # which is in the dump's notes
-
-
-class CountingNotes(CountingDump):
-    """A dump that counts as well how often it is asked for its notes."""
-
-    asked = 0
-
-    def __getattribute__(self, name: str) -> object:
-        if name == "notes":
-            self.asked += 1
-        return super().__getattribute__(name)
-
-
-class OnHost(NamedTuple):
-    """A host's dump that counts, and its two kernels."""
-
-    dump: CountingNotes
-    dom0: Guest
-    guest: Guest
-
-    def opened(self, domain: int = 0) -> OpenedDump:
-        namelist = MadeUpNamelist.of(self.guest if domain else self.dom0)
-        return OpenedDump(self.dump, [namelist], ["vmcore"], domain)
-
-
-@pytest.fixture
-def on_host() -> OnHost:
-    host, dom0, guest = dom0_on_host()
-    return OnHost(CountingNotes(host.memory(), host.notes()), dom0, guest)
-
-
-def of_guest(guest: Guest, *namelists: MadeUpNamelist) -> tuple[OpenedDump, CountingNotes]:
-    """Open the dump of a host of which only dom0's memory is there."""
-    dump = CountingNotes(guest.machine.memory(), guest.notes())
-    return OpenedDump(dump, namelists or [MadeUpNamelist.of(guest)]), dump
-
-
-def same(one: Diagnosis, other: Diagnosis) -> bool:
-    """Return True for diagnoses that say the same, however long each took."""
-    return one.kernel.root == other.kernel.root and all(
-        getattr(one, field.name) == getattr(other, field.name)
-        for field in fields(Diagnosis)
-        if field.name not in ("kernel", "seconds")
-    )
 
 
 # Each answer once
@@ -204,7 +152,7 @@ FAILURES = {
     "kernel": "no page-table root of this kernel",
     "release": "no page-table root of this kernel",
     "diagnosis": "no page-table root of this kernel",
-    "diagnosis_without_namelist": "nothing of its p2m",
+    "diagnosis_without_namelist": "no shared_info with the kernel's p2m",
 }
 
 
@@ -284,108 +232,3 @@ def test_a_dump_that_is_not_of_xen_has_no_domains_and_no_vcpus() -> None:
     for name in ("xen", "domains"):
         with pytest.raises(P2mError, match="no XEN_ELFNOTE_CRASH_INFO note"):
             getattr(opened, name)
-
-
-# Namelists
-
-
-def namelists_of(guest: Guest) -> dict[str, MadeUpNamelist]:
-    """Return the dump's namelist and some that are not, by what they are."""
-    other = MadeUpNamelist(guest.symbols, guest.banner.replace(b"5.4.17", b"5.4.18"), "other")
-    return {
-        "right": MadeUpNamelist.of(guest),
-        "other": other,
-        "no kernel": MadeUpNamelist(guest.symbols, b"", "program"),
-    }
-
-
-@pytest.mark.parametrize("order", [*permutations(["right", "other", "no kernel"])], ids="-".join)
-def test_the_namelist_that_is_the_dumps_is_picked(order: tuple[str, ...]) -> None:
-    guest, _ = small_guest("linear", 1)
-    given_ones = namelists_of(guest)
-    opened, _ = of_guest(guest, *(given_ones[name] for name in order))
-    assert opened.namelist is given_ones["right"]
-    assert opened.kernel.symbols is given_ones["right"]
-    assert opened.release == "5.4.17-test"
-    assert same(opened.diagnosis, of_guest(guest)[0].diagnosis)
-
-
-def test_none_of_several_is_the_dumps() -> None:
-    guest, _ = small_guest("linear", 1)
-    given_ones = namelists_of(guest)
-    opened, _ = of_guest(guest, given_ones["other"], given_ones["no kernel"])
-    assert opened.namelist is None
-    for name in ("proved", "kernel", "release", "diagnosis"):
-        with pytest.raises(P2mError, match="no given vmlinux matches"):
-            getattr(opened, name)
-
-
-@pytest.mark.parametrize(
-    ("one", "says"), [("other", "another kernel, 'Linux version 5.4.17"), ("no kernel", "program")]
-)
-def test_one_that_is_not_the_dumps_says_why(one: str, says: str) -> None:
-    guest, _ = small_guest("linear", 1)
-    opened, _ = of_guest(guest, namelists_of(guest)[one])
-    with pytest.raises(P2mError, match=says):
-        _ = opened.kernel
-
-
-def test_without_a_namelist_the_diagnosis_is_what_the_kernel_tells_xen() -> None:
-    guest = talkative(P2M)
-    opened = OpenedDump(MadeUpDump(guest.machine.memory(), guest.notes()))
-    assert same(opened.diagnosis, opened.diagnosis_without_namelist)
-    assert opened.namelist is None
-    with pytest.raises(P2mError, match="no vmlinux"):
-        _ = opened.kernel
-    named, _ = of_guest(guest)
-    assert named.diagnosis.rebuilt.leaf(2) == opened.diagnosis.rebuilt.leaf(2)
-
-
-# Domains
-
-
-def test_a_domain_is_opened_by_its_own_hints(on_host: OnHost) -> None:
-    opened, guest = on_host.opened(domain=1), on_host.guest
-    assert (opened.hints.domain, opened.hints.roots) == (1, (Root(guest.root, "p2m_cr3"),))
-    assert opened.kernel.root.maddr == guest.root
-    assert opened.release == "6.6.6-guest"
-    assert opened.diagnosis.coverage.memory == 512
-    assert opened.diagnosis.coverage.covered == 0
-    assert on_host.opened(domain=0).hints.roots == (Root(on_host.dom0.root, "cr3, cpu 1"),)
-
-
-@pytest.mark.parametrize("name", ["hints", "published", "kernel", "diagnosis"])
-def test_a_domain_that_is_not_there_is_named(on_host: OnHost, name: str) -> None:
-    opened = on_host.opened(domain=7)
-    with pytest.raises(P2mError, match="has no domain 7: it has 0, 1"):
-        getattr(opened, name)
-    assert [domain.id for domain in opened.domains] == [0, 1]
-
-
-def test_dom0s_hints_are_the_notes_where_xens_memory_is_not_there_and_a_guests_are_none() -> None:
-    guest, _ = small_guest("linear", 1)
-    opened, _ = of_guest(guest)
-    assert opened.hints == guest.hints()
-    of_domain = OpenedDump(opened.dump, opened.namelists, domain=1)
-    with pytest.raises(P2mError, match="no VMCOREINFO_XEN note"):
-        _ = of_domain.hints
-
-
-# The same as by hand
-
-
-@layouts
-@given(st.data())
-def test_the_diagnosis_is_that_of_the_machine(layout: str, data: st.DataObject) -> None:
-    p2m = data.draw(p2ms(layout, 600))
-    cut = data.draw(st.sampled_from([0, p2m.leaf_total // 2, p2m.leaf_total]))
-    guest, _ = guest_with(layout, p2m, cut)
-    wanted = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
-    opened, dump = of_guest(guest)
-    assert same(opened.diagnosis, wanted)
-    assert opened.hints == guest.hints()
-    assert opened.published.leaves == wanted.published.leaves
-    assert opened.kernel.value("max_pfn") == p2m.max_pfn
-    tables = {table * PAGE for table in guest.space.tables}
-    times = Counter(maddr for maddr, size, _ in dump.reads if size == PAGE and maddr in tables)
-    assert set(times.values()) == {1}

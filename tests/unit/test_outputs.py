@@ -271,7 +271,6 @@ def test_a_pipe_gets_all_of_it(tmp_path: Path) -> None:
     assert names(tmp_path) == ["pipe"]
 
 
-@pytest.mark.xfail(strict=True, reason="resolve() makes a name of a pipe that is no file's")
 def test_standard_output_may_be_named_where_it_is_a_pipe() -> None:
     code = "from pykdump_ext.outputs import write_file; write_file('/dev/stdout', b'said')"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)

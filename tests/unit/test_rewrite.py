@@ -26,12 +26,6 @@ from .made_up.machine import LAYOUTS, PAGE
 from .made_up.p2m import P2M
 from .made_up.strategies import p2ms, times
 
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Broken:
-    return broken_dump(tmp_path)
-
-
 FRAME_TABLE = 0xFFFF82E000000000
 PAGE_INFO = 32
 

@@ -18,13 +18,7 @@ from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.p2m.framelist import FrameList
 from pykdump_ext.rewrite import check_paths, rewrite_dump
 
-from .made_up.copies import Broken, broken_dump, headers, list_by
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Broken:
-    return broken_dump(tmp_path)
-
+from .made_up.copies import Broken, headers, list_by
 
 # What goes wrong leaves nothing behind
 

@@ -20,15 +20,10 @@ from pykdump_ext.p2m.diagnosis import Diagnosis
 from pykdump_ext.rewrite import rewrite_dump
 from tests.lab.kdump import kdump
 
-from ..made_up.copies import Broken, broken_dump, diagnosed, segments_of
+from ..made_up.copies import Broken, diagnosed, segments_of
 from ..made_up.core import core_bytes
 from ..made_up.guest import guest_with
 from ..made_up.p2m import P2M
-
-
-@pytest.fixture
-def broken(tmp_path: Path) -> Broken:
-    return broken_dump(tmp_path)
 
 
 def lost(*ranges: tuple[int, int]) -> Diagnosis:

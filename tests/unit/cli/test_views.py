@@ -18,9 +18,10 @@ from tests.lab.kdump import kdump
 
 from ..made_up.copies import notes_of, segments_of
 from ..made_up.core import Segment, core_bytes
-from ..made_up.guest import SHARED_INFO, Guest, talkative
+from ..made_up.guest import Guest
 from ..made_up.machine import DIRECT_MAP, PAGE, Machine
 from ..made_up.p2m import P2m
+from ..made_up.talkative import SHARED_INFO, talkative
 from ..made_up.vmlinux import vmlinux_of
 
 LOST = [
@@ -144,7 +145,7 @@ def test_verify_counts_what_agrees_and_names_what_does_not(shown: Shown, files: 
 def test_a_sample_says_that_it_is_one(
     shown: Shown, files: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pykdump_ext.reports.whole.SAMPLE", 1)
+    monkeypatch.setattr("pykdump_ext.reports.views.list_verify_map.SAMPLE", 1)
     assert shown("verify", *files).startswith("512 pages in 1 of 2 leaves (a sample):\n")
     assert shown("verify", "--all", *files).startswith("612 pages in 2 of 2 leaves (all):\n")
 

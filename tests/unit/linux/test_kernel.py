@@ -6,7 +6,8 @@ from __future__ import annotations
 import pytest
 
 from pykdump_ext.errors import P2mError, ReadError
-from pykdump_ext.linux.kernel import Root, prove_root
+from pykdump_ext.linux.kernel import Root
+from pykdump_ext.linux.root_proof import prove_root
 
 from ..made_up.guest import Guest
 from ..made_up.machine import BANNER, DIRECT_MAP, PAGE, Machine, SymbolTable

@@ -55,6 +55,15 @@ def test_the_files_of_a_split_dump_are_one_dump_in_any_order(
     assert group_dumps(given_order) == [given_order]
 
 
+def test_they_are_in_one_folder_unless_they_may_be_anywhere(tmp_path: Path) -> None:
+    one, two, three = PARTS
+    first, third = put(tmp_path / "a", one, three)
+    (second,) = put(tmp_path / "b", two)
+    paths = [first, second, third]
+    assert group_dumps(paths) == [[first, third], [second]]
+    assert group_dumps(paths, anywhere=True) == [paths]
+
+
 def test_they_are_found_among_other_files(tmp_path: Path) -> None:
     one, two, three = put(tmp_path / "split", *PARTS)
     elf, whole, again, text = put(tmp_path / "others", core_bytes([]), SAMPLE, SAMPLE, b"text")

@@ -36,11 +36,6 @@ from .machine import (
 )
 from .p2m import P2m, entry_of
 
-SHARED_INFO = 0xFFFFFFFFFF57C000
-TEXT = 0x1000000
-# struct shared_info, in words: arch.max_pfn and what follows it
-MAX_PFN, LIST, NMI_REASON, CR3, VADDR = 386, 387, 388, 389, 390
-
 
 @dataclass
 class Planted:
@@ -243,25 +238,3 @@ def guest_with(layout: str, p2m: P2m, leaves_published: int | None = None) -> tu
     guest.direct_map(p2m.memory(), OLD_DIRECT_MAP if old else DIRECT_MAP)
     guest.publish(p2m, planted, leaves_published)
     return guest, planted
-
-
-def map_text(guest: Guest, mfn: int | None = None) -> None:
-    """Map the first page of the kernel's text where it is linked and in the direct map."""
-    mfn = mfn or guest.machine.frame()
-    guest.space.map(KERNEL_MAP + TEXT, mfn)
-    guest.space.map(DIRECT_MAP + TEXT, mfn)
-
-
-def talkative(p2m: P2m, published: int = 1) -> Guest:
-    """A guest with shared_info, and with something else mapped right behind its p2m."""
-    guest, _ = guest_with("linear", p2m, published)
-    words = [0] * 512
-    words[MAX_PFN], words[LIST] = 512, guest.list_mfn
-    words[CR3], words[VADDR] = guest.root, P2M_AREA
-    guest.space.map(SHARED_INFO - PAGE, guest.machine.frame([1] * 512))
-    guest.space.map(SHARED_INFO, guest.machine.frame(words))
-    map_text(guest, p2m.memory().get(TEXT // PAGE))
-    behind = P2M_AREA + (p2m.leaf_total + 511) // 512 * 512 * PAGE
-    guest.space.map(behind, guest.machine.frame(range(512)))
-    guest.space.map(behind + PAGE, 0xFEE00)  # a device's
-    return guest

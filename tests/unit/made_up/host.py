@@ -13,9 +13,10 @@ from pykdump_ext.xen.domains import Xen, open_xen
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
 from pykdump_ext.xen.shared_info import LIST_INVALID
 
-from .guest import Guest, guest_with, map_text, talkative
+from .guest import Guest, guest_with
 from .machine import P2M_AREA, PAGE, AddressSpace, Machine
 from .p2m import P2M, P2m
+from .talkative import map_text, talkative
 
 IMAGE = 0xFFFF82D040000000
 FRAME_TABLE = 0xFFFF82E000000000

@@ -12,15 +12,11 @@ from hypothesis import strategies as st
 from pykdump_ext.errors import P2mError
 from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
 
-from ..made_up.guest import CR3, LIST, SHARED_INFO, VADDR, Guest, talkative
+from ..made_up.guest import Guest
 from ..made_up.machine import NOTHING, P2M_AREA, PAGE
 from ..made_up.p2m import P2M
 from ..made_up.strategies import p2ms
-
-
-def word(guest: Guest, index: int, value: int) -> None:
-    """Change a word of shared_info."""
-    guest.machine.put((guest.space.maddr(SHARED_INFO) or 0) // PAGE, index, value)
+from ..made_up.talkative import CR3, LIST, SHARED_INFO, VADDR, talkative, word
 
 
 @given(st.data())

@@ -15,13 +15,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import P2mError
+from ..errors import NotPvError, P2mError
 from ..linux.namelist import Namelist, Relocated
 from ..machine.dumps import is_dump, open_dump
 from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
-from .crashes import crash_version, installed_crash, misses_pv_kernel
+from .crash_versions import crash_version, installed_crash, misses_pv_kernel
 from .environment import AFTERWARDS, DOMAIN
 from .libraries import host_path
 from .options import relocation
@@ -93,7 +93,7 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
 
     :param files: the namelist, then the dump's files.
     :param offset: how many bytes above its link-time addresses the kernel ran.
-    :raises P2mError: one of the files cannot be opened.
+    :raises P2mError: one of the files cannot be opened, or dom0 is not a PV domain.
     """
     for path in files:
         try:
@@ -119,6 +119,8 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
     try:
         namelist = Namelist(files[0])
         found = OpenedDump(dump, [Relocated(namelist, offset)]).diagnosis
+    except NotPvError:
+        raise
     except P2mError:
         return Help()  # diagnosis failed; the extension will say why
     if not found.healthy and found.check.passed:

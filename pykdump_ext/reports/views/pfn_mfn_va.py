@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import P2mError, ReadError
-from ..p2m.diagnosis import Diagnosis
-from ..p2m.entries import kind_of
-from ..p2m.framelist import FrameList
-from ..p2m.leaves import PFNS_PER_LEAF
-from . import words
+from ...errors import P2mError, ReadError
+from ...p2m.diagnosis import Diagnosis
+from ...p2m.entries import kind_of
+from ...p2m.framelist import FrameList
+from ...p2m.leaves import PFNS_PER_LEAF
+from .. import words
 from .view import Screen, View
 
 __all__ = ["MFN", "PFN", "VA"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from pykdump_ext.launch.crashes import misses_pv_kernel
+from pykdump_ext.launch.crash_versions import misses_pv_kernel
 
 from ..made_up.machine import SymbolTable
 

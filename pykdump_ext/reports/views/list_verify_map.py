@@ -8,12 +8,12 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from ..outputs import write_file
-from ..p2m.diagnosis import Diagnosis
-from ..p2m.ranges import ranges
-from ..p2m.verify import DIRECT_MAP, M2P, Verification, sample, verify
-from .pictures import drawing
-from .textmap import TextMap, text_map
+from ...outputs import write_file
+from ...p2m.diagnosis import Diagnosis
+from ...p2m.ranges import ranges
+from ...p2m.verify import DIRECT_MAP, M2P, Verification, sample, verify
+from ..pictures import drawing
+from ..textmap import TextMap, text_map
 from .view import Screen, View, no_arguments
 
 __all__ = ["LIST", "MAP", "VERIFY"]

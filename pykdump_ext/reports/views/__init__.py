@@ -7,9 +7,9 @@ Each view is a command of the shell (``p2mfix list VMCORE VMLINUX``) and of a se
 
 from __future__ import annotations
 
-from .frames import MFN, PFN, VA
+from .list_verify_map import LIST, MAP, VERIFY
+from .pfn_mfn_va import MFN, PFN, VA
 from .view import Screen, View, show
-from .whole import LIST, MAP, VERIFY
 
 __all__ = ["VIEWS", "Screen", "View", "show"]
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..p2m.diagnosis import Diagnosis
-from ..p2m.verify import Leaf, Leaves
+from ...p2m.diagnosis import Diagnosis
+from ...p2m.verify import Leaf, Leaves
 
 __all__ = ["Screen", "View", "no_arguments", "show"]
 
