@@ -76,6 +76,10 @@ class OpenedDump:
             self._failures[name] = error
             raise
 
+    def forget_failures(self) -> None:
+        """Look again for the answers that could not be found; what was missing may be there now."""
+        self._failures.clear()
+
     @property
     def notes(self) -> list[Note]:
         """The dump's ELF notes."""
@@ -146,7 +150,7 @@ class OpenedDump:
         return self._once("proved", self._proved)
 
     def _proved(self) -> tuple[KernelFile, Kernel]:
-        problem = P2mError("no vmlinux was given; give that of the dump's kernel")
+        problems = []
         for namelist in self.namelists:
             roots = root_candidates(self.dump, namelist, self.hints, self.published)
             try:
@@ -154,13 +158,16 @@ class OpenedDump:
                     self.dump, namelist, namelist.banner(), roots, tables=self.tables
                 )
             except P2mError as error:
-                problem = error
+                problems.append((namelist.path, error))
                 continue
             return namelist, kernel
-        if len(self.namelists) > 1:
-            problem = P2mError("no given vmlinux matches this dump")
         self._refuse_hvm()
-        raise problem
+        if len(problems) > 1:
+            reasons = "; ".join(f"{path}: {problem}" for path, problem in problems)
+            raise P2mError(f"no given vmlinux matches this dump: {reasons}")
+        if problems:
+            raise problems[0][1]
+        raise P2mError("no vmlinux was given; give that of the dump's kernel")
 
     def _refuse_hvm(self) -> None:
         """Say so where the domain's kernel cannot be found because it is not a PV one.
@@ -183,9 +190,14 @@ class OpenedDump:
 
     @property
     def namelist(self) -> KernelFile | None:
-        """The namelist that matches the dump, or None if none of those given does."""
+        """The namelist that matches the dump, or None if none of those given does.
+
+        :raises NotPvError: no namelist can match, because the domain has no p2m.
+        """
         try:
             return self.proved[0]
+        except NotPvError:
+            raise
         except P2mError:
             return None
 

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from .errors import P2mError
+from .machine.dumps import is_dump
 
 __all__ = ["new_file", "write_file"]
 
@@ -48,7 +49,7 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
     """Write a file, completely or not at all; a device or a pipe is written directly.
 
     :param inputs: files that must not be written, such as the dump.
-    :raises P2mError: ``path`` is one of ``inputs``, or cannot be written.
+    :raises P2mError: ``path`` is one of ``inputs`` or any dump, or cannot be written.
     """
     target = Path(path)
     try:
@@ -56,6 +57,8 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
             for name in inputs:
                 if target.samefile(name):
                     raise P2mError(f"{path}: is {name}, which is never written")
+            if is_dump(target):
+                raise P2mError(f"{path}: is a dump, which is never replaced; name another file")
             if not target.is_file():
                 with target.open("wb") as device:
                     device.write(content)

@@ -8,11 +8,11 @@ import json
 from typing import Any
 
 from ..errors import ReadError
-from ..machine.dumps import open_dump
 from ..opened import OpenedDump
 from ..xen.domains import Domain
 from ..xen.frame_table import Owned
 from ..xen.shared_info import LIST_INVALID
+from .files import open_one
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
@@ -90,7 +90,7 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump is not one of a Xen host, or cannot be read.
     """
-    opened = OpenedDump(open_dump(args.files))
+    opened = open_one(args.files)
     xen, domains = opened.xen, opened.domains
     problem = None
     owned: dict[int, Owned] = {}

@@ -26,6 +26,7 @@ from ..p2m.listpages import LARGEST_LIST
 from ..reports import words
 from ..rewrite import check_paths, rewrite_dump
 from ..xen.frame_table import FrameTable
+from ..xen.vmcoreinfo import read_vmcoreinfo
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
@@ -86,7 +87,7 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
     beyond = _beyond(found)
     start = time.perf_counter()
     with _progress() as watch:
-        pages, unused, cloned = rewrite_dump(core, found, out, watch, _frame_table(opened))
+        pages, unused, cloned = rewrite_dump(core, found, out, watch, _frame_table(opened, found))
     seconds = time.perf_counter() - start
     print(
         f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were lost;"
@@ -108,10 +109,15 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
     print(f"p2mfix: {out}: {size:.1f} GB written, {how}{seconds:.1f} s")
 
 
-def _frame_table(opened: OpenedDump) -> FrameTable | None:
+def _frame_table(opened: OpenedDump, found: Diagnosis) -> FrameTable | None:
     """Return Xen's frame table, or None where the dump does not have it."""
     try:
         return opened.xen.frames
+    except P2mError:
+        pass
+    try:  # Xen's list of domains may be damaged; the kernel's page tables map Xen as well
+        vcm = read_vmcoreinfo(opened.notes)
+        return FrameTable(found.kernel.tables, vcm, found.hints.version)
     except P2mError:
         return None
 

@@ -10,8 +10,11 @@ import textwrap
 from collections.abc import Iterable
 
 from ..errors import P2mError
+from ..machine.elf import ElfCore
+from ..machine.paging import NOT_MAPPED
+from ..opened import OpenedDump
+from ..p2m.diagnosis import Diagnosis
 from ..p2m.verify import Leaf, Leaves
-from ..reports.report import diagnosis_of
 from ..reports.views import VIEWS, Screen, View, show
 from . import Command
 from .files import open_one
@@ -19,6 +22,8 @@ from .files import open_one
 __all__ = ["VIEW_COMMANDS"]
 
 WIDEST = 120  # columns, of a map
+SHOW_KINDS = ("list", "pfn", "map")
+ROLES_UNKNOWN = "p2mfix: without the vmlinux some pfns shown as missing may be identity"
 HELP_WIDTH = 79  # columns, of a description
 
 
@@ -52,8 +57,25 @@ class ViewCommand:
             raise P2mError(f"{' '.join(opened.paths)}: not a dump of a Xen host")
         terminal = sys.stdout.isatty()
         width = min(shutil.get_terminal_size().columns, WIDEST) if terminal else 80
-        screen = Screen(width, terminal, watch, args.files)
-        show(self.view, diagnosis_of(opened), args, screen)
+        inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]
+        found = diagnosis(opened)
+        show(self.view, found, args, Screen(width, terminal, watch, inputs))
+        unknown = found.table.also_shared - {NOT_MAPPED}
+        if unknown and not opened.namelists and self.view.name in SHOW_KINDS:
+            print(ROLES_UNKNOWN, file=sys.stderr)
+
+
+def diagnosis(opened: OpenedDump) -> Diagnosis:
+    """Return the diagnosis of a dump, without a namelist where none is given.
+
+    :raises P2mError: there is none, or the given vmlinux is not that of the dump's kernel.
+    """
+    try:
+        return opened.diagnosis
+    except P2mError as error:
+        missing = opened.dump.missing if isinstance(opened.dump, ElfCore) else 0
+        cut = f"the file is cut off, {missing:,} bytes are missing: " if missing else ""
+        raise P2mError(f"{cut}{error}") from None
 
 
 def watch(leaves: Leaves) -> Iterable[Leaf]:

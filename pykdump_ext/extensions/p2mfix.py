@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterable
 
-from pykdump_ext.host import command, crash
+from pykdump_ext.host import CommandError, command, crash
 from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
@@ -56,7 +57,7 @@ def screen() -> Screen:
     """Return the size and the colours of the place where the output goes."""
     session = crash.session()
     colour = session.output_terminal
-    width = min(os.get_terminal_size(1).columns, WIDEST) if colour else 80
+    width = min(shutil.get_terminal_size().columns, WIDEST) if colour else 80
     files = (session.dumpfile, session.namelist, session.namelist_debug)
     return Screen(width, colour, watch, [path for path in files if path])
 
@@ -84,6 +85,8 @@ ACTIONS = {None: status, "status": status, "fix": fix, "undo": undo}
 def p2m(args: argparse.Namespace) -> None:
     """Run the command ``p2m``."""
     if crash.session().live and args.action in (None, "status", "pfn"):
+        if args.action == "pfn" and args.json:
+            raise CommandError("a live session prints no JSON")
         show_live(args.number if args.action == "pfn" else None)
     elif args.action in VIEWS:
         show(VIEWS[args.action], opened_session().diagnosis, args, screen())

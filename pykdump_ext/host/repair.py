@@ -71,6 +71,7 @@ def fix() -> None:
     if session.live:
         say("this is a live session, which needs no list: nothing to repair")
         return
+    opened_session().forget_failures()
     if not session.minimal:
         _start_again()
     _repair()

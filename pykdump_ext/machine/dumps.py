@@ -51,6 +51,9 @@ def group_dumps(paths: Iterable[str], anywhere: bool = False) -> list[list[str]]
     :param anywhere: the files of one dump may be in several folders.
     """
     groups: list[list[str]] = []
+    paths = list(paths)
+    if len(paths) == 1:
+        return [paths]
     taken: list[tuple[tuple[Path | None, bytes], list[tuple[int, int]]] | None] = []
     for path in paths:
         try:

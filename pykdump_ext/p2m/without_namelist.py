@@ -22,7 +22,7 @@ from .coverage import DirectMap
 from .layouts import LEAVES_PER_MID, MAX_PFNS, P2mTable, own_leaves, with_replaced
 from .leaves import PFNS_PER_LEAF, read_leaf
 
-__all__ = ["find_kernel", "read_linear_table"]
+__all__ = ["NoNamelist", "find_kernel", "read_linear_table"]
 
 # Kernels map shared_info in their fixmap (FIX_PARAVIRT_BOOTMAP), which is in these 8 MiB
 FIXMAP = 0xFFFFFFFFFF000000

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import P2mError, ReadError
+from ..errors import NotPvError, P2mError, ReadError
 from ..linux.kernel import START_KERNEL_MAP
 from ..linux.namelist import Namelist, release_of
 from ..machine.dumps import open_dump
@@ -25,7 +25,7 @@ from ..p2m.entries import Kind
 from ..p2m.failure import Failure, failure_of, failure_of_list
 from . import words
 
-__all__ = ["Cr3", "Report", "diagnosis_of", "lines", "one_line", "pairs", "report_files"]
+__all__ = ["Cr3", "Report", "lines", "one_line", "pairs", "report_files"]
 
 # KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
 KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
@@ -86,6 +86,7 @@ class Report:
 
 HEALTHY = "the list is whole"
 NOT_XEN = "not a dump of a Xen host"
+NOT_PV = "dom0 is not a PV domain"
 CUT_OFF = "the dump file is cut off"
 
 
@@ -101,17 +102,13 @@ def report_files(
     try:
         opened = OpenedDump(open_dump(paths), namelists, paths)
         return result, _fill(result, opened)
+    except NotPvError as error:
+        result.verdict, result.crash_says = NOT_PV, None
+        result.problems = [str(error)]
+        return result, None
     except P2mError as error:
         result.problems.append(str(error))
         return result, None
-
-
-def diagnosis_of(opened: OpenedDump) -> Diagnosis:
-    """Return the diagnosis of a dump, made without a namelist where none matches the dump.
-
-    :raises P2mError: the dump cannot be diagnosed; the text says why.
-    """
-    return opened.diagnosis if opened.namelist else opened.diagnosis_without_namelist
 
 
 def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
@@ -150,7 +147,7 @@ def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
     else:
         result.vmlinux = str(opened.namelist.path)
         result.release = opened.release
-    found = diagnosis_of(opened)
+    found = opened.diagnosis if opened.namelist else opened.diagnosis_without_namelist
     _add_diagnosis(result, found)
     return found
 
@@ -264,7 +261,7 @@ def one_line(result: Report) -> str:
     """Return a report as one line: the dump, its Xen and kernel, its verdict."""
     facts = [f"Xen {result.xen}" if result.xen else "", result.release or ""]
     if result.kinds and result.kinds["memory"]:
-        facts.append(f"{100 * (result.covered or 0) / result.kinds['memory']:.1f}% covered")
+        facts.append(f"{words.percent(result.covered or 0, result.kinds['memory'])} covered")
     verdict = result.verdict
     if verdict == "unknown" and result.problems:
         verdict += f" ({result.problems[0]})"

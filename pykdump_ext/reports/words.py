@@ -19,6 +19,7 @@ __all__ = [
     "failed_check",
     "headline",
     "lost",
+    "percent",
     "share",
     "size",
     "status",
@@ -30,8 +31,12 @@ MOST_RANGES = 4  # of lost pfns, in one line
 
 def share(part: int, whole: int, unit: str = "pages") -> str:
     """Return ``part`` of ``whole`` with its percentage: ``3 of 4 pages (75.0%)``."""
-    percent = 100 * part / whole if whole else 100.0
-    return f"{part:,} of {whole:,} {unit} ({percent:.1f}%)"
+    return f"{part:,} of {whole:,} {unit} ({percent(part, whole)})"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return which percentage ``part`` is of ``whole``: ``75.0%``; of nothing, everything."""
+    return f"{100 * part / whole if whole else 100:.1f}%"
 
 
 def size(amount: int) -> str:

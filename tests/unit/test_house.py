@@ -17,7 +17,7 @@ LONGEST = 350  # lines
 
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
-    "errors", "outputs", "machine", "linux", "xen", "p2m", "opened",
+    "errors", "machine", "linux", "xen", "p2m", "outputs", "opened",
     "reports", "rewrite", "drgn", "launch", "host", "extensions", "cli",
 )  # fmt: skip
 

@@ -89,7 +89,7 @@ def _verify_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> 
         "compared_leaves": done.looked_at,
         "pages": done.pages,
         "direct_map": vars(done.direct_map),
-        "machine_to_phys": vars(done.m2p),
+        "m2p": vars(done.m2p),
         "disagreements": [vars(wrong) for wrong in done.disagreements],
     }
 

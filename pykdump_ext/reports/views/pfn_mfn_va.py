@@ -13,6 +13,7 @@ from ...p2m.diagnosis import Diagnosis
 from ...p2m.entries import kind_of
 from ...p2m.framelist import FrameList
 from ...p2m.leaves import PFNS_PER_LEAF
+from ...p2m.without_namelist import NoNamelist
 from .. import words
 from .view import Screen, View
 
@@ -53,8 +54,15 @@ def _pfn_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dic
     return {
         "pfn": pfn,
         "kind": found.kind(pfn).value,
-        "published": _entry_data(found, found.published, pfn),
-        "rebuilt": _entry_data(found, found.rebuilt, pfn),
+        **_entries_data(found, pfn),
+    }
+
+
+def _entries_data(found: Diagnosis, pfn: int) -> dict[str, Any]:
+    """Return what both lists have for ``pfn``."""
+    return {
+        "dumps_list": _entry_data(found, found.published, pfn),
+        "rebuilt_list": _entry_data(found, found.rebuilt, pfn),
     }
 
 
@@ -114,6 +122,8 @@ def _address(found: Diagnosis, text: str) -> int:
         vaddr: int | None = hexadecimal(text)
     except argparse.ArgumentTypeError:
         vaddr = found.kernel.symbols.address(text)
+    if not vaddr and isinstance(found.kernel.symbols, NoNamelist):
+        raise P2mError(f"{text}: not a hexadecimal address; a symbol needs the dump's vmlinux")
     if not vaddr:
         raise P2mError(f"{text}: neither a hexadecimal address nor a symbol of the kernel")
     if vaddr >> 47 not in (0, 0x1FFFF):
@@ -146,16 +156,24 @@ def _va_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iter
 def _va_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     vaddr = _address(found, args.address)
     steps = list(found.kernel.tables.walk(vaddr))
-    maddr = steps[-1].target(vaddr) if steps[-1].present else None
+    if not steps[-1].present:
+        raise P2mError(f"virtual address {vaddr:x} is not mapped")
+    maddr = steps[-1].target(vaddr)
     return {
         "address": vaddr,
         "root": found.kernel.root.maddr,
         "steps": [
-            {"level": step.name, "entry_maddr": step.entry_maddr, "entry": step.entry}
+            {
+                "level": step.name,
+                "entry_maddr": step.entry_maddr,
+                "entry": step.entry,
+                "present": step.present,
+                "page_size": step.page_size if step.present and step.is_page else None,
+            }
             for step in steps
         ],
         "maddr": maddr,
-        "pfns": [] if maddr is None else list(found.pfns_of(maddr >> 12)),
+        "pfns": [{"pfn": pfn, **_entries_data(found, pfn)} for pfn in found.pfns_of(maddr >> 12)],
     }
 
 

@@ -11,22 +11,19 @@ import pytest
 
 from pykdump_ext.cli import domains as cli
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.opened import OpenedDump
 
+from ..made_up.dump import MadeUpDump
 from ..made_up.host import FRAME_TABLE, PAGES, Host, guest_on_host
 from ..made_up.machine import PAGE
 
 
 def printed(host: Host, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    class Core(PageMemory):
-        def __init__(self, paths: list[str]) -> None:
-            super().__init__(host.memory().pages)
-            self.notes = host.notes()
-
+    opened = OpenedDump(MadeUpDump(host.memory(), host.notes()))
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "open_dump", Core)
+        patch.setattr(cli, "open_one", lambda paths: opened)
         cli.run(parser.parse_args([*options, "vmcore"]))
     return capsys.readouterr().out
 
