@@ -8,6 +8,7 @@ the code of ``-e`` have ``prog``, and a script's exit status is the command's.
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -92,6 +93,10 @@ def _open(args: argparse.Namespace) -> drgn.Program:
 
 
 def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
+    # From Python 3.13 on drgn takes the prompt of Python itself, which ends in a traceback on a
+    # terminal that it cannot clear; Python itself then takes the basic one
+    if os.environ.get("TERM", "dumb") == "dumb":
+        os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     import drgn  # noqa: PLC0415
     from drgn.cli import default_globals, run_interactive, version_header  # noqa: PLC0415
 
