@@ -48,7 +48,9 @@ def test_percpu(ran: tuple[Ran, Ran]) -> None:
     assert "percpu: nosuch: no such symbol\n" in ran[0].text
     # Python 3.13 quotes it
     assert re.search(r"percpu: argument size: invalid choice: '?3", ran[0].text)
-    assert re.search(r"^    \{1,2,4,8\} +its size in bytes \(default: 8\)$", ran[0].text, re.MULTILINE)
+    assert re.search(
+        r"^    \{1,2,4,8\} +its size in bytes \(default: 8\)$", ran[0].text, re.MULTILINE
+    )
 
 
 def test_alltasks_finds_what_ps_of_crash_8_0_2_does_not(ran: tuple[Ran, Ran]) -> None:
