@@ -80,6 +80,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed."""
+    # drgn uses the new prompt of Python 3.13, if there is one. That prompt ends in a traceback
+    # on a terminal that it cannot clear, where Python itself uses the basic one.
+    if os.environ.get("TERM", "dumb") == "dumb":
+        os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
     vmlinux, *dump = sorted(
@@ -93,10 +97,6 @@ def _open(args: argparse.Namespace) -> drgn.Program:
 
 
 def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
-    # From Python 3.13 on drgn takes the prompt of Python itself, which ends in a traceback on a
-    # terminal that it cannot clear; Python itself then takes the basic one
-    if os.environ.get("TERM", "dumb") == "dumb":
-        os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     import drgn  # noqa: PLC0415
     from drgn.cli import default_globals, run_interactive, version_header  # noqa: PLC0415
 
