@@ -8,6 +8,7 @@ the code of ``-e`` have ``prog``, and a script's exit status is the command's.
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -79,6 +80,10 @@ def run(args: argparse.Namespace) -> None:
 
 def _open(args: argparse.Namespace) -> drgn.Program:
     """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed."""
+    # drgn uses the new prompt of Python 3.13, if there is one. That prompt ends in a traceback
+    # on a terminal that it cannot clear, where Python itself uses the basic one.
+    if os.environ.get("TERM", "dumb") == "dumb":
+        os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
     vmlinux, *dump = sorted(

@@ -64,9 +64,13 @@ def shape(line: str) -> str:
 
 
 def lines_of(printed: str) -> list[str]:
-    """Return the lines of what was printed, without crash's notices of progress."""
+    """Return the lines of what was printed, without crash's notices of progress.
+
+    Nor the commands: crash 8.0.6 prints those that it reads from a pipe, 8.0.2 does not.
+    """
     text = re.sub(r"\r[^\r\n]*(?=[\r\n])", "", printed).replace("\r", "")
-    return [line for line in map(shape, text.splitlines()) if line]
+    lines = map(shape, text.splitlines())
+    return [line for line in lines if line and not line.startswith("crash> ")]
 
 
 def pattern(shown: list[str]) -> str:

@@ -39,6 +39,10 @@ from tests.lab.dump import Dump
 CPUS = range(4)
 
 
+STATES = {"RU": "R", "IN": "S", "UN": "D", "ID": "I", "ST": "T", "TR": "t", "ZO": "Z"}
+"""A task's state as crash names it, and as the kernel and drgn do."""
+
+
 def test_tasks_modules_and_log_are_those_of_crash(
     prog: drgn.Program, crash_says: dict[str, str]
 ) -> None:
@@ -48,11 +52,11 @@ def test_tasks_modules_and_log_are_those_of_crash(
     }
     # crash 8.0.2 finds few of this kernel's tasks by itself, and all in the kernel's list
     rows = re.findall(
-        r"^>?\s+(\d+)\s+\d+\s+(\d+)\s+(\w{16})\s+(\w)\w\s.*\s\[?(\S+?)\]?$", crash_says["ps"], re.M
+        r"^>?\s+(\d+)\s+\d+\s+(\d+)\s+(\w{16})\s+(\w\w)\s.*\s\[?(\S+?)\]?$", crash_says["ps"], re.M
     )
     assert len(rows) >= 5
     for pid, cpu, task, state, comm in rows:
-        assert (int(pid), int(cpu), int(task, 16), state, comm) in tasks
+        assert (int(pid), int(cpu), int(task, 16), STATES[state], comm) in tasks
     listed = re.findall(
         r'^(\w{16})\n  pid = (\d+),\n  comm = "([^\\"]+)',
         crash_says["list task_struct.tasks -s task_struct.pid,comm -h init_task"],
