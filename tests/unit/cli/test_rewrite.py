@@ -38,7 +38,9 @@ def left(broken: Broken) -> list[str]:
 
 @pytest.fixture
 def signals() -> Iterator[None]:
-    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
+    kept = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
     yield
     for number, handler in kept.items():
         signal.signal(number, handler)
