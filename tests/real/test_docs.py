@@ -94,7 +94,7 @@ def test_console_blocks(paper: Path, crash: Crash, truncated: Dump) -> None:
     for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
         for typed in commands(block):
             session = [*typed.session, "quit"] if typed.session else []
-            ran = crash.run(["sh", "-c", typed.line], session, PATH=path)
+            ran = crash.run(["sh", "-c", typed.line], session, PATH=path, PYTEST_ADDOPTS="")
             printed = "".join(f"{line}\n" for line in lines_of(ran.text))
             assert ran.status == 0, f"{typed.line}\n{ran.text}"
             assert re.fullmatch(pattern(typed.shown), printed), (
