@@ -17,6 +17,7 @@ from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.domains import open_xen
+from pykdump_ext.xen.hints import hints_from_note
 from pykdump_ext.xen.notes import read_crash_note
 from tests.lab import matrix as lab_matrix
 from tests.lab.broken import DumpFile, copy_of, truncate_list, with_cr3s
@@ -81,7 +82,7 @@ def guest_frames(dump: Dump) -> dict[int, int]:
     xen = open_xen(core := ElfCore(dump.vmcore), core.notes)
     found = {}
     for mfn in range(0, xen.frames.max_page, 509):
-        if xen.owner(mfn) == 1:
+        if xen.owner(mfn << PAGE_SHIFT) == 1:
             entry = xen.tables.read(MACH2PHYS_VIRT_START + mfn * 8, 8, "machine-to-phys table")
             found[int.from_bytes(entry, "little")] = mfn
     found.pop(NOT_MAPPED, None)  # shared_info and the like
@@ -162,8 +163,10 @@ def test_dom0_is_opened_though_every_cpu_ran_a_guest_of_the_same_kernel(
 
     # the banner alone takes the guest for dom0
     core, namelist = ElfCore(copy.vmcore), Namelist(copy.vmlinux)
-    info = OpenedDump(core).hints
-    assert diagnose(core, namelist, namelist.banner(), info).coverage.memory == GUEST_PAGES
+    note = read_crash_note(core.notes)
+    assert note is not None
+    hints = hints_from_note(note)
+    assert diagnose(core, namelist, namelist.banner(), hints).coverage.memory == GUEST_PAGES
 
     ran = p2mfix(crash, copy, ["sys", "p2m status"])
     assert ran.status == 0

@@ -160,7 +160,11 @@ def test_what_is_damaged_is_told_or_left_out(truncated: Dump) -> None:
     core.notes = notes
     text = kernel.tables.translate(kernel.value("vmcoreinfo_data"))
     for maddr, data, sentence in (
-        (text, b"OSRELEAS:", "vmcoreinfo .*(does not name swapper_pg_dir|is damaged: VMCO)"),
+        (
+            text,
+            b"OSRELEAS:",
+            "vmcoreinfo does not name swapper_pg_dir|vmcoreinfo in the dump is damaged: VMCO",
+        ),
         (text, b"\0" * 4000, "the kernel's vmcoreinfo does not name swapper_pg_dir"),
         (kernel.tables.translate(kernel.address("vmcoreinfo_size")), b"\xff" * 8, "it has 1844674"),
     ):

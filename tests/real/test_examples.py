@@ -47,7 +47,9 @@ def test_percpu(ran: tuple[Ran, Ran]) -> None:
     assert values == [(str(cpu), f"{cpu:08x}") for cpu in range(4)]
     assert "percpu: nosuch: no such symbol\n" in ran[0].text
     assert "percpu: argument size: invalid choice: 3" in ran[0].text
-    assert re.search(r"^    \{1,2,4,8\} +its size in bytes \(default: 8\)$", ran[0].text, re.MULTILINE)
+    assert re.search(
+        r"^    \{1,2,4,8\} +its size in bytes \(default: 8\)$", ran[0].text, re.MULTILINE
+    )
 
 
 def test_alltasks_finds_what_ps_of_crash_8_0_2_does_not(ran: tuple[Ran, Ran]) -> None:
