@@ -22,7 +22,9 @@ def test_a_live_session_is_looked_at_and_not_repaired(tmp_path: Path, host: Path
     assert "this is a live session, which needs no list: nothing to repair" in printed
     assert re.search(r"Linux \S+, running, linear p2m at [0-9a-f]{16}, [\d,]+ pfns", printed)
     assert re.search(r"pfn 100: mfn [0-9a-f]+, memory", printed)
-    refused = "p2m: this is a live session, which has no dump: only p2m status and p2m pfn work in it"
+    refused = (
+        "p2m: this is a live session, which has no dump: only p2m status and p2m pfn work in it"
+    )
     assert printed.splitlines().count(refused) == 1
     assert "nothing to undo" in printed
     assert "Traceback" not in printed
