@@ -1,8 +1,8 @@
 # make demo    a real broken Xen dump, crash dying on it, and p2mfix.py opening it
 # make test    the tests, real crash and real dumps included; what it leaves to others:
 # make matrix  every crash with every kernel, and their table (make test: 5 of 16)
-# make fuzz    fuzzing of files, notes, lists and page tables, guided by coverage, and
-#              27 real dumps damaged at random (make test: 9 of 27)
+# make fuzz    fuzzing of files, notes, lists, page tables and the views of them, guided by
+#              coverage, and 27 real dumps damaged at random (make test: 9 of 27)
 # make test-all  make test with all of the matrix, all of the damaged dumps, and five times the
 #              examples of the property tests
 # make build   .venv with the package in it

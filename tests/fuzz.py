@@ -30,6 +30,8 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["pykdump_ext"]):
+    import pykdump_ext.opened
+    import pykdump_ext.reports.views  # noqa: F401  (what made_up/damage.py uses of it is covered)
     from pykdump_ext.errors import P2mError
     from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD
     from pykdump_ext.machine.dumps import open_dump
@@ -42,7 +44,19 @@ with atheris.instrument_imports(include=["pykdump_ext"]):
 
 from .lab.kdump import PAGE, RAW, flattened, kdump
 from .unit.made_up.core import PT_NOTE, Segment, core_bytes, note
-from .unit.made_up.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
+from .unit.made_up.damage import (
+    FORMATS,
+    KINDS_OF_GUESTS,
+    PARTS,
+    STROKE,
+    Target,
+    file_of,
+    frames_of,
+    look_at_everything,
+    look_at_file,
+    small_guest,
+    struck,
+)
 from .unit.made_up.machine import LAYOUTS
 
 KEPT = Path(".fuzz")
@@ -105,9 +119,17 @@ def fuzz_lists(data: bytes) -> None:
 
 
 def fuzz_tables(data: bytes) -> None:
-    """Whatever has become of page tables, leaves, variables: an answer, or a sentence."""
-    damaged, _ = target(LAYOUTS[data[0] % 4], PARTS[data[0] // 4 % 6], data[0] // 24 % 7)
+    """Whatever has become of page tables, leaves, variables: every view, or a sentence."""
+    kind, part, early = KINDS_OF_GUESTS[data[0] % 5], PARTS[data[0] // 5 % 6], data[0] // 30 % 7
+    damaged, _ = target(kind, part, early)
     look_at_everything(damaged.guest, damaged.damaged(data[1:]))
+
+
+def fuzz_views(data: bytes) -> None:
+    """Whatever has become of the file of a dump: every view of it, or a sentence."""
+    kind, form, early = KINDS_OF_GUESTS[data[0] % 5], FORMATS[data[0] // 5 % 3], data[0] // 15 % 7
+    guest, content, head = file_of(kind, early, form)
+    look_at_file(guest, dump_of(struck(content, data[1:], head)))
 
 
 def seeds_of_files() -> Iterator[bytes]:
@@ -140,7 +162,7 @@ def seeds_of_notes() -> Iterator[bytes]:
 def seeds_of_damage() -> Iterator[bytes]:
     """Yield a few strokes of each kind for each guest."""
     random = Random(1)
-    for number in range(168):
+    for number in range(210):
         yield bytes([number]) + random.randbytes(STROKE.size * (number % 5))
 
 
@@ -160,6 +182,7 @@ TARGETS = {
     "notes": Fuzz(fuzz_notes, seeds_of_notes, 200_000),
     "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
     "tables": Fuzz(fuzz_tables, seeds_of_damage, 20_000),
+    "views": Fuzz(fuzz_views, seeds_of_damage, 10_000),
 }
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The source distribution: it builds, and has what a clone has."""
+"""The source distribution: it has what a clone has, and builds, for pip too."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import warnings
+import zipfile
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 # What a clone does not have
@@ -16,33 +20,81 @@ MADE = shutil.ignore_patterns(
 )
 
 
-def setup(folder: Path, *words: str) -> None:
-    done = subprocess.run(
-        [sys.executable, "setup.py", "--quiet", *words],
+def run(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *words],
         cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
     )
+
+
+def setup(folder: Path, *words: str) -> None:
+    done = run(folder, "setup.py", "--quiet", *words)
     assert done.returncode == 0, done.stdout
+
+
+def wheel(folder: Path, source: Path) -> Path:
+    """Return the wheel that pip builds from a folder with the sources, as a user has it build."""
+    words = ("-m", "pip", "wheel", "--no-deps", "--disable-pip-version-check", "-w", folder, source)
+    done = run(folder, *words)
+    if done.returncode and "Could not find a version" in done.stdout:
+        warnings.warn(
+            "pip reaches no index of packages, so it builds the wheel without isolation",
+            stacklevel=1,
+        )
+        done = run(folder, *words, "--no-build-isolation")
+        if done.returncode and "bdist_wheel" in done.stdout:
+            pytest.skip("pip reaches no index of packages, and there is no package wheel here")
+    assert done.returncode == 0, done.stdout
+    (built,) = folder.glob("*.whl")
+    return built
 
 
 def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_an_sdist_has_every_file_of_a_clone_and_builds(tmp_path: Path) -> None:
-    clone, unpacked = tmp_path / "clone", tmp_path / "unpacked"
-    shutil.copytree(ROOT, clone, ignore=MADE)
-    wanted = files(clone)
-    assert {"setup.py", "README.md", "LICENSE", "tests/lab/guest.c"} <= wanted
-    setup(clone, "sdist", "--dist-dir", str(tmp_path))
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A copy of this clone, without what was made in it."""
+    shutil.copytree(ROOT, tmp_path / "clone", ignore=MADE)
+    return tmp_path / "clone"
+
+
+@pytest.fixture
+def unpacked(clone: Path, tmp_path: Path) -> Path:
+    """The source distribution of the clone, unpacked."""
+    sources = tmp_path / "sources"
+    shutil.copytree(clone, sources)
+    setup(sources, "sdist", "--dist-dir", str(tmp_path))
     (archive,) = tmp_path.glob("*.tar.gz")
     with tarfile.open(archive) as tar:
-        tar.extractall(unpacked)
-    (root,) = unpacked.iterdir()
-    assert wanted <= files(root)
-    setup(root, "build_ext", "--build-lib", str(tmp_path / "lib"))
+        tar.extractall(tmp_path / "unpacked")
+    (root,) = (tmp_path / "unpacked").iterdir()
+    return root
+
+
+def test_an_sdist_has_every_file_of_a_clone_and_builds(
+    clone: Path, unpacked: Path, tmp_path: Path
+) -> None:
+    wanted = files(clone)
+    assert {"setup.py", "README.md", "LICENSE", "tests/lab/guest.c"} <= wanted
+    assert wanted <= files(unpacked)
+    setup(unpacked, "build_ext", "--build-lib", str(tmp_path / "lib"))
     built = {path.name for path in (tmp_path / "lib").rglob("*.so")}
     assert built == {"crash_host.so", "p2m_preload.so"}
+
+
+def test_pip_builds_a_wheel_from_an_sdist(unpacked: Path, tmp_path: Path) -> None:
+    package = {name for name in files(unpacked) if name.startswith("pykdump_ext/")}
+    with zipfile.ZipFile(wheel(tmp_path, unpacked)) as archive:
+        found = {*archive.namelist()}
+    assert {name for name in package if name.endswith((".py", "py.typed"))} <= found
+    assert {name for name in found if name.endswith(".so")} == {
+        "pykdump_ext/host/crash_host.so", "pykdump_ext/launch/p2m_preload.so",
+    }  # fmt: skip
+    assert any(name.endswith("/share/man/man1/p2mfix.1") for name in found)
+    assert not any(name.startswith(("tests", "examples")) or name.endswith(".c") for name in found)

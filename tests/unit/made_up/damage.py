@@ -1,40 +1,58 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that are damaged as some bytes tell; for properties and for fuzzing.
+"""Machines and files that are damaged as some bytes tell; for properties and for fuzzing.
 
 Every eight bytes are one stroke: which frame, which of its words, what to make
-of it.  The words are such as turn up where they should not be.
+of it.  The words are such as turn up where they should not be.  In a file a stroke
+changes bytes, or cuts the file off.
 """
 
 from __future__ import annotations
 
+import io
 import struct
-from collections.abc import Iterable
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from random import Random
 
 from pykdump_ext.errors import P2mError
+from pykdump_ext.machine.compression import ZLIB
+from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.coverage import survey
-from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose, diagnose_without_namelist
 from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.reports.views import VIEWS, Screen, show
+from tests.lab.kdump import RAW, flattened, kdump
 
+from .copies import notes_of, segments_of
+from .core import core_bytes
+from .dump import MadeUpNamelist
 from .guest import Guest, Planted, guest_with
 from .machine import (
+    DIRECT_MAP,
     FLAGS,
     FOREIGN_BIT,
     IDENTITY_BIT,
     KERNEL_DATA,
     LARGE,
+    LAYOUTS,
     NOTHING,
     P2M_AREA,
     PAGE,
     WORDS,
 )
 from .p2m import P2m, random_cells
+from .talkative import SHARED_INFO, tell
 
 STROKE = struct.Struct("<BBHI")  # what, frame, word, value
-WITH_IDENTITY = ("three-level", "linear")
+TALKATIVE = "talkative"
+KINDS_OF_GUESTS = (*LAYOUTS, TALKATIVE)
+"""Each layout, and a guest with a linear p2m whose shared_info says where it is."""
+WITH_IDENTITY = ("three-level", "linear", TALKATIVE)
 PARTS = ("list", "leaves", "directories", "tables", "variables", "everything")
 
 
@@ -52,11 +70,13 @@ def _small_guest(layout: str, seed: int, leaves: int) -> tuple[Guest, Planted]:
     own = {i: random_cells(random) for i in numbers}
     own[0][0] = (Kind.MEMORY, random.randrange(2**20, 2**30))
     identity = {2, leaves - 100 if leaves > 600 else 5}
-    return guest_with(
-        layout,
-        P2m(total * 512 - 5, own, frozenset(identity if layout in WITH_IDENTITY else ())),
-        random.choice([None, 1]),
-    )
+    p2m = P2m(total * 512 - 5, own, frozenset(identity if layout in WITH_IDENTITY else ()))
+    published = random.choice([None, 1])
+    if layout != TALKATIVE:
+        return guest_with(layout, p2m, published)
+    guest, planted = guest_with("linear", p2m, published)
+    tell(guest, p2m)
+    return guest, planted
 
 
 def frames_of(guest: Guest, planted: Planted, part: str) -> list[int]:
@@ -67,7 +87,9 @@ def frames_of(guest: Guest, planted: Planted, part: str) -> list[int]:
         "leaves": list(planted.leaves.values()),
         "directories": planted.frames,
         "tables": guest.space.tables,
-        "variables": [(guest.space.maddr(v) or 0) // PAGE for v in guest.symbols.values()],
+        "variables": [
+            (guest.space.maddr(v) or 0) // PAGE for v in (*guest.symbols.values(), SHARED_INFO)
+        ],
         "everything": list(pages),
     }[part]
     return [mfn for mfn in dict.fromkeys(found) if mfn in pages] or guest.space.tables
@@ -138,11 +160,99 @@ def _word(what: int, value: int, old: int, frames: list[int]) -> int | None:
     return new % 2**64
 
 
+def struck(content: bytes, strokes: bytes, head: int) -> bytes:
+    """Return what becomes of a file; every other stroke hits its first ``head`` bytes."""
+    file = bytearray(content)
+    for number, (what, size, place, value) in enumerate(
+        STROKE.iter_unpack(strokes[: len(strokes) // STROKE.size * STROKE.size])
+    ):
+        at = (place << 16 | value >> 16) % (head if number % 2 == 0 else len(file))
+        if what % 32 == 31 and at:
+            del file[at:]
+            head = min(head, at)
+        elif what % 2:
+            file[at] ^= 1 << value % 8
+        else:
+            length = 1 << size % 4
+            new = (value << 32 | value).to_bytes(8, "little")[:length]
+            file[at : at + length] = new[: len(file) - at]
+    return bytes(file)
+
+
+FORMATS = ("elf", "kdump", "flattened")
+
+
+@cache
+def file_of(kind: str, seed: int, form: str) -> tuple[Guest, bytes, int]:
+    """Return a small guest, its dump in one of ``FORMATS``, and how long the headers are."""
+    guest, _ = small_guest(kind, seed)
+    pages = {mfn: bytes(page) for mfn, page in guest.machine.pages.items()}
+    if form == "elf":
+        content = core_bytes(segments_of(guest))
+        return guest, content, len(content) - len(pages) * PAGE
+    content = kdump(pages, method=ZLIB if form == "kdump" else RAW, notes=notes_of(guest))
+    if form == "kdump":
+        return guest, content, 2 * PAGE
+    return guest, flattened(content, 8 * PAGE), 3 * PAGE
+
+
+PFNS = (0, 1, 512, 1024, 2555, 700 * 512 - 6, 2**40)
+MFNS = (0, 0x123, 0x1000, NOTHING)
+ADDRESSES = (
+    "linux_banner", "nothing",
+    *(f"{vaddr:x}" for vaddr in (0, KERNEL_DATA, P2M_AREA + 8, DIRECT_MAP, SHARED_INFO, NOTHING)),
+)  # fmt: skip
+
+
+@cache
+def _commands() -> list[tuple[str, Namespace]]:
+    """Return every view with arguments of all kinds, as text and as JSON."""
+    arguments = {
+        "pfn": [f"{pfn:x}" for pfn in PFNS],
+        "mfn": [f"{mfn:x}" for mfn in MFNS],
+        "va": ADDRESSES,
+    }
+    found = []
+    for view in VIEWS.values():
+        parser = ArgumentParser()
+        view.fill(parser)
+        for words in [[word] for word in arguments.get(view.name, ())] or [[]]:
+            found += [(view.name, parser.parse_args([*words, *json])) for json in ([], ["--json"])]
+    return found
+
+
+def look_at_views(found: Diagnosis) -> None:
+    """Show every view of a p2m, as text and as JSON; any output is right, or a P2mError."""
+    for name, args in _commands():
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                show(VIEWS[name], found, args, Screen())
+            assert printed.getvalue()
+        except P2mError as error:
+            assert str(error)
+
+
+def _looked(find: Callable[[], Diagnosis]) -> Diagnosis | None:
+    """Show every view of a diagnosis and return it; None: there is a P2mError instead."""
+    try:
+        found = find()
+    except P2mError as error:
+        assert str(error)
+        return None
+    look_at_views(found)
+    return found
+
+
 def look_at_everything(guest: Guest, memory: PageMemory) -> None:
     """Do all there is to do with a dump; any answer is right, or a P2mError."""
+    hints = guest.hints()
+    _looked(lambda: diagnose_without_namelist(memory, hints))
+    diagnosis = _looked(lambda: diagnose(memory, guest.symbols, guest.banner, hints))
+    if diagnosis is None:
+        return
     try:
-        diagnosis = diagnose(memory, guest.symbols, guest.banner, guest.hints())
-        for pfn in (0, 1, 512, 1024, 2555, 700 * 512 - 6, 2**40):
+        for pfn in PFNS:
             diagnosis.kind(pfn)
             diagnosis.entry(diagnosis.published, pfn)
         list(diagnosis.pfns_of(0x123))
@@ -151,3 +261,15 @@ def look_at_everything(guest: Guest, memory: PageMemory) -> None:
         assert diagnosis.coverage.covered <= diagnosis.coverage.memory
     except P2mError as error:
         assert str(error)
+
+
+def look_at_file(guest: Guest, path: str) -> None:
+    """Open a file as the dump of a guest, with its namelist and without, and show every view."""
+    try:
+        dump = open_dump([path])
+    except P2mError as error:
+        assert str(error)
+        return
+    for namelists in ([], [MadeUpNamelist.of(guest)]):
+        opened = OpenedDump(dump, namelists, [path])
+        _looked(lambda: opened.diagnosis)  # noqa: B023

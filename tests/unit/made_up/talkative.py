@@ -23,6 +23,12 @@ def map_text(guest: Guest, mfn: int | None = None) -> None:
 def talkative(p2m: P2m, published: int = 1) -> Guest:
     """A guest with shared_info, and with something else mapped right behind its p2m."""
     guest, _ = guest_with("linear", p2m, published)
+    tell(guest, p2m)
+    return guest
+
+
+def tell(guest: Guest, p2m: P2m) -> None:
+    """Make a guest with a linear p2m publish where it is, and map something right behind it."""
     words = [0] * 512
     words[MAX_PFN], words[LIST] = 512, guest.list_mfn
     words[CR3], words[VADDR] = guest.root, P2M_AREA
@@ -32,7 +38,6 @@ def talkative(p2m: P2m, published: int = 1) -> Guest:
     behind = P2M_AREA + (p2m.leaf_total + 511) // 512 * 512 * PAGE
     guest.space.map(behind, guest.machine.frame(range(512)))
     guest.space.map(behind + PAGE, 0xFEE00)  # a device's
-    return guest
 
 
 def word(guest: Guest, index: int, value: int) -> None:

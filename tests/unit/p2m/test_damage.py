@@ -14,12 +14,21 @@ from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.framelist import read_list
 
-from ..made_up.damage import PARTS, STROKE, Target, frames_of, look_at_everything, small_guest
+from ..made_up.damage import (
+    KINDS_OF_GUESTS,
+    PARTS,
+    STROKE,
+    Target,
+    frames_of,
+    look_at_everything,
+    small_guest,
+)
 from ..made_up.guest import Guest
 from ..made_up.machine import FLAGS, KERNEL_DATA, LAYOUTS, NOTHING, P2M_AREA, PAGE, WORDS
 from ..made_up.strategies import times
 
 layouts = pytest.mark.parametrize("layout", LAYOUTS)
+guests = pytest.mark.parametrize("layout", KINDS_OF_GUESTS)
 
 
 def used_words(guest: Guest, mfn: int) -> list[int]:
@@ -27,7 +36,7 @@ def used_words(guest: Guest, mfn: int) -> list[int]:
     return [i for i in range(WORDS) if guest.machine.get(mfn, i)] + [WORDS - 2]
 
 
-@layouts
+@guests
 @pytest.mark.parametrize("part", PARTS)
 @settings(max_examples=times(1.5))
 @given(early=st.integers(0, 6), seed=st.integers(0, 2**32), strokes=st.integers(1, 40))
@@ -61,7 +70,7 @@ def test_the_rebuilt_list_is_the_same_whatever_has_become_of_the_dumps(
     assert found.check == sound.check
 
 
-@layouts
+@guests
 @settings(max_examples=times(1.5))
 @given(seed=st.integers(0, 2**32), gone=st.integers(1, 6))
 def test_frames_that_are_not_in_the_dump_give_an_answer_or_a_sentence(
@@ -73,7 +82,7 @@ def test_frames_that_are_not_in_the_dump_give_an_answer_or_a_sentence(
     look_at_everything(guest, guest.machine.memory())
 
 
-@layouts
+@guests
 def test_each_frame_in_turn_may_be_gone(layout: str) -> None:
     guest, _ = small_guest(layout, 3)
     frames = dict(guest.machine.pages)
@@ -83,7 +92,7 @@ def test_each_frame_in_turn_may_be_gone(layout: str) -> None:
         look_at_everything(guest, guest.machine.memory())
 
 
-@layouts
+@guests
 @settings(max_examples=times(1))
 @given(seed=st.integers(0, 2**32), table=st.integers(0, 40))
 def test_a_table_in_a_circle_gives_an_answer_or_a_sentence(
