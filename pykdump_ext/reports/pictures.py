@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..errors import P2mError
 from ..machine.memory import PAGE_SHIFT
 from ..p2m.diagnosis import Diagnosis
-from ..p2m.entries import CODES, Kind, kind_codes
+from ..p2m.entries import CODES, Kind, kind_codes, kind_of
 from ..p2m.leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
 from ..p2m.ranges import ranges
 from . import words
@@ -110,9 +110,11 @@ def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
         counts = result[Look.LOST if is_lost else Look.MEMORY]
         leaf = read_leaf(found.kernel.memory, mfn, pfns)
         start = entry_at(leaf, 0)
+        # most leaves name consecutive mfns; identity and foreign entries are consecutive too
         if (
-            leaf == array("Q", range(start, start + pfns)).tobytes()
-        ):  # most leaves name consecutive mfns
+            kind_of(start) is Kind.MEMORY
+            and leaf == array("Q", range(start, start + pfns)).tobytes()
+        ):
             for chunk in range(start - start % CHUNK, start + pfns, CHUNK):
                 pages = min(chunk + CHUNK, start + pfns) - max(chunk, start)
                 counts[chunk] = counts.get(chunk, 0) + pages

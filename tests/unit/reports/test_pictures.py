@@ -95,6 +95,18 @@ def test_consecutive_frames_are_counted_the_same() -> None:
     assert machine_memory(found)[Look.MEMORY] == {0x12300: 128, 0x12400: 256, 0x12500: 116}
 
 
+def test_a_leaf_that_begins_with_no_memory_is_counted_too() -> None:
+    memory = [(Kind.MEMORY, 0x12345 + i) for i in range(500)]
+    identity = [(Kind.IDENTITY, 0) for _ in range(512)]  # consecutive, and no memory
+    for first in (Kind.MISSING, Kind.IDENTITY, Kind.FOREIGN):
+        p2m = P2m(1024, {0: [(first, 0x77)] * 12 + memory, 1: identity})
+        guest, _ = guest_with("linear", p2m)
+        found = diagnose(guest.machine.memory(), guest.symbols, guest.banner, guest.hints())
+        places = machine_memory(found)[Look.MEMORY]
+        assert places == {0x12300: 187, 0x12400: 256, 0x12500: 57}
+        assert drawing(found, "svg")
+
+
 def test_drawings_are_what_their_format_says(tmp_path: Path) -> None:
     write_file(str(tmp_path / "map.svg"), drawing(sample(), "svg"))
     assert ET.parse(tmp_path / "map.svg").getroot().tag == SVG
