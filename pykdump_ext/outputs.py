@@ -67,3 +67,5 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
             file.write(content)
     except OSError as error:
         raise P2mError(f"{path}: {error.strerror}") from None
+    except (RuntimeError, ValueError) as error:  # links in a circle before Python 3.13; a NUL
+        raise P2mError(f"{path}: {error}") from None

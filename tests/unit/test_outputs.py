@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import stat
 import subprocess
@@ -275,3 +276,12 @@ def test_standard_output_may_be_named_where_it_is_a_pipe() -> None:
     code = "from pykdump_ext.outputs import write_file; write_file('/dev/stdout', b'said')"
     done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True)
     assert done.stdout == b"said"
+
+
+def test_a_path_that_leads_nowhere_is_a_sentence(tmp_path: Path) -> None:
+    circle = tmp_path / "circle"
+    circle.symlink_to(circle)
+    for path in (str(circle), "nul\0"):
+        with pytest.raises(P2mError, match=re.escape(path)):
+            write_file(path, b"said")
+    assert names(tmp_path) == ["circle"]
