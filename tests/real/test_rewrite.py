@@ -212,5 +212,5 @@ def test_errors_are_sentences(
     assert "No such file" in says(tmp_path / "none", out, *vmlinux)
     assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")
     compressed = packed(truncated, "-c")
-    assert "p2mfix VMLINUX VMCORE opens it" in says(compressed.vmcore, out, *vmlinux)
+    assert "open it with p2mfix VMLINUX VMCORE" in says(compressed.vmcore, out, *vmlinux)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "work"]
