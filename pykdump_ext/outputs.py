@@ -63,7 +63,10 @@ def write_file(path: str, content: bytes, inputs: Iterable[str] = ()) -> None:
                 with target.open("wb") as device:
                     device.write(content)
                 return
-        with new_file(target.resolve()) as (fd, _), os.fdopen(os.dup(fd), "wb") as file:
+        resolved = target.resolve()
+        if resolved.is_symlink():  # Python 3.13 gives a link back that leads to itself
+            raise P2mError(f"{path}: its links lead in a circle")
+        with new_file(resolved) as (fd, _), os.fdopen(os.dup(fd), "wb") as file:
             file.write(content)
     except OSError as error:
         raise P2mError(f"{path}: {error.strerror}") from None

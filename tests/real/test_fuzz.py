@@ -15,7 +15,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from _pytest.mark import ParameterSet
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.elf import ElfCore
@@ -209,17 +208,16 @@ class Case:
         said = [
             line for line in re.split(r"[\r\n]+", text) if line.startswith(("crash: ", "malloc"))
         ]
-        return f"{ended}: {said[-1] if said else text.strip()[-70:]}"
+        return f"{ended}: {said[-1] if said else ' '.join(text.split())[-70:]}"
 
 
-def numbers() -> Iterator[ParameterSet]:
-    """Every case; the first of each place is for ``make test``, the others are marked."""
-    for number in range(CASES):
-        marks = () if number < len(PLACES) else (pytest.mark.thorough,)
-        yield pytest.param(number, marks=marks)
+NUMBERS = [
+    pytest.param(n, marks=() if n < len(PLACES) else pytest.mark.thorough) for n in range(CASES)
+]
+"""Every case; the first of each place is for ``make test``, the others are marked."""
 
 
-@pytest.mark.parametrize("number", numbers())
+@pytest.mark.parametrize("number", NUMBERS)
 def test_damage_at_random(
     crash: Crash,
     scratch: Dump,

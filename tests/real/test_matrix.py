@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,11 +39,10 @@ def died_of(ran: Ran, message: str) -> bool:
     return ran.status == 1 and message in ran.text
 
 
-def cells() -> Iterator[ParameterSet]:
-    """Every cell; those that ``make test`` leaves to ``make matrix`` are marked."""
-    for cell in CELLS:
-        marks = () if (cell.crash, cell.kernel) in SLICE else (pytest.mark.thorough,)
-        yield pytest.param(cell, id=str(cell), marks=marks)
+def marked(cell: Cell) -> ParameterSet:
+    """A cell as a parameter; those that ``make test`` leaves to ``make matrix`` are marked."""
+    marks = () if (cell.crash, cell.kernel) in SLICE else pytest.mark.thorough
+    return pytest.param(cell, id=str(cell), marks=marks)
 
 
 def test_the_slice_has_every_crash_every_kernel_and_one_that_cannot() -> None:
@@ -54,7 +53,7 @@ def test_the_slice_has_every_crash_every_kernel_and_one_that_cannot() -> None:
     assert [c for c in chosen if c.cannot]
 
 
-@pytest.mark.parametrize("cell", cells())
+@pytest.mark.parametrize("cell", [marked(cell) for cell in CELLS])
 def test_matrix(cell: Cell, tmp_path: Path, record_property: Callable[[str, object], None]) -> None:
     result = "cannot" if cell.cannot else "passed"
     record_property("cell", f"{cell.crash}|{cell.kernel}|{result}")
