@@ -253,7 +253,7 @@ def test_undo_brings_the_errors_back_and_fix_takes_them_away(
 
 
 def test_on_a_healthy_dump_nothing_is_changed(crash: Crash, untouched: Dump, host: Path) -> None:
-    for option, last in (("--minimal", "KERNEL:"), ("--no_panic", "hexadecimal")):
+    for option, last in (("--minimal", "KERNEL:"), ("--no_kmem_cache", "hexadecimal")):
         ran = crash(
             untouched, [f"extend {host}", "help -D > before", "extend p2mfix.py", "help -D > after",
                         "p2m undo", "eval 16"], option,
@@ -303,7 +303,7 @@ def test_lines_of_crashrc_that_minimal_mode_refused_take_effect_once(
     assert "NR_FREE_PAGES" in (crash.folder / "kmem.out").read_text()
     assert "xen_privcmd" in (crash.folder / "mod.out").read_text()
     assert (crash.folder / "p.out").read_text().endswith("$1 = 17\n")
-    assert after.rstrip().endswith("$2 = 19")
+    assert after.rstrip().removesuffix("crash> quit").rstrip().endswith("$2 = 19")  # 8.0.6 echoes
 
 
 def test_p2mfix_inside_crashrc_leaves_the_lines_behind_it_to_crash(
