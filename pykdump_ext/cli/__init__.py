@@ -9,7 +9,9 @@ from typing import NoReturn, Protocol
 
 from ..errors import P2mError
 
-__all__ = ["Command", "fail"]
+__all__ = ["HELP_WIDTH", "Command", "fail"]
+
+HELP_WIDTH = 79  # columns, of what help prints
 
 
 class Command(Protocol):

@@ -20,7 +20,7 @@ from .. import __version__
 from ..errors import P2mError
 from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
-from . import Command, diagnose, domains, drgn, fail, rewrite
+from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
 
 __all__ = ["COMMANDS", "command_parser", "main", "parser"]
@@ -40,7 +40,6 @@ class Value(argparse.Action):
         namespace.values = [*namespace.values, (option_string, values)]
 
 
-HELP_WIDTH = 79  # columns
 COMMANDS: dict[str, Command] = {
     "diagnose": diagnose,
     **VIEW_COMMANDS,

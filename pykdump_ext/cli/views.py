@@ -15,16 +15,14 @@ from ..machine.paging import NOT_MAPPED
 from ..opened import OpenedDump
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.verify import Leaf, Leaves
-from ..reports.views import VIEWS, Screen, View, show
-from . import Command
+from ..reports.views import VIEWS, WIDEST, Screen, View, show
+from . import HELP_WIDTH, Command
 from .files import open_one
 
 __all__ = ["VIEW_COMMANDS"]
 
-WIDEST = 120  # columns, of a map
 SHOW_KINDS = ("list", "pfn", "map")
 ROLES_UNKNOWN = "p2mfix: without the vmlinux some pfns shown as missing may be identity"
-HELP_WIDTH = 79  # columns, of a description
 
 
 class ViewCommand:

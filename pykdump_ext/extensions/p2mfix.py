@@ -18,10 +18,9 @@ from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
 from pykdump_ext.p2m.verify import Leaf, Leaves
 from pykdump_ext.reports import words
-from pykdump_ext.reports.views import VIEWS, Screen, show
+from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show
 
 DUMPS_OWN = "dump's"
-WIDEST = 120  # columns, of a map
 
 
 def loaded() -> None:

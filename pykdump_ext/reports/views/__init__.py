@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from .list_verify_map import LIST, MAP, VERIFY
 from .pfn_mfn_va import MFN, PFN, VA
-from .view import Screen, View, show
+from .view import WIDEST, Screen, View, show
 
-__all__ = ["VIEWS", "Screen", "View", "show"]
+__all__ = ["VIEWS", "WIDEST", "Screen", "View", "show"]
 
 VIEWS = {view.name: view for view in (LIST, VERIFY, PFN, MFN, VA, MAP)}

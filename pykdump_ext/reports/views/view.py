@@ -12,7 +12,9 @@ from typing import Any
 from ...p2m.diagnosis import Diagnosis
 from ...p2m.verify import Leaf, Leaves
 
-__all__ = ["Screen", "View", "no_arguments", "show"]
+__all__ = ["WIDEST", "Screen", "View", "no_arguments", "show"]
+
+WIDEST = 120  # columns, of a map on a wide terminal
 
 
 @dataclass(frozen=True)
