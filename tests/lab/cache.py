@@ -4,8 +4,9 @@
 A product is a folder named after what it is and a fingerprint of all it was
 made from, so that a change of a step or of a package version makes a new one.
 Of each name the two products that were used last stay: two clones of other ages
-have one each, and so have a package's versions of two releases.  Two runs that
-want the same product at once wait for each other.
+have one each, and so have a package's versions of two releases.  What a running
+process uses stays as well, however many there are.  Two runs that want the same
+product at once wait for each other.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TextIO
 
 KEPT = 2
 """How many products of a name stay, the newest included."""
@@ -38,12 +40,16 @@ def say(text: str) -> None:
     print(f"lab: {text}", file=sys.stderr, flush=True)
 
 
+def _lock_file(name: str) -> TextIO:
+    folder = root() / "locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return (folder / name).open("w")
+
+
 @contextmanager
 def locked(name: str) -> Iterator[None]:
     """Hold the lock called ``name``; a second holder waits and says so."""
-    folder = root() / "locks"
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / name).open("w") as handle:
+    with _lock_file(name) as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -52,8 +58,39 @@ def locked(name: str) -> Iterator[None]:
         yield
 
 
-def _note_use(folder: Path) -> None:
-    """Make now the time of the folder, by which the products that were used last are known."""
+_held: dict[Path, TextIO] = {}
+
+
+def _use_lock(folder: Path) -> TextIO:
+    return _lock_file(f"{folder.relative_to(root())}.use".replace("/", "_"))
+
+
+def hold(folder: Path) -> None:
+    """Keep other runs from removing a folder of the cache until this process ends.
+
+    The folder need not exist yet: who holds it first and then looks for it, finds it whole
+    or not at all.
+    """
+    if folder not in _held:
+        _held[folder] = _use_lock(folder)
+        fcntl.flock(_held[folder], fcntl.LOCK_SH)
+
+
+@contextmanager
+def unused(folder: Path) -> Iterator[bool]:
+    """Yield True if no process holds the folder; none gets hold of it until the block ends."""
+    with _use_lock(folder) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(f"{folder.name}: stays, another run uses it")
+            yield False
+        else:
+            yield True
+
+
+def note_use(folder: Path) -> None:
+    """Make now the time of the folder, by which those that were used last are known."""
     now = time.time_ns()  # finer than the time that the file system would take
     with suppress(OSError):
         os.utime(folder, ns=(now, now))
@@ -64,12 +101,14 @@ def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
 
     ``made_from`` is anything whose ``repr`` changes when the product must be
     made again: versions, options, the number of the step itself.  ``make`` is
-    given an empty folder; the product appears only once it has returned.
+    given an empty folder; the product appears only once it has returned, and
+    stays until this process ends.
     """
     fingerprint = hashlib.sha256(repr(made_from).encode()).hexdigest()[:12]
     final = root() / f"{name}-{fingerprint}"
+    hold(final)
     if final.is_dir():
-        _note_use(final)
+        note_use(final)
         return final
     with locked(name):
         if final.is_dir():
@@ -82,9 +121,11 @@ def product(name: str, made_from: object, make: Callable[[Path], None]) -> Path:
         make(unfinished)
         unfinished.rename(final)
         say(f"{name}: made in {time.monotonic() - start:.0f} s")
-        _note_use(final)
+        note_use(final)
         products = root().glob(f"{name}-" + "[0-9a-f]" * 12)
         for old in sorted(products, key=lambda path: path.stat().st_mtime)[:-KEPT]:
-            say(f"{name}: removing one made from older parts")
-            shutil.rmtree(old, ignore_errors=True)
+            with unused(old) as free:
+                if free:
+                    say(f"{name}: removing one made from older parts")
+                    shutil.rmtree(old, ignore_errors=True)
     return final

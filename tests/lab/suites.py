@@ -15,7 +15,7 @@ from pathlib import Path
 
 import tomllib
 
-from .cache import locked, product, say
+from .cache import hold, locked, note_use, product, say, unused
 from .packages import HOST, Archive, Missing, as_root, refresh, run
 
 PACKAGES = (
@@ -167,11 +167,15 @@ def install(suite: Suite) -> Path:
     """Build and install the package of this clone in the release, as a user of it would.
 
     Return the folder, inside the release's, of the environment that has it.  Each state of
-    the sources has its own, so that no run changes what another one runs.
+    the sources has its own, so that no run changes what another one runs; the newest stay,
+    and those that a running process uses.
     """
     home = Path(f"/opt/pykdump-{_fingerprint(suite)}")
-    made = Path(f"{suite.root}{home}/made")
+    folder = Path(f"{suite.root}{home}")
+    made = folder / "made"
+    hold(folder)
     if made.exists():
+        note_use(folder)
         return home
     copy = f"{suite.root}/opt/source"
     wheels = _wheels(suite.python_version())
@@ -179,8 +183,10 @@ def install(suite: Suite) -> Path:
         if made.exists():
             return home
         for old in sorted(suite.root.glob("opt/pykdump*"), key=lambda p: p.stat().st_mtime)[:-KEPT]:
-            run(*as_root("rm", "-rf", old))
-        run(*as_root("rm", "-rf", copy, f"{suite.root}{home}"))
+            with unused(old) as free:
+                if free:
+                    run(*as_root("rm", "-rf", old))
+        run(*as_root("rm", "-rf", copy, folder))
         run(*as_root("mkdir", "-p", copy))
         run(*as_root("cp", "-r", *(SOURCE / part for part in PARTS), copy))
         script = (
