@@ -34,6 +34,7 @@ try:
 except ImportError:
     raise P2mError("drgn is not installed: pip install 'pykdump-ext[drgn]'") from None
 
+from .crashed_cpu import give_crashed_cpu
 from .registers import add_registers
 
 __all__ = ["load_symbols", "open_program", "program"]
@@ -124,6 +125,7 @@ def open_program(opened: OpenedDump) -> drgn.Program:
             " debug package"
         ) from None
     add_registers(prog, opened.vcpus)
+    give_crashed_cpu(prog, opened.vcpus)
     return prog
 
 

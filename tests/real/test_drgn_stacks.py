@@ -16,6 +16,7 @@ from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.printk import get_dmesg
 from drgn.helpers.linux.sched import cpu_curr
 
+from pykdump_ext.drgn.crashed_cpu import crashed_cpu, replace
 from pykdump_ext.drgn.prog import open_program, program
 from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.namelist import Namelist
@@ -183,7 +184,12 @@ def test_other_kernels(kernel: str) -> None:
     assert are_in_order(logged_trace(prog), names(prog.crashed_thread().stack_trace()))
     running = {cpu_curr(prog, cpu).value_() for cpu in CPUS}
     core = ElfCore(dump.vmcore)
-    check_cpus(prog, dom0_vcpus(core, core.notes))
+    vcpus = dom0_vcpus(core, core.notes)
+    check_cpus(prog, vcpus)
+    cpu = crashed_cpu(vcpus)
+    assert cpu is not None and cpu == prog["panic_cpu"].counter.value_()
+    replace(prog, prog["crashing_cpu"], cpu)  # as in a kernel without panic_cpu
+    assert prog["crashing_cpu"].value_() == cpu
     for task in for_each_task(prog):
         if task.value_() not in running:
             found = names(prog.stack_trace(task))
