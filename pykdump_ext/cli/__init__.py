@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
-from ..errors import P2mError
+if TYPE_CHECKING:
+    import argparse
+
+    from ..errors import P2mError
 
 __all__ = ["HELP_WIDTH", "Command", "fail"]
 

@@ -11,7 +11,9 @@ import argparse
 import os
 import runpy
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import P2mError
@@ -50,26 +52,30 @@ def _add_others(parser: argparse.ArgumentParser) -> None:
         "-s", "--symbols", metavar="PATH", action="append", default=[],
         help="load a module's file with debug information; may be given more than once",
     )  # fmt: skip
-    parser.add_argument(
+    script = parser.add_argument(
         "words", metavar="ARG", nargs=argparse.REMAINDER,
         help="a script and its arguments; without a script and without -e: drgn's prompt",
     )  # fmt: skip
+    script.required = False  # else an error about missing files names it too
 
 
 def run(args: argparse.Namespace) -> None:
     """Open the dump in drgn, and run the prompt, the script or the code.
 
-    What a script raises is not caught.
+    An exception of the user's code is printed as Python prints it, with the exit status 1.
 
     :raises P2mError: the dump, the vmlinux or the script cannot be opened.
     """
-    words, args.words = args.words, []
     usage = f"{NAME} VMLINUX VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
     others = argparse.ArgumentParser(NAME, usage, add_help=False)
     _add_others(others)  # options may also come after the files
-    others.parse_args(words, args)
+    dump = [args.vmlinux, args.vmcore]
+    others.parse_args(args.words, args)
+    while args.words and is_dump(args.words[0]):  # the other files of a split dump
+        dump.append(args.words[0])
+        others.parse_args(args.words[1:], args)
     try:
-        prog = _open(args)
+        prog = _open(args, sorted(dump, key=is_dump))  # the user may give them in any order
         if args.code is None and args.words:
             with Path(args.words[0]).open("rb"):
                 pass
@@ -78,19 +84,18 @@ def run(args: argparse.Namespace) -> None:
     _run(args, prog)
 
 
-def _open(args: argparse.Namespace) -> drgn.Program:
-    """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed."""
+def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:
+    """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed.
+
+    :param files: the vmlinux, then the dump's files.
+    """
     # drgn uses the new prompt of Python 3.13, if there is one. That prompt ends in a traceback
     # on a terminal that it cannot clear, where Python itself uses the basic one.
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
-    vmlinux, *dump = sorted(
-        (args.vmlinux, args.vmcore), key=is_dump
-    )  # the user may give them in any order
-    while args.words and is_dump(args.words[0]):  # the other files of a split dump
-        dump.append(args.words.pop(0))
+    vmlinux, *dump = files
     prog = open_program(OpenedDump(open_dump(dump), [Namelist(vmlinux)], dump))
     load_symbols(prog, args.symbols)
     return prog
@@ -98,13 +103,27 @@ def _open(args: argparse.Namespace) -> drgn.Program:
 
 def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
     import drgn  # noqa: PLC0415
-    from drgn.cli import default_globals, run_interactive, version_header  # noqa: PLC0415
+    from drgn.cli import run_interactive, version_header  # noqa: PLC0415
 
     if args.code is None and not args.words and sys.stdin.isatty():
         print(version_header(), file=sys.stderr, flush=True)
         run_interactive(prog)
         return
     drgn.set_default_prog(prog)
+    try:
+        _run_users_code(args, prog)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        error.__traceback__ = _users_frames(error.__traceback__)
+        sys.excepthook(type(error), error, error.__traceback__)
+        raise SystemExit(1) from None
+
+
+def _run_users_code(args: argparse.Namespace, prog: drgn.Program) -> None:
+    """Run the script, the code of ``-e``, or the code on standard input."""
+    from drgn.cli import default_globals  # noqa: PLC0415
+
     if args.code is None and args.words:
         sys.argv = args.words
         sys.path.insert(0, str(Path(args.words[0]).resolve().parent))
@@ -115,3 +134,11 @@ def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
     code = args.code if args.code is not None else sys.stdin.read()
     name = "<stdin>" if args.code is None else "<string>"
     exec(compile(code, name, "exec"), default_globals(prog))
+
+
+def _users_frames(trace: TracebackType | None) -> TracebackType | None:
+    """Return a traceback without its first frames, which run the user's code but are not of it."""
+    runners = {__file__, runpy.run_path.__code__.co_filename}
+    while trace is not None and trace.tb_frame.f_code.co_filename in runners:
+        trace = trace.tb_next
+    return trace

@@ -12,6 +12,7 @@ import os
 import sys
 import textwrap
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 import argcomplete
 from argcomplete.completers import FilesCompleter
@@ -23,7 +24,7 @@ from ..launch.options import WITH_VALUE
 from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
 
-__all__ = ["COMMANDS", "command_parser", "main", "parser"]
+__all__ = ["COMMANDS", "command_parser", "main", "parse", "parser"]
 
 
 class Value(argparse.Action):
@@ -158,7 +159,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         if words and words[0] in COMMANDS:
-            COMMANDS[words[0]].run(command_parser(words[0]).parse_args(words[1:]))
+            COMMANDS[words[0]].run(parse(words))
             sys.stdout.flush()
         else:
             become_crash(words)
@@ -169,10 +170,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except OSError as error:
-        if words[0] == "drgn":  # raised by a script
-            raise
         sys.stdout = None  # do not write again at the end what could not be written
         fail("p2mfix", error)
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    """Parse the words of a command, the first being its name.
+
+    Options may stand anywhere among the files, except in a command whose last words are a
+    script's own.
+    """
+    made = command_parser(words[0])
+    if any(action.nargs == argparse.REMAINDER for action in made._actions):
+        return made.parse_args(words[1:])
+    return made.parse_intermixed_args(words[1:])
 
 
 def become_crash(words: list[str]) -> None:
@@ -185,6 +196,9 @@ def become_crash(words: list[str]) -> None:
     args.files += [
         word for word in unknown if not word.startswith("-")
     ]  # after an option without a value
+    if args.files and not os.path.lexists(args.files[0]):
+        for name in get_close_matches(args.files[0], COMMANDS, 1):
+            options.error(f"{args.files[0]} is neither a file nor a command; did you mean {name}?")
     if len(args.files) < 2:
         options.error("give a vmlinux and a dump: p2mfix VMLINUX VMCORE")
     request = Request(

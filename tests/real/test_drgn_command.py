@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import pexpect
 
 from tests.lab.dump import Dump
 
+from .packed import filtered
 from .sessions import BIN, SECONDS
 
 COMMAND = (BIN / "p2mfix", "drgn")
@@ -40,7 +42,29 @@ def test_scripts_code_and_input(truncated: Dump, tmp_path: Path) -> None:
     assert run(*files, "-e", code) == run("-e", code, *files) == (3, "b'init'\n", "")
     assert run(*files, stdin="print(prog['init_task'].pid.value_())\n") == (0, "0\n", "")
     status, _, error = run(*files, "-e", "raise ValueError('its own')")
-    assert status == 1 and error.endswith("ValueError: its own\n")
+    assert (status, error.splitlines()) == (
+        1,
+        [
+            "Traceback (most recent call last):",
+            '  File "<string>", line 1, in <module>',
+            "ValueError: its own",
+        ],
+    )
+    broken = tmp_path / "broken.py"
+    broken.write_text("def fail():\n    open('/nowhere')\n\nfail()\n")
+    status, _, error = run(*files, broken)
+    frames = re.findall(r'^  File "(.*)", line (\d+)', error, re.MULTILINE)
+    assert (status, frames) == (1, [(str(broken), "4"), (str(broken), "2")])
+    assert error.endswith("FileNotFoundError: [Errno 2] No such file or directory: '/nowhere'\n")
+
+
+def test_options_may_follow_the_files_of_a_split_dump(truncated: Dump, tmp_path: Path) -> None:
+    parts = filtered(truncated, tmp_path, "-c", files=3)
+    assert run(truncated.vmlinux, *parts, "-e", "print(prog['init_task'].pid.value_())") == (
+        0,
+        "0\n",
+        "",
+    )
 
 
 def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import importlib.metadata
 import re
 import shlex
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, parser
+from pykdump_ext.cli.pykdump_ext import parser as pykdump_ext_parser
 from pykdump_ext.launch.options import WITH_VALUE
 
 from .test_house import ROOMS
@@ -212,9 +212,7 @@ def check_pykdump_ext(words: list[str]) -> None:
 
     :raises Refused: it would not take them.
     """
-    scripts = importlib.metadata.distribution("pykdump-ext").entry_points
-    (script,) = (entry for entry in scripts if entry.name == "pykdump-ext")
-    made = importlib.import_module(script.value.partition(":")[0]).parser()
+    made = pykdump_ext_parser()
     for action in made._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():

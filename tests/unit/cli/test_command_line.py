@@ -6,13 +6,14 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, main, parser
+from pykdump_ext.cli.p2mfix import COMMANDS, command_parser, main, parse, parser
 from pykdump_ext.launch.options import WITH_VALUE
 
 MAN_PAGE = Path(__file__).parents[3] / "pykdump_ext/cli/p2mfix.1"
@@ -98,3 +99,45 @@ def test_the_shell_completes_it(tmp_path: Path, line: str, offers: set[str]) -> 
 def test_the_man_page_is_installed() -> None:
     page = Path(sys.prefix) / "share/man/man1/p2mfix.1"
     assert page.read_text() == MAN_PAGE.read_text()
+
+
+def test_options_may_stand_among_the_files() -> None:
+    args = parse(["diagnose", "vmcore", "--json", "vmlinux"])
+    assert args.json and args.files == ["vmcore", "vmlinux"]
+    args = parse(["pfn", "100", "vmcore", "--json", "vmlinux"])
+    assert args.json and args.files == ["vmcore", "vmlinux"]
+    # what follows a script is the script's
+    args = parse(["drgn", "vmlinux", "vmcore", "script.py", "-e", "its own"])
+    assert args.code is None and args.words == ["script.py", "-e", "its own"]
+
+
+def test_a_mistyped_command_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["diagnos", "vmcore"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("diagnos is neither a file nor a command; did you mean diagnose?")
+
+
+def test_an_error_names_only_what_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["drgn"])
+    assert stop.value.code == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.endswith("the following arguments are required: VMLINUX, VMCORE")
+
+
+@pytest.mark.parametrize("program", ["p2mfix", "pykdump-ext"])
+def test_ctrl_c_while_the_commands_are_imported_prints_nothing(program: str) -> None:
+    script = (INSTALLED.with_name(program)).read_text().partition("\n")[2]
+    interrupted = (
+        "import signal, sys\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'argparse': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", interrupted + script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
