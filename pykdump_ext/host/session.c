@@ -10,8 +10,8 @@
  *   RCLOCAL_IFILE and CMDLINE_IFILE in pc->flags ask for.  exec_input_file() (cmdline.c) keeps
  *   the position after the running line in pc->ifile_offset.
  * - Until crash commit 4badc62 (in 7.3.1) kernel_init() (kernel.c) recognises a PV kernel only
- *   by what pv_init_ops points to, such as xen_patch().  Linux commit 5c83511bdb98 (in v4.20)
- *   removes pv_init_ops, and 4.19.79 has no xen_patch().
+ *   by what pv_init_ops points to: xen_patch(), since 7.3.0 also paravirt_patch_default().  Linux
+ *   commit edcb5cf84f05 (in v4.14) removes xen_patch(), 5c83511bdb98 (in v4.20) pv_init_ops.
  * - restore_sanity() (cmdline.c) closes pipes and waits for their readers; clean_exit()
  *   (main.c) unlinks the namelists that crash unpacked.
  */

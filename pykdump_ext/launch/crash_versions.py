@@ -33,9 +33,12 @@ def crash_version(crash: str | None) -> str | None:
 def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
     """Return True when a crash of that version does not recognise this kernel as Xen PV.
 
-    crash before 7.3.1 looks for the symbol ``pv_init_ops``, which Linux 4.20 removed (commit
-    5c83511bdb98).  Its session ends with ``read error: physical address: ...  type: "pud
-    page"``; crash's commit 4badc6229c69 made it look for ``pv_ops`` as well.
+    Then its session ends with ``read error: physical address: ...  type: "pud page"``, on a
+    compressed dump with ``seek error``. ``kernel_init()`` of crash takes a kernel for a PV one
+    if the first word of ``pv_init_ops`` points to a function that it knows: ``xen_patch()``,
+    since 7.3.0 (crash commit 0715962d32fc) also ``paravirt_patch_default()``. Linux 4.14
+    (commit edcb5cf84f05) put the second in place of the first, and Linux 4.20 (5c83511bdb98)
+    removed ``pv_init_ops``. Since 7.3.1 (crash commit 4badc6229c69) ``xen_start_info`` is enough.
 
     :param version: such as ``7.2.9``.
     :param symbols: the kernel's.
@@ -43,4 +46,7 @@ def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
     if not numbers or numbers >= (7, 3, 1):
         return False
-    return symbols.address("pv_ops") is not None and symbols.address("pv_init_ops") is None
+    if symbols.address("pv_init_ops") is None:
+        return symbols.address("pv_ops") is not None
+    known = ("xen_patch", "paravirt_patch_default")[: 2 if numbers >= (7, 3) else 1]
+    return all(symbols.address(name) is None for name in known)
