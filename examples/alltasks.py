@@ -15,7 +15,7 @@ from pykdump_ext.host import command, crash
 def processes() -> Iterator[int]:
     """Yield the address of each process's ``struct task_struct``, init_task first."""
     first = task = crash.sym2addr("init_task")
-    tasks = crash.member_offset("task_struct", "tasks")
+    tasks = crash.offsetof("task_struct", "tasks")
     while True:
         yield task
         task = crash.readPtr(task + tasks) - tasks
@@ -28,8 +28,8 @@ def processes() -> Iterator[int]:
 )
 def alltasks(words: list[str]) -> None:
     """Print pid, task_struct and name of all processes, or of those named COMM."""
-    pid = crash.member_offset("task_struct", "pid")
-    comm = crash.member_offset("task_struct", "comm")
+    pid = crash.offsetof("task_struct", "pid")
+    comm = crash.offsetof("task_struct", "comm")
     for task in processes():
         name = crash.readmem(task + comm, 16).split(b"\0")[0].decode(errors="replace")
         if not words or name in words:

@@ -11,8 +11,10 @@
  *   an excluded page begins with PAGE_EXCLUDED_ERRMSG, "page excluded".
  * - While XEN_MACHINE_ADDR is in pc->curcmd_flags, xen_kdump_p2m() (xen_dom0.c) takes a
  *   physical address for a machine address.  guarded() restores these flags.
- * - STRUCT_SIZE(), MEMBER_OFFSET() and MEMBER_SIZE() (datatype_info() of symbols.c) ask gdb,
- *   and return -1 if there is no such type or member.
+ * - STRUCT_SIZE() and MEMBER_OFFSET() (datatype_info() of symbols.c) ask gdb, and return -1 if
+ *   there is no such type or member; MEMBER_SIZE() returns 0 if a type has no such member.
+ * - "mod -s" sets MOD_LOAD_SYMS in the flags of a module, and "mod -d" clears it
+ *   (load_module_symbols() and delete_load_module() of symbols.c).
  */
 #include "host_internal.h"
 
@@ -143,9 +145,11 @@ host_module_of(uint64_t address, char **name)
 static int
 put_datatype(struct question *q)
 {
-	*q->size = STRUCT_SIZE(q->name);
-	*q->offset = q->member ? MEMBER_OFFSET(q->name, q->member) : -1;
-	*q->member_size = q->member ? MEMBER_SIZE(q->name, q->member) : -1;
+	*q->size = *q->offset = *q->member_size = -1;
+	if (!q->member)
+		*q->size = STRUCT_SIZE(q->name);
+	else if ((*q->offset = MEMBER_OFFSET(q->name, q->member)) >= 0)
+		*q->member_size = MEMBER_SIZE(q->name, q->member);
 	return HOST_OK;
 }
 
@@ -154,4 +158,18 @@ host_datatype(char *type, char *member, long *size, long *offset, long *member_s
 {
 	return ASK(put_datatype, .name = type, .member = member, .size = size,
 		.offset = offset, .member_size = member_size);
+}
+
+/* Not guarded: it calls nothing of crash.  FNV-1a, as good as any other. */
+uint64_t
+host_types_known(void)
+{
+	uint64_t known = 0xcbf29ce484222325;
+	int i;
+
+	known = (known ^ !(pc->flags & MINIMAL_MODE)) * 0x100000001b3;
+	for (i = 0; st->load_modules && (i < kt->mods_installed); i++)
+		known = (known ^ (st->load_modules[i].mod_flags & MOD_LOAD_SYMS)) *
+			0x100000001b3;
+	return known;
 }

@@ -20,14 +20,24 @@ import os
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from .datatypes import (
+    forget_absent_types,
+    member_offset,
+    member_size,
+    offsetof,
+    sizeof,
+    struct_size,
+    union_size,
+)
 from .guarded import Excluded, NullPointer, c_text, check, error, ffi, lib, message, succeeded
 
 __all__ = [
-    "KVADDR", "LONGEST_COMMAND", "PAGESIZE", "PHYSADDR", "UVADDR", "XENMACHADDR", "Crash_run",
-    "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod", "addr2sym", "error",
-    "exec_crash_command", "exec_gdb_command", "get_GDB_output", "kvtop", "mem2long",
-    "member_offset", "member_size", "readInt", "readPtr", "read_machine", "readmem", "session",
-    "set_readmem_task", "struct_size", "sym2addr", "symbol_exists", "union_size", "uvtop", "write",
+    "KVADDR", "LARGEST_READ", "LONGEST_COMMAND", "PAGESIZE", "PHYSADDR", "UVADDR", "XENMACHADDR",
+    "Crash_run", "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod", "addr2sym",
+    "error", "exec_crash_command", "exec_gdb_command", "get_GDB_output", "kvtop", "mem2long",
+    "member_offset", "member_size", "offsetof", "readInt", "readPtr", "read_machine", "readmem",
+    "session", "set_readmem_task", "sizeof", "struct_size", "sym2addr", "symbol_exists",
+    "union_size", "uvtop", "write",
 ]  # fmt: skip
 
 KVADDR = 0x1
@@ -39,6 +49,8 @@ PHYSADDR = 0x4
 XENMACHADDR = 0x8
 """A machine address; crash reads it by way of a pseudo-physical address where it has one."""
 PAGESIZE = 4096
+LARGEST_READ = 1 << 30
+"""The most bytes that one call of :func:`readmem` reads: it has them in memory twice."""
 
 _ALL_BITS = (1 << 64) - 1
 
@@ -97,6 +109,11 @@ def session() -> Session:
 def _read(addr: int, size: int, mtype: int, machine: bool, what: str) -> bytes:
     if size <= 0:
         raise error(f'invalid size request: {size}  type: "{what}"')
+    if size > LARGEST_READ:
+        raise error(
+            f"a read of {size:,} bytes at once is too large: read {LARGEST_READ:,} at most, and"
+            " the rest by further calls"
+        )
     buffer = ffi.new("char[]", size)
     result = lib.host_readmem(addr & _ALL_BITS, mtype, machine, buffer, size, what.encode())
     check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
@@ -110,7 +127,8 @@ def readmem(addr: int, size: int, mtype: int | None = None) -> bytes:
         ``XENMACHADDR``.  Without it: ``UVADDR`` once a task is set, else ``KVADDR``.
     :raises NullPointer: ``addr`` is the virtual address 0.
     :raises Excluded: the page was left out when the dump was filtered.
-    :raises error: the memory cannot be read; crash's message has the address and its kind.
+    :raises error: the memory cannot be read, and crash's message has the address and its kind;
+        or ``size`` is above ``LARGEST_READ``.
     """
     kind = _readmem.memtype if mtype is None else mtype
     if not addr and kind in (KVADDR, UVADDR):
@@ -168,15 +186,23 @@ def set_readmem_task(task: int) -> None:
         exec_crash_command(f"set {task:x}")
 
 
-def sym2addr(name: str) -> int:
-    """Return the address of the symbol ``name``, or 0 where there is no such symbol."""
+def _symbol(name: str) -> int | None:
     value = ffi.new("uint64_t *")
-    return int(value[0]) if succeeded(lib.host_symbol(name.encode(), value)) else 0
+    return int(value[0]) if succeeded(lib.host_symbol(name.encode(), value)) else None
+
+
+def sym2addr(name: str) -> int:
+    """Return the address of the symbol ``name``, or 0 where there is no such symbol.
+
+    The address of a symbol may be 0, too, as that of the first per-cpu variable was until Linux
+    6.15: :func:`symbol_exists` tells the two apart.
+    """
+    return _symbol(name) or 0
 
 
 def symbol_exists(name: str) -> bool:
-    """Return True when the kernel or a module has the symbol ``name``."""
-    return bool(sym2addr(name))
+    """Return True when the kernel or a module has the symbol ``name``, whatever its address."""
+    return _symbol(name) is not None
 
 
 def addr2sym(addr: int, loose: bool = False) -> Any:
@@ -197,34 +223,6 @@ def addr2mod(addr: int) -> str | None:
     """Return the name of the kernel module that ``addr`` is in, or None."""
     name = ffi.new("char **")
     return c_text(name[0]) if succeeded(lib.host_module_of(addr & _ALL_BITS, name)) else None
-
-
-def _datatype(kind: str, member: str | None) -> tuple[int, int, int]:
-    size, offset, member_size = (ffi.new("long *") for _ in range(3))
-    name = ffi.NULL if member is None else member.encode()
-    if member is not None:
-        name = ffi.new("char[]", name)
-    result = lib.host_datatype(kind.encode(), name, size, offset, member_size)
-    check(result, f"no data type {kind}")
-    return int(size[0]), int(offset[0]), int(member_size[0])
-
-
-def struct_size(name: str) -> int:
-    """Return the size of ``struct name`` in bytes, or -1 where there is no such struct."""
-    return _datatype(name, None)[0]
-
-
-union_size = struct_size
-
-
-def member_offset(name: str, member: str) -> int:
-    """Return the offset of a member of ``struct name`` in bytes, or -1 where there is none."""
-    return _datatype(name, member)[1]
-
-
-def member_size(name: str, member: str) -> int:
-    """Return the size of a member of ``struct name`` in bytes, or -1 where there is none."""
-    return _datatype(name, member)[2]
 
 
 def _translate(addr: int, user: bool, task: int) -> int:
@@ -289,7 +287,7 @@ def exec_crash_command(command: str) -> str:
 def get_GDB_output(command: str) -> str | None:
     """Run a command of gdb, and return what it prints, or None where it fails."""
     try:
-        return _captured(lib.host_gdb, command)
+        return exec_gdb_command(command)
     except error:
         return None
 
@@ -299,6 +297,7 @@ def exec_gdb_command(command: str) -> str:
 
     :raises error: the command failed; the text is gdb's message.
     """
+    forget_absent_types()  # it may be add-symbol-file
     return _captured(lib.host_gdb, command)
 
 

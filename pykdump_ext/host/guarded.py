@@ -40,8 +40,12 @@ class error(Exception):
         self.output = output
 
 
-class NullPointer(error, IndexError):
-    """The address to read is 0, as at the end of many lists."""
+class NullPointer(IndexError):
+    """The address to read is 0, as at the end of many lists.
+
+    As in PyKdump it is no :class:`error`: programs catch that around reads which may fail, and
+    a NULL pointer there is another thing.
+    """
 
 
 class Excluded(error):

@@ -55,7 +55,7 @@ class SessionNamelist:
 
     def address(self, name: str) -> int | None:
         """Return the virtual address of the symbol ``name``, or None."""
-        return crash.sym2addr(name) or None
+        return crash.sym2addr(name) if crash.symbol_exists(name) else None
 
     @property
     def path(self) -> Path:

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Types of the kernel, looked up by crash: their sizes, and where their members are.
+
+``struct_size()``, ``union_size()``, ``member_offset()`` and ``member_size()`` return -1 where there
+is no such type or member, as PyKdump's do; ``sizeof()`` and ``offsetof()`` raise an exception.
+"""
+
+from __future__ import annotations
+
+from .guarded import check, error, ffi, lib
+
+__all__ = [
+    "forget_absent_types",
+    "member_offset",
+    "member_size",
+    "offsetof",
+    "sizeof",
+    "struct_size",
+    "union_size",
+]
+
+NONE = -1
+LONGEST_NAME = 1024  # bytes; datatype_info() of crash's symbols.c copies it into BUFSIZE, 1500
+
+# What gdb did not find: it takes 0.25 s to look for it again
+_absent: set[tuple[str, str | None]] = set()
+_known = 0  # which modules had debug data then
+
+
+def forget_absent_types() -> None:
+    """Ask gdb again for every type and member that it did not find."""
+    _absent.clear()
+
+
+def _look_up(name: str, member: str | None) -> tuple[int, int]:
+    """Return size and offset: of a type, or of its member; -1 for what is not there.
+
+    :raises error: crash cannot look it up.
+    """
+    global _known  # noqa: PLW0603
+    known = int(lib.host_types_known())
+    if known != _known:
+        _known = known
+        forget_absent_types()
+    if (name, None) in _absent or (name, member) in _absent:
+        return NONE, NONE
+    texts = [None if text is None else text.encode() for text in (name, member)]
+    if any(len(text) > LONGEST_NAME for text in texts if text is not None):
+        return NONE, NONE
+    of = ffi.NULL if texts[1] is None else ffi.new("char[]", texts[1])
+    size, offset, member_size = (ffi.new("long *") for _ in range(3))
+    result = lib.host_datatype(texts[0], of, size, offset, member_size)
+    check(result, f"no data type {name}")
+    found = int((size if member is None else member_size)[0]), int(offset[0])
+    if found[0] < 0:
+        _absent.add((name, member))
+    return found
+
+
+def struct_size(name: str) -> int:
+    """Return the size of ``struct name`` in bytes, or -1 where there is no such struct."""
+    return _look_up(name, None)[0]
+
+
+union_size = struct_size
+
+
+def member_offset(name: str, member: str) -> int:
+    """Return the offset of a member of ``struct name`` in bytes, or -1 where there is none."""
+    return _look_up(name, member)[1]
+
+
+def member_size(name: str, member: str) -> int:
+    """Return the size of a member of ``struct name`` in bytes, or -1 where there is none."""
+    return _look_up(name, member)[0]
+
+
+def sizeof(name: str) -> int:
+    """Return the size of ``struct name`` or ``union name`` in bytes.
+
+    :raises error: the kernel has no such type, or crash cannot look it up.
+    """
+    size = struct_size(name)
+    if size < 0:
+        raise error(f"the kernel has no struct or union {name}")
+    return size
+
+
+def offsetof(name: str, member: str) -> int:
+    """Return the offset of a member of ``struct name`` or ``union name`` in bytes.
+
+    :raises error: the kernel has no such type, or the type has no such member, or crash cannot
+        look it up.
+    """
+    offset = member_offset(name, member)
+    if offset < 0:
+        sizeof(name)
+        raise error(f"struct {name} has no member {member}")
+    return offset
