@@ -15,6 +15,7 @@ A function ``loaded()`` in the file runs once crash knows its commands; a functi
 """
 
 from . import crash
-from .extensions import CommandError, command
+from .commands import CommandError
+from .extensions import command
 
 __all__ = ["CommandError", "command", "crash"]

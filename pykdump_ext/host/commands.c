@@ -232,27 +232,37 @@ command(void)
 		error(FATAL, "%s\n", host_message());
 }
 
-/* Python's extend for .py files and for this library, crash's extend for all other files. */
+static int
+ends_with(const char *word, const char *end)
+{
+	size_t length = strlen(word), of_end = strlen(end);
+
+	return (length > of_end) && STREQ(word + length - of_end, end);
+}
+
+/*
+ * Python's extend for .py files, for this library, for a name that is no file (it may lack its
+ * .py), and for all that is to be unloaded; crash's extend for the rest.
+ */
 static void
 extend_command(void)
 {
-	int i, ours = FALSE, self = FALSE, unload = FALSE, files = 0;
+	int i, ours = FALSE, self = FALSE, unload = FALSE;
 
 	for (i = 1; i < argcnt; i++) {
-		size_t length = strlen(args[i]);
-
 		if (STREQ(args[i], "-u"))
 			unload = TRUE;
-		else if (args[i][0] != '-') {
-			files++;
-			if ((length > 3) && STREQ(args[i] + length - 3, ".py"))
-				ours = TRUE;
-			else if (file_exists(args[i], NULL) && same_file(args[i], host_path()))
-				self = TRUE;
-		}
+		else if (args[i][0] == '-')
+			continue;
+		else if (!file_exists(args[i], NULL))
+			ours |= !ends_with(args[i], ".so");
+		else if (ends_with(args[i], ".py"))
+			ours = TRUE;
+		else if (same_file(args[i], host_path()))
+			self = TRUE;
 	}
 	/* While this library is unloaded, crash's extend handles all files but this library. */
-	if (own_entry() ? ours || self || (unload && !files) : self && !unload)
+	if (own_entry() ? ours || self || unload : self && !unload)
 		command();
 	else
 		original_extend();

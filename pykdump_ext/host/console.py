@@ -12,7 +12,7 @@ from pathlib import Path
 from crash_host import ffi, lib
 
 from . import crash
-from .extensions import CommandError
+from .commands import CommandError
 from .guarded import c_text, check
 
 __all__ = ["py", "read_line"]

@@ -55,7 +55,7 @@ def debugging() -> bool:
 def _one_line(error: BaseException) -> str:
     """Return the one line that crash shows for an exception."""
     text = " ".join(str(error).split("\n")).strip()
-    if isinstance(error, (P2mError, crash.error)):
+    if isinstance(error, (P2mError, crash.error, crash.NullPointer)):
         return text or type(error).__name__
     where = ""
     frame: TracebackType | None = error.__traceback__
@@ -74,10 +74,10 @@ def run(name: str, words: list[str]) -> None:
     :param words: the words after the command's name.
     :raises crash.error: the extension that had the command is unloaded.
     """
-    from . import console, extensions  # noqa: PLC0415  (both import crash)
+    from . import console, extend, extensions  # noqa: PLC0415  (the first imports crash)
 
     if name == "extend":
-        extensions.extend(words)
+        extend.extend(words)
     elif name == "py":
         console.py(words)
     else:

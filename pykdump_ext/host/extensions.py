@@ -4,97 +4,38 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import io
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from crash_host import ffi, lib
 
-from ..errors import P2mError
-from .guarded import c_text, message, succeeded
+from ..launch.libraries import P2MFIX
+from .commands import Command, CommandError
 
 __all__ = [
-    "Command",
-    "CommandError",
     "Extension",
     "command",
-    "extend",
     "filenames",
-    "find",
     "find_command",
-    "is_loaded",
+    "find_file",
     "load",
+    "loaded_by",
+    "named",
     "unload",
     "unload_all",
 ]
 
-SHIPPED = Path(__file__).parent.parent / "extensions"
+SHIPPED = P2MFIX.parent
 # The folders where crash looks for extensions: in_extensions_library() of its extensions.c
 CRASH_FOLDERS = ("/usr/lib64/crash/extensions", "/usr/lib/crash/extensions", "./extensions")
-
-
-class CommandError(P2mError):
-    """A command cannot do what was asked; crash shows the text as it shows its own errors."""
-
-
-@dataclass
-class Command:
-    """A command of an extension.
-
-    ``function`` gets the namespace that ``parser`` makes, or without a parser the words after
-    the command's name.  ``usage`` and ``help`` are for crash's ``help``; ``minimal`` is True
-    when the command also works in a minimal session.
-    """
-
-    name: str
-    function: Callable[[Any], object]
-    parser: argparse.ArgumentParser | None
-    usage: str
-    help: str
-    minimal: bool
-
-    def run(self, words: list[str]) -> None:
-        """Run the command with the words after its name.
-
-        :raises CommandError: the parser does not accept the words.
-        """
-        self.function(self._parse(words) if self.parser else words)
-
-    def _parse(self, words: list[str]) -> argparse.Namespace | None:
-        assert self.parser is not None
-        said = io.StringIO()
-        try:
-            with redirect_stderr(said):
-                return self.parser.parse_args(words)
-        except SystemExit as stop:
-            if not stop.code:
-                raise
-        reason = said.getvalue().strip().splitlines()[-1].partition("error: ")[2]
-        raise CommandError(f"{reason} (see 'help {self.name}')")
-
-    def help_data(self) -> list[str]:
-        """Return the lines of crash's help_data: name, summary, synopsis, then the text."""
-        if self.parser:
-            usage = self.parser.format_usage().split(maxsplit=2)
-            synopsis = " ".join(usage[2].split()) if len(usage) > 2 else ""
-            body = self.parser.format_help().partition("\n\n")[2].rstrip().splitlines()
-        else:
-            synopsis = self.usage
-            body = (self.function.__doc__ or self.help).strip().splitlines()
-        first = [text.replace("%", "%%") for text in (self.help, synopsis)]
-        return [self.name, *first, *(_verbatim("  " + line if line else "") for line in body)]
-
-
-def _verbatim(line: str) -> str:
-    """Return a line of help escaped for crash, which takes a line with ``%s`` as a format."""
-    return line.replace("%", "%%") if "%s" in line else line
 
 
 @dataclass
@@ -103,6 +44,7 @@ class Extension:
 
     path: Path
     filename: str
+    source: bytes
     commands: dict[str, Command] = field(default_factory=dict)
     module: ModuleType | None = None
     entry: Any = None
@@ -111,6 +53,7 @@ class Extension:
 
 _loaded: list[Extension] = []
 _loading: list[Extension] = []
+_numbers = itertools.count()
 # The C strings in crash's tables.  They are never freed: a command may unload its own
 # extension, and crash reads the command's name once more after that.
 _alive: list[Any] = []
@@ -150,63 +93,131 @@ def command(
     return register
 
 
-def find(name: str) -> tuple[Path, str]:
-    """Find the file that ``extend name`` means; return its path, and the name to show for it.
+# --------------------------------------------------------------------------
+# files
 
-    The order is crash's for shared objects: the path itself, the folders of
-    ``CRASH_EXTENSIONS``, crash's own folders.  The folder of this package is the last.
 
-    :raises CommandError: no folder has such a file.
-    """
+def _in_folders(name: str) -> tuple[Path, str] | None:
+    is_path = name.startswith((".", "/"))
     if Path(name).is_file():
-        shown = name if name[0] in "./" else f"./{name}"
-        return Path(name), shown
-    if name[0] not in "./":
+        return Path(name), name if is_path else f"./{name}"
+    if not is_path:
         folders = [*os.environ.get("CRASH_EXTENSIONS", "").split(":"), *CRASH_FOLDERS]
         for folder in [*filter(None, folders), str(SHIPPED)]:
             path = Path(folder) / name
             if path.is_file():
                 return path, str(path)
-    raise CommandError(f"{name}: no such file, here or in crash's extensions folders")
+    return None
 
 
-def load(name: str) -> None:
-    """Load the extension ``name``, and run its ``loaded()``.
+def find_file(name: str) -> tuple[Path, str] | None:
+    """Find the file that ``extend name`` means; return its path, and the name to show for it.
 
-    :raises CommandError: there is no such file, or crash already has a command of that name.
+    The order is crash's for shared objects: the path itself, the folders of
+    ``CRASH_EXTENSIONS``, crash's own folders.  The folder of this package is the last.  Where
+    none has such a file, it is ``name.py`` in the same order.
     """
-    path, shown = find(name)
+    return _in_folders(name) or (None if name.endswith(".py") else _in_folders(f"{name}.py"))
+
+
+def named(name: str) -> list[str]:
+    """Return the file names, in crash's table, of the loaded extensions that ``name`` means.
+
+    That is the one whose file ``extend name`` would load; otherwise ``name`` is the base name
+    of an extension from wherever it was loaded, with ``.py`` or ``.so`` or without.
+    """
+    found = find_file(name)
+    bases = {name, f"{name}.py", f"{name}.so"}
+    return (_with_file(found[0]) if found else []) or _with_base(bases)
+
+
+def loaded_by(name: str) -> list[str]:
+    """Return the file names, in crash's table, of what a line ``extend name`` has loaded."""
+    found = find_file(name)
+    if found and found[0].suffix == ".py":
+        return _with_file(found[0])
+    return _with_base({Path(name).name})
+
+
+def _with_file(path: Path) -> list[str]:
     real = path.resolve()
-    extension = next((loaded for loaded in _loaded if loaded.path == real), None)
-    if extension is None:
-        extension = Extension(real, shown)
-        _execute(extension)
+    ours = {extension.filename: extension.path for extension in _loaded}
+    return [name for name in filenames() if (ours.get(name) or Path(name).resolve()) == real]
+
+
+def _with_base(bases: set[str]) -> list[str]:
+    return [name for name in filenames() if Path(name).name in bases]
+
+
+def filenames() -> Iterator[str]:
+    """Yield the file names of all extensions, of shared objects too, the last loaded first."""
+    number = 0
+    while (name := lib.host_extension(number)) != ffi.NULL:
+        yield os.fsdecode(ffi.string(name))
+        number += 1
+
+
+# --------------------------------------------------------------------------
+# loading
+
+
+class _Loader(SourceFileLoader):
+    """Runs the source that was read, never bytecode of a file that has changed since."""
+
+    def __init__(self, name: str, extension: Extension) -> None:
+        super().__init__(name, str(extension.path))
+        self.source = extension.source
+
+    def get_code(self, fullname: str) -> CodeType:
+        return compile(self.source, self.path, "exec", dont_inherit=True)
+
+
+def load(path: Path, shown: str) -> None:
+    """Load the extension in the file ``path``, and run its ``loaded()``.
+
+    A file that has changed since it was loaded is loaded anew; if it cannot be run, the
+    extension stays as it was.
+
+    :param shown: the name of the file for crash's table, and for messages.
+    :raises CommandError: crash already has a command of that name.
+    :raises OSError: the file cannot be read.
+    """
+    real = path.resolve()
+    old = next((loaded for loaded in _loaded if loaded.path == real), None)
+    extension = Extension(real, shown, real.read_bytes())
+    if old is None or old.source != extension.source:
+        _execute(extension, set(old.commands) if old else set())
+        if old:
+            print(f"{shown}: has changed since it was loaded: loading it anew")
+            _unload(old)
         _register(extension)
         print(f"{shown}: loaded")
-    elif extension.ready:
+    elif old.ready:
         print(f"{shown}: already loaded")
         return
-    # A file whose loaded() failed before is loaded: run loaded() again
+    else:  # its loaded() failed before: run it again
+        extension = old
     hook = getattr(extension.module, "loaded", None)
     if hook is not None:
         hook()
     extension.ready = True
 
 
-def _execute(extension: Extension) -> None:
+def _execute(extension: Extension, own: set[str]) -> None:
     """Run the file of an extension, which registers its commands.
 
+    :param own: the commands that the extension has already.
     :raises CommandError: crash already has a command of that name.
     """
-    name = f"crash_extension_{len(_alive)}_{extension.path.stem}"
-    spec = importlib.util.spec_from_file_location(name, extension.path)
+    name = f"crash_extension_{next(_numbers)}_{extension.path.stem}"
+    spec = spec_from_file_location(name, extension.path, loader=_Loader(name, extension))
     assert spec is not None and spec.loader is not None
-    extension.module = importlib.util.module_from_spec(spec)
+    extension.module = module_from_spec(spec)
     sys.modules[name] = extension.module
     _loading.append(extension)
     try:
         spec.loader.exec_module(extension.module)
-        for taken in extension.commands:
+        for taken in extension.commands.keys() - own:
             if lib.host_command_kind(taken.encode()) != lib.HOST_NO_COMMAND:
                 raise CommandError(
                     f'{extension.filename}: "{taken}" is a duplicate of an existing command'
@@ -235,7 +246,7 @@ def _register(extension: Extension) -> None:
         helps.append(_alive[-1])
     minimal = [entry.minimal for entry in extension.commands.values()]
     extension.entry = lib.host_add_extension(
-        extension.filename.encode(),
+        os.fsencode(extension.filename),
         len(names),
         ffi.new("char *[]", names),
         ffi.new("char **[]", helps),
@@ -246,20 +257,17 @@ def _register(extension: Extension) -> None:
     _loaded.append(extension)
 
 
-def unload(name: str) -> bool:
-    """Unload the extension ``name``; return False when it is not loaded."""
-    for extension in reversed(_loaded):
-        if extension.path == _resolved(name):
+# --------------------------------------------------------------------------
+# unloading
+
+
+def unload(filename: str) -> bool:
+    """Unload the extension with that file name; return False when it is not written in Python."""
+    for extension in _loaded:
+        if extension.filename == filename:
             _unload(extension)
             return True
     return False
-
-
-def _resolved(name: str) -> Path | None:
-    try:
-        return find(name)[0].resolve()
-    except CommandError:
-        return None
 
 
 def unload_all() -> None:
@@ -281,55 +289,9 @@ def _unload(extension: Extension) -> None:
     print(f"{extension.filename}: unloaded")
 
 
-def filenames() -> Iterator[bytes]:
-    """Yield the file names of all extensions, of shared objects too, the last loaded first."""
-    number = 0
-    while (name := lib.host_extension(number)) != ffi.NULL:
-        yield ffi.string(name)
-        number += 1
-
-
-def is_loaded(name: str) -> bool:
-    """Return True when the extension ``name``, a Python file, is loaded."""
-    return any(extension.path == _resolved(name) for extension in _loaded)
-
-
 def find_command(name: str) -> Command | None:
     """Return the command ``name`` of a loaded extension, or None."""
     for extension in _loaded:
         if name in extension.commands:
             return extension.commands[name]
     return None
-
-
-def extend(words: list[str]) -> None:
-    """Run the command ``extend``, when it has a word that crash's own ``extend`` does not know.
-
-    :raises CommandError: an option or a file is wrong, or crash refused a shared object.
-    """
-    options = [word for word in words if word.startswith("-")]
-    files = [word for word in words if not word.startswith("-")]
-    if set(options) - {"-l", "-u"} or len(set(options)) > 1:
-        raise CommandError(f"invalid options: {' '.join(options)} (see 'help extend')")
-    own = c_text(lib.host_path())
-    if "-u" not in options:
-        lib.host_output_to_terminal()  # loading may start a full session, which is not for a pager
-        for name in files:
-            load(name) if name.endswith(".py") else _shared_object(lib.host_load_object, name)
-        return
-    if not files:
-        unload_all()
-        _shared_object(lib.host_original_extend)
-    for name in files:
-        if name.endswith(".py"):
-            if not unload(name):
-                raise CommandError(f"{name}: not loaded")
-            continue
-        if Path(name).exists() and own and Path(name).samefile(own):
-            unload_all()
-        _shared_object(lib.host_unload_object, name)
-
-
-def _shared_object(function: Callable[..., int], *names: str) -> None:
-    if not succeeded(function(*(name.encode() for name in names))):
-        raise CommandError(message() or "crash could not do it, and gave no reason")

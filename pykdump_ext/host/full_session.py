@@ -14,7 +14,7 @@ from crash_host import ffi, lib
 from ..errors import P2mError
 from ..launch.environment import AFTERWARDS, REPAIRED
 from . import crash
-from .extensions import filenames, is_loaded
+from .extensions import loaded_by
 from .guarded import c_text, succeeded
 
 __all__ = ["rcfiles", "start_full_session", "started_repaired"]
@@ -111,14 +111,8 @@ def _was_refused(line: str) -> bool:
     if not words or words[0].startswith("#"):
         return False
     if words[0] == "extend":  # refused if no command of the file is for minimal sessions
-        return len(words) == 2 and not words[1].startswith("-") and not _object_loaded(words[1])
+        return len(words) == 2 and not words[1].startswith("-") and not loaded_by(words[1])
     return bool(lib.host_command_kind(words[0].encode()) != lib.HOST_MINIMAL_COMMAND)
-
-
-def _object_loaded(name: str) -> bool:
-    if name.endswith(".py"):
-        return is_loaded(name)
-    return Path(name).name in {Path(os.fsdecode(loaded)).name for loaded in filenames()}
 
 
 def _run_afterwards(lines: str, before: Any) -> None:

@@ -22,7 +22,7 @@ from ..errors import P2mError
 from ..launch.environment import HISTORY
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
-from .extensions import filenames
+from .extensions import filenames, loaded_by
 from .full_session import rcfiles
 from .guarded import c_text, check
 
@@ -74,14 +74,15 @@ def _lines(before: Any) -> Iterator[bytes]:
     """Yield the first commands of the new crash: its extensions, then the unread input files."""
     files = [] if before.stopped_rcfiles else [path for path in rcfiles(before) if path]
     again = {
-        Path(os.fsdecode(words[1])).name
+        filename
         for path in files
-        for words in map(bytes.split, path.read_bytes().splitlines())
-        if len(words) == 2 and words[0] == b"extend"
+        for words in map(str.split, os.fsdecode(path.read_bytes()).splitlines())
+        if len(words) == 2 and words[0] == "extend"
+        for filename in loaded_by(words[1])
     }
     for name in reversed(list(filenames())):
-        if Path(os.fsdecode(name)).name not in again:
-            yield b"extend " + name + b"\n"
+        if name not in again:
+            yield b"extend " + os.fsencode(name) + b"\n"
     if before.input_fd >= 0:
         size = os.fstat(before.input_fd).st_size - before.rcfile_offset
         yield os.pread(before.input_fd, max(0, size), before.rcfile_offset) + b"\n"

@@ -23,7 +23,7 @@ from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
 from .crash_versions import crash_version, installed_crash, misses_pv_kernel
 from .environment import AFTERWARDS, DOMAIN
-from .libraries import host_path
+from .libraries import P2MFIX, host_path
 from .options import relocation
 from .preload import preload
 
@@ -83,7 +83,8 @@ def command_line(request: Request) -> list[str]:
         return [crash, *options, *rcfiles, *later, *files]
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
-    os.write(first, f"extend {host_path()}\nextend p2mfix.py\n".encode())
+    # By path: by its name crash would take a p2mfix.py that lies in the current folder
+    os.write(first, f"extend {host_path()}\nextend {P2MFIX}\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
     return [crash, *start, *options, *files]
 

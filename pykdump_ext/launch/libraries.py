@@ -8,11 +8,12 @@ from pathlib import Path
 
 from ..errors import P2mError
 
-__all__ = ["BUILD_AGAIN", "HOST", "PRELOAD", "built_for", "host_path"]
+__all__ = ["BUILD_AGAIN", "HOST", "P2MFIX", "PRELOAD", "built_for", "host_path"]
 
 PACKAGE = Path(__file__).parent.parent
 HOST = PACKAGE / "host" / "crash_host.so"
 PRELOAD = PACKAGE / "launch" / "p2m_preload.so"
+P2MFIX = PACKAGE / "extensions" / "p2mfix.py"
 BUILD_AGAIN = "build it again: pip install --force-reinstall pykdump-ext"
 
 

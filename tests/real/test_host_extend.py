@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.lab.dump import Dump
 
 from .sessions import BIN, Crash, minimal
@@ -51,9 +53,9 @@ def test_python_files_are_found_where_crash_looks_for_extensions(
     assert "extend: nosuch.py: no such file, here or in crash's extensions folders\n" in ran.text
 
 
-def test_what_extend_accepted_before_it_still_accepts(
-    crash: Crash, untouched: Dump, host: Path
-) -> None:
+@pytest.fixture
+def native(crash: Crash) -> Path:
+    """An extension written in C, in a folder below the one that sessions run in."""
     source = crash.folder / "native.c"
     source.write_text(
         '#include "defs.h"\n'
@@ -62,16 +64,25 @@ def test_what_extend_accepted_before_it_still_accepts(
         'static struct command_table_entry table[] = {{"native", cmd, help, MINIMAL}, {NULL}};\n'
         "__attribute__((constructor)) static void load(void) { register_extension(table); }\n"
     )
+    made = crash.folder / "below/native.so"
+    made.parent.mkdir()
     subprocess.run(
-        ["cc", "-w", "-shared", "-fPIC", "-DX86_64", "-I/usr/include/crash", "-o",
-         crash.folder / "native.so", source],
+        ["cc", "-w", "-shared", "-fPIC", "-DX86_64", "-I/usr/include/crash", "-o", made, source],
         check=True,
-    )  # fmt: skip
+    )
+    return made
+
+
+def test_what_extend_accepted_before_it_still_accepts(
+    crash: Crash, untouched: Dump, host: Path, native: Path
+) -> None:
+    native.rename(crash.folder / "native.so")
     crash.write("two.py", "")
     ran = minimal(
         crash, untouched, host,
         "extend native.so", "native", "extend native.so two.py", "extend -u native.so",
         "native", "extend -l native.so", "native", "extend nosuch.so", "extend /etc/passwd",
+        "extend nosuch",
     )  # fmt: skip
     assert ran.text.count("./native.so: shared object loaded") == 2
     assert ran.text.count("native was here") == 2
@@ -79,6 +90,92 @@ def test_what_extend_accepted_before_it_still_accepts(
     assert "native: command not available in minimal mode" in ran.text
     assert "extend: nosuch.so: No such device or address" in ran.text
     assert "extend: /etc/passwd: not an ELF format object file" in ran.text
+    assert "extend: nosuch: No such device or address" in ran.text
+
+
+def test_a_changed_file_is_loaded_anew_and_a_broken_one_leaves_the_old(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    def version(number: int, rest: str = "") -> None:
+        crash.write(
+            f"version{number}",
+            "from pykdump_ext.host import command\n"
+            "@command('which', minimal=True)\n"
+            f"def which(words): print('version {number}')\n"
+            f"def loaded(): print('hello {number}')\n"
+            f"def unloaded(): print('good bye {number}')\n{rest}",
+        )
+
+    version(1)
+    version(2)  # of the same size, and written within the second: bytecode would look valid
+    version(3, "raise ValueError('not yet')\n")
+    version(4, "@command('log')\ndef log(words): pass\n")
+    ran = minimal(
+        crash, untouched, host,
+        "!cp version1 w.py", "extend w.py", "which", "!cp version2 w.py", "extend w.py", "which",
+        "!touch w.py", "extend w.py", "!cp version3 w.py", "extend w.py", "which",
+        "!cp version4 w.py", "extend w.py", "which", "extend -u w", "which",
+    )  # fmt: skip
+    text = re.sub(r" \(\S+w\.py, line \d+\)|\n(?=\n)", "", ran.after("shared object loaded\n"))
+    assert text.startswith(
+        "./w.py: loaded\nhello 1\nversion 1\n"
+        "./w.py: has changed since it was loaded: loading it anew\n"
+        "good bye 1\n./w.py: unloaded\n./w.py: loaded\nhello 2\nversion 2\n"
+        "./w.py: already loaded\n"
+        "extend: ValueError: not yet\nversion 2\n"
+        'extend: ./w.py: "log" is a duplicate of an existing command\nversion 2\n'
+        "good bye 2\n./w.py: unloaded\n"
+        "crash: which: command not available in minimal mode"
+    ), text
+    assert not list(crash.folder.rglob("*.pyc"))
+
+
+def test_a_name_without_its_ending_or_its_folder_is_enough(
+    crash: Crash, untouched: Dump, host: Path, native: Path
+) -> None:
+    for folder in ("one", "other"):
+        (crash.folder / folder).mkdir()
+        crash.write(f"{folder}/twin.py", "")
+    crash.write("hello.py", "")
+    ran = minimal(
+        crash, untouched, host,
+        "extend hello", "extend -u hello", "extend below/native.so", "native",
+        "extend -u native.so", "extend below/native.so", "extend -u native", "native",
+        "extend one/twin.py other/twin.py", "extend -u twin.py", "extend -u other/twin.py",
+        "extend -u ./twin.py", "extend -u twin.py", "extend -u twin.py",
+    )  # fmt: skip
+    text = ran.after("shared object loaded\n")
+    assert text.startswith(
+        "./hello.py: loaded\n./hello.py: unloaded\n"
+        "./below/native.so: shared object loaded\nnative was here\n"
+        "./below/native.so: shared object unloaded\n"
+        "./below/native.so: shared object loaded\n./below/native.so: shared object unloaded\n"
+    ), text
+    assert "native: command not available in minimal mode" in text
+    assert re.sub(r"\n(?=\n)", "", text.partition("one/twin.py: loaded\n")[2]) == (
+        "./other/twin.py: loaded\n"
+        "extend: twin.py: more than one is loaded, give the path: ./other/twin.py ./one/twin.py\n"
+        "./other/twin.py: unloaded\n"
+        "extend: ./twin.py: not loaded\n"
+        "./one/twin.py: unloaded\n"
+        "extend: twin.py: not loaded\n"
+    )
+
+
+def test_p2mfix_loads_its_own_extension_and_not_what_lies_in_the_folder(
+    crash: Crash, truncated: Dump
+) -> None:
+    """A customer's archive may hold a p2mfix.py, and modules with the names of Python's."""
+    for name in ("p2mfix", "argparse", "json", "rich", "cffi", "pykdump_ext", "crash_host"):
+        crash.write(f"{name}.py", "print('ran from the folder')\n")
+    p2mfix: list[str | Path] = [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "-s"]
+    ran = crash.run(p2mfix, ["bt | head -1", "p2m", "eval 16", "extend p2mfix.py", "quit"])
+    repaired, _, rest = ran.text.partition("hexadecimal: 10")
+    assert "PID: 1 " in repaired
+    assert "crash reads: by the rebuilt list" in repaired
+    assert "ran from the folder" not in repaired
+    # a user who names it gets what crash's order of folders gives
+    assert rest.endswith("ran from the folder\n./p2mfix.py: loaded\n")
 
 
 def test_unloading_takes_the_commands_away_and_loading_brings_them_back(
