@@ -31,6 +31,8 @@ def repaired(crash: Crash, truncated: Dump, host: Path) -> Ran:
         f"p2m pfn {found.table.max_pfn:x} > pfn4",
         f"p2m va {page_offset + (0x100000 << 12) + 0x123:x} > va", "p2m va linux_banner > va2",
         "p2m va ffffffffffe00000 > va3", "p2m va nosuchsymbol > va4",
+        "p2m va runqueues:1+8 > va5", "p2m va linux_banner+d > va6", "p2m va runqueues > va7",
+        "kmem -o > offsets", "sym runqueues > symbol",
         "p2m pfn -1 > bad", "p2m pfn 1_0 >> bad", "p2m va -1 >> bad",
         "p2m va ffff0000000000000 >> bad", "p2m va ffff00000000000 >> bad",
         "p2m mfn 3fffffffffffffff > mfn3",
@@ -74,7 +76,9 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
     assert said("pfn4") == f"p2m: pfn {last + 1:x} is above the last one, {last:x}\n"
 
     va = said("va")
-    assert re.search(r"^  PGD: +[0-9a-f]+ => [0-9a-f]+\n  PUD:.*\n  PMD:.*\n  PTE:", va, re.M)
+    assert re.search(
+        r"^  PGD: +[0-9a-f]+ => [0-9a-f]+ \(PRESENT\|.*\)\n  PUD:.*\n  PMD:.*\n  PTE:", va, re.M
+    )
     assert f"  machine address {mfn:x}123 (mfn {mfn:x})\n" in va
     assert "  pseudo-physical address 100000123 (pfn 100000)\n" in va
     assert va.endswith(re.sub(r"(?m)^", "  ", both).rstrip(" "))
@@ -83,6 +87,13 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
         r"not present\np2m: virtual address ffffffffffe00000 is not mapped\n$", said("va3")
     )
     assert said("va4").startswith("p2m: nosuchsymbol: neither a hexadecimal address nor a symbol")
+    symbol = int(said("symbol").split()[0], 16)
+    offset = int(re.findall(r"CPU 1: ([0-9a-f]+)", said("offsets"))[0], 16)  # crash's own
+    assert f"virtual address {symbol + offset + 8:x}," in said("va5")
+    assert f"virtual address {found.kernel.address('linux_banner') + 13:x}," in said("va6")
+    assert said("va7") == "p2m: runqueues: each cpu has its own: add the number of one, as in " + (
+        "runqueues:0\n"
+    )
     bad = said("bad").splitlines()
     assert len(bad) == 5 and all(line.startswith("p2m: ") for line in bad), bad
     assert "not canonical" in bad[4]

@@ -8,7 +8,8 @@ Each view is a command of the shell (``p2mfix list VMCORE VMLINUX``) and of a se
 from __future__ import annotations
 
 from .list_verify_map import LIST, MAP, VERIFY
-from .pfn_mfn_va import MFN, PFN, VA
+from .pfn_mfn import MFN, PFN
+from .va import VA
 from .view import WIDEST, Screen, View, show
 
 __all__ = ["VIEWS", "WIDEST", "Screen", "View", "show"]

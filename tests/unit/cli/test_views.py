@@ -194,6 +194,7 @@ def test_va_shows_each_level_and_then_the_pfn(made: Made, shown: Shown, files: l
     assert (found["maddr"], [one["pfn"] for one in found["pfns"]]) == (0x9003123, [0x403])
     assert [
         f"  {step['level']}: {step['entry_maddr']:>12x} => {step['entry']:x}"
+        f" ({'|'.join(step['flags'])})"
         for step in found["steps"]
     ] == lines[1:5]
 
