@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A copy of a dump with the rebuilt list in it, for plain crash and other tools.
 
-The copy equals the dump byte for byte, with three exceptions: one more PT_LOAD segment with the
-pages of the list, that segment's program header, and the last word of the XEN_ELFNOTE_CRASH_INFO
-note, which is the list's mfn.
+The copy of a dump whose list is whole has the same bytes.  Another one equals
+the dump byte for byte, with three exceptions: one more PT_LOAD segment with the pages of the list,
+that segment's program header, and the last word of the XEN_ELFNOTE_CRASH_INFO note, which is the
+list's mfn.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from .p2m.listpages import ListPages, list_pages, pages_needed
 from .xen.frame_table import FrameTable
 from .xen.notes import is_crash_note, read_crash_note
 
-__all__ = ["check_paths", "rewrite_dump"]
+__all__ = ["copy_dump", "rewrite_dump"]
 
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
@@ -40,6 +41,11 @@ FIRST_MIB = 1 << 20  # of machine memory: firmware uses it, and an mfn of 0 mean
 
 FICLONE = 0x40049409  # the ioctl of include/uapi/linux/fs.h
 CHUNK = 64 << 20  # bytes, copied between two reports of progress
+Watch = Callable[[int, int], None]
+
+
+def unwatched(done: int, size: int) -> None:
+    """Show no progress."""
 
 
 # --------------------------------------------------------------------------
@@ -192,22 +198,6 @@ def _cloned(source: int, copy: int) -> bool:
     return True
 
 
-def check_paths(source: Path, target: Path, force: bool) -> None:
-    """Raise an error unless a copy of ``source`` may be written at ``target``.
-
-    :param force: replace a file that exists.
-    :raises P2mError: ``target`` is the dump itself, exists, or cannot be a file.
-    """
-    if not target.parent.is_dir():
-        raise P2mError(f"{target.parent}: no such folder")
-    if target.exists() and target.samefile(source):
-        raise P2mError(f"{target}: is the dump itself, which is never written")
-    if target.is_dir() or (target.exists() and not target.is_file()):
-        raise P2mError(f"{target}: is not a file; name a new file for the copy")
-    if os.path.lexists(target) and not force:
-        raise P2mError(f"{target}: exists; name another file, or use --force")
-
-
 def check_space(fd: int, folder: Path, more: int) -> None:
     """Raise an error unless ``folder`` has room for a copy of an open file and ``more`` bytes.
 
@@ -228,33 +218,37 @@ def write(
     source: Path,
     target: Path,
     check: Callable[[Path], None],
-    watch: Callable[[int, int], None] = lambda done, of: None,
+    watch: Watch = unwatched,
+    replace: bool = False,
 ) -> bool:
     """Write the copy; return True when it shares its blocks with the source.
 
-    The copy has a temporary name in the folder of ``target`` until it is whole.  An exception
-    before that leaves no file behind.
+    The copy has no name of its own until it is whole, and its ELF header is written last: what
+    an exception or a ``kill -9`` leaves is no file, or one that nobody takes for a dump.
 
     :param check: gets the path of the copy before the copy gets its name, and raises an
         exception if the copy is wrong.
     :param watch: gets the number of bytes that are copied, and of all bytes.
-    :raises P2mError: the file system has no room, or ``check`` raises it.
+    :param replace: a file at ``target`` may be replaced.
+    :raises P2mError: ``target`` must not be written, the file system has no room, or ``check``
+        raises it.
     :raises OSError: reading or writing fails.
     """
     with source.open("rb", buffering=0) as old:
         mode = os.fstat(old.fileno()).st_mode & 0o777
-        with new_file(target, mode) as (fd, unfinished):
+        with new_file(target, mode, [source], replace) as (fd, unfinished):
             cloned = not rewrite.shift and _cloned(old.fileno(), fd)
-            if not cloned:
+            if cloned:
+                os.pwrite(fd, bytes(len(rewrite.head)), 0)
+            else:
                 more = len(rewrite.head) + sum(len(data) for _, data in rewrite.patches)
                 check_space(old.fileno(), target.parent, more)
             os.ftruncate(fd, rewrite.size)
             if not cloned:
                 _copy(old.fileno(), fd, rewrite, watch)
-            for offset, data in ((0, rewrite.head), *rewrite.patches):
+            for offset, data in (*rewrite.patches, (0, rewrite.head)):
                 os.lseek(fd, offset, os.SEEK_SET)
                 _write_all(fd, data)
-            os.fsync(fd)
             check(unfinished)
     return cloned
 
@@ -266,7 +260,7 @@ def _write_all(fd: int, data: bytes) -> None:
         rest = rest[os.write(fd, rest) :]
 
 
-def _copy(old: int, new: int, rewrite: Rewrite, watch: Callable[[int, int], None]) -> None:
+def _copy(old: int, new: int, rewrite: Rewrite, watch: Watch) -> None:
     """Copy the source from ``rewrite.body`` on, and leave its holes out.
 
     :raises P2mError: the source becomes shorter meanwhile.
@@ -290,8 +284,9 @@ def rewrite_dump(
     core: ElfCore,
     found: Diagnosis,
     target: Path,
-    watch: Callable[[int, int], None] = lambda done, of: None,
+    watch: Watch = unwatched,
     frames: FrameTable | None = None,
+    replace: bool = False,
 ) -> tuple[ListPages, bool, bool]:
     """Write a copy of a dump with the rebuilt list in it.
 
@@ -300,8 +295,9 @@ def rewrite_dump(
 
     :param watch: gets the number of bytes that are copied, and of all bytes.
     :param frames: Xen's frame table, which says which frames are free, or None.
-    :raises P2mError: there is no room in the file's header or on the disk, or the list does
-        not read back from the copy.
+    :param replace: a file at ``target`` may be replaced.
+    :raises P2mError: ``target`` must not be written, there is no room in the file's header or on
+        the disk, or the list does not read back from the copy.
     :raises OSError: reading or writing fails.
     """
     copy, pages, unused = plan(core, found, frames)
@@ -316,5 +312,16 @@ def rewrite_dump(
                 f"{target}: the list does not read back from the copy, so the copy is deleted"
             )
 
-    cloned = write(copy, core.file.path, target, check, watch)
+    cloned = write(copy, core.file.path, target, check, watch, replace)
     return pages, unused, cloned
+
+
+def copy_dump(source: Path, target: Path, watch: Watch = unwatched, replace: bool = False) -> bool:
+    """Write a copy of a dump as it is; return True when the copy shares its blocks with it.
+
+    The parameters and the errors are those of :func:`rewrite_dump`.
+    """
+    with source.open("rb") as file:
+        head = file.read(PAGE_SIZE)
+    same = Rewrite(source.stat().st_size, head, len(head), 0, ())
+    return write(same, source, target, lambda path: None, watch, replace)

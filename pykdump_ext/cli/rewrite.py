@@ -20,11 +20,12 @@ from ..machine.dumps import open_dump
 from ..machine.elf import ElfCore
 from ..machine.memory import PAGE_SHIFT
 from ..opened import OpenedDump
+from ..outputs import check_target
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.leaves import PFNS_PER_LEAF
 from ..p2m.listpages import LARGEST_LIST
 from ..reports import words
-from ..rewrite import check_paths, rewrite_dump
+from ..rewrite import copy_dump, rewrite_dump
 from ..xen.frame_table import FrameTable
 from ..xen.vmcoreinfo import read_vmcoreinfo
 
@@ -35,9 +36,10 @@ DESCRIPTION = """\
 Write a copy of a Xen host's dump with the rebuilt list in it. crash,
 makedumpfile and libkdumpfile read the copy without any plugin.
 
-The dump itself is never written. Where the file system can share blocks between
-files, the copy takes no time and no space. A list can name leaves up to
-512 GiB: what dom0 has above that is in no copy's list."""
+A dump whose list is whole is copied as it is. The dump itself is never
+written, and no other dump or vmlinux is replaced. Where the file system can
+share blocks between files, the copy takes no time and no space. A list can
+name leaves up to 512 GiB: what dom0 has above that is in no copy's list."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,11 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="dom0's vmlinux; needed only where the kernel does not publish its p2m to Xen",
     )
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    parser.add_argument(
+        "--force", action="store_true", help="replace OUT if it exists, and is no dump or vmlinux"
+    )
 
 
 def run(args: argparse.Namespace) -> None:
-    """Write the copy, or print that the dump needs none.
+    """Write the copy, and print what is in it.
 
     :raises P2mError: the copy cannot be made; no file is left behind.
     """
@@ -76,19 +80,22 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
             f"{vmcore}: is {core.format}, and only plain ELF dumps can be rewritten; open it with"
             " p2mfix VMLINUX VMCORE"
         )
-    check_paths(vmcore, out, force)
+    check_target(out, [vmcore], force)
     opened = OpenedDump(core, [Namelist(vmlinux)] if vmlinux else [], [str(vmcore)])
     found = _diagnosis(opened)
     coverage = found.coverage
     print(f"p2mfix: the dump's list covers {words.coverage(found)}")
+    start = time.perf_counter()
     if found.healthy:
-        print("p2mfix: nothing to repair, nothing is written: plain crash opens this dump")
+        with _progress() as watch:
+            cloned = copy_dump(vmcore, out, watch, force)
+        print("p2mfix: nothing to repair: the copy has the same bytes, and plain crash opens both")
+        _print_size(out, cloned, start)
         return
     beyond = _beyond(found)
-    start = time.perf_counter()
+    frames = _frame_table(opened, found)
     with _progress() as watch:
-        pages, unused, cloned = rewrite_dump(core, found, out, watch, _frame_table(opened, found))
-    seconds = time.perf_counter() - start
+        pages, unused, cloned = rewrite_dump(core, found, out, watch, frames, force)
     print(
         f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were lost;"
         f" the whole list is in {pages.frames} new pages, machine frames"
@@ -104,9 +111,14 @@ def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
             "p2mfix: found no memory that Xen tracks as free, so makedumpfile -X may leave the"
             " list out: filter the dump first, then rewrite it"
         )
-    size = out.stat().st_size / 1e9
+    _print_size(out, cloned, start)
+
+
+def _print_size(out: Path, cloned: bool, start: float) -> None:
+    """Print the last line, on a copy that was begun at ``start``."""
+    seconds = time.perf_counter() - start
     how = "sharing its blocks with the dump, " if cloned else ""
-    print(f"p2mfix: {out}: {size:.1f} GB written, {how}{seconds:.1f} s")
+    print(f"p2mfix: {out}: {out.stat().st_size / 1e9:.1f} GB written, {how}{seconds:.1f} s")
 
 
 def _frame_table(opened: OpenedDump, found: Diagnosis) -> FrameTable | None:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -120,11 +122,29 @@ def test_a_dump_packed_otherwise_opens(
     opens_as(crash, truncated.vmlinux, [broken], host, wanted)
 
 
-def test_a_split_dump_opens(
+def test_a_split_dump_opens_and_no_part_of_it_becomes_a_picture(
     crash: Crash, truncated: Dump, host: Path, tmp_path: Path, wanted: list[str]
 ) -> None:
     broken = filtered(truncated, tmp_path, "-c", files=3)
     opens_as(crash, truncated.vmlinux, [broken[1], broken[2], broken[0]], host, wanted)
+
+    before = [path.read_bytes() for path in broken]
+    link, unlike = tmp_path / "link", tmp_path / "unlike"
+    os.link(broken[2], link)
+    commands = [f"p2m map --{kind} {path}" for kind in ("svg", "png") for path in (*broken, link)]
+    # crash has it open, and nothing else tells what it is
+    commands += [f"!printf unlike | dd of={broken[1]} conv=notrunc status=none",
+                 f"!mv {broken[1]} {unlike}", f"p2m map --svg {unlike}"]  # fmt: skip
+    words: list[str | Path] = ["crash", "--minimal", truncated.vmlinux, *broken]
+    ran = crash.run(words, [f"extend {host}", "extend p2mfix.py", *commands, "quit"])
+    for path in (*broken, link):
+        kept = rf"^p2m: {path}: is .*, which is never (?:replaced|written)"
+        assert len(re.findall(kept, ran.text, re.M)) == 2, ran.text
+    assert f"p2m: {unlike}: is {unlike}, which is open here and never written" in ran.text
+    broken[1] = unlike
+    after = [path.read_bytes() for path in broken]
+    assert after[1].startswith(b"unlike") and after[1][6:] == before[1][6:]
+    assert (after[0], after[2]) == (before[0], before[2])
 
 
 def test_a_flattened_compressed_dump_opens(

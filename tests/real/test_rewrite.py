@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import filecmp
 import re
+import signal
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -189,11 +194,33 @@ def test_above_512_gib_what_the_list_can_hold_is_written(
     assert not again.vmcore.exists()
 
 
-def test_a_healthy_dump_is_not_written(crash: Crash, untouched: Dump, tmp_path: Path) -> None:
-    out, ran = rewritten(crash, untouched, tmp_path / "out")
-    assert ran.status == 0
-    assert "nothing to repair, nothing is written" in ran.text
-    assert not list(tmp_path.glob("*out*")) and not out.vmcore.exists()
+def test_a_healthy_dump_is_copied_and_crash_opens_it(
+    crash: Crash, untouched: Dump, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    ran = crash.run(["sh", "-c", f"{BIN}/p2mfix rewrite {untouched.vmcore} {out} &&"
+                     f" echo quit | crash -s {untouched.vmlinux} {out}"])  # fmt: skip
+    assert ran.status == 0, ran.text
+    assert "nothing to repair: the copy has the same bytes" in ran.text
+    assert filecmp.cmp(untouched.vmcore, out, shallow=False)
+    out.unlink()
+
+
+def test_kill_9_leaves_nothing(truncated: Dump, tmp_path: Path) -> None:
+    process = subprocess.Popen([*REWRITE, truncated.vmcore, tmp_path / "out"])
+
+    def begun() -> bool:
+        for fd in Path(f"/proc/{process.pid}/fd").iterdir():
+            with suppress(OSError):  # it is closed by now
+                if fd.readlink().parent == tmp_path:
+                    return True
+        return False
+
+    while process.poll() is None and not begun():
+        time.sleep(0.001)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_errors_are_sentences(
@@ -207,7 +234,9 @@ def test_errors_are_sentences(
 
     vmlinux = ("--vmlinux", truncated.vmlinux)
     out = tmp_path / "out"
-    assert "is the dump itself" in says(truncated.vmcore, truncated.vmcore, *vmlinux, "--force")
+    for target in (truncated.vmcore, truncated.vmlinux):
+        said = says(truncated.vmcore, target, *vmlinux, "--force")
+        assert "which is never " in said
     assert "not a dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
     assert "No such file" in says(tmp_path / "none", out, *vmlinux)
     assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")

@@ -40,6 +40,7 @@ def test_the_copys_list_leads_to_all_memory_and_the_rest_is_as_it_was(
     p2m = data.draw(p2ms(layout))
     broken = broken_dump(tmp_path, p2m, layout, room)
     out = tmp_path / "out"
+    out.unlink(missing_ok=True)
     pages, _, _ = rewrite_dump(broken.core, broken.found, out)
 
     copy = ElfCore(out)

@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a copy goes, and that nothing is left behind of one that failed."""
+"""Copies of dumps that come to nothing: what is left of them, and what they do not replace."""
 
 from __future__ import annotations
 
+import filecmp
+import multiprocessing
 import os
 import shutil
+import signal
 from array import array
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +15,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from pykdump_ext import rewrite
+from pykdump_ext import outputs, rewrite
 from pykdump_ext.errors import P2mError
+from pykdump_ext.machine.dumps import is_dump, open_dump
 from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.p2m.framelist import FrameList
-from pykdump_ext.rewrite import check_paths, rewrite_dump
+from pykdump_ext.rewrite import copy_dump, rewrite_dump
 
 from .made_up.copies import Broken, headers, list_by
+
+
+@pytest.fixture(params=[True, False], ids=["unnamed", "named"], autouse=True)
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The two ways to write: the file system has files without a name, or it has none."""
+    unnamed: bool = request.param
+    if not unnamed:
+        monkeypatch.setattr(outputs, "_unnamed", lambda folder: None)
+    return unnamed
+
 
 # What goes wrong leaves nothing behind
 
@@ -74,6 +88,7 @@ def test_holes_stay_holes_and_a_clone_is_not_copied(
         os.pwrite(copy, os.pread(source, 1 << 30, 0), 0)
         return True
 
+    out.unlink()
     monkeypatch.setattr(rewrite, "_cloned", clone)
     assert rewrite_dump(core, broken.found, out, interrupt)[2] is True
     body = headers(path)[0][2]
@@ -81,45 +96,137 @@ def test_holes_stay_holes_and_a_clone_is_not_copied(
     assert list_by(ElfCore(out))
 
 
-# Where the copy goes
-
-Place = Callable[[Path, Path], None]
+# Killed
 
 
-def symlinked(vmcore: Path, out: Path) -> None:
-    out.symlink_to(vmcore)
+def killed(run: Callable[[], object]) -> None:
+    """Call ``run`` in a process that kills itself, as ``kill -9`` does."""
+    process = multiprocessing.get_context("fork").Process(target=run)
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
 
 
-def hard_linked(vmcore: Path, out: Path) -> None:
-    out.hardlink_to(vmcore) if hasattr(out, "hardlink_to") else os.link(vmcore, out)
+def kill(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-@pytest.mark.parametrize("force", [False, True])
-@pytest.mark.parametrize("place", [symlinked, hard_linked])
-def test_never_onto_the_input(tmp_path: Path, place: Place, force: bool) -> None:
-    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
-    vmcore.write_bytes(b"dump")
-    place(vmcore, out)
-    for target in (out, vmcore, tmp_path / "." / "vmcore"):
-        with pytest.raises(P2mError, match="is the dump itself, which is never written"):
-            check_paths(vmcore, target, force)
+def kill_at_the_end(done: int, size: int) -> None:
+    if done == size:
+        kill()
 
 
-def test_what_is_there_stays_unless_forced(tmp_path: Path) -> None:
-    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
-    vmcore.write_bytes(b"dump")
-    check_paths(vmcore, out, False)
-    out.write_bytes(b"mine")
-    check_paths(vmcore, out, True)
-    with pytest.raises(P2mError, match="exists; name another file, or use --force"):
-        check_paths(vmcore, out, False)
-    dangling = tmp_path / "dangling"
-    dangling.symlink_to("nowhere")
-    with pytest.raises(P2mError, match="exists"):
-        check_paths(vmcore, dangling, False)
-    os.mkfifo(tmp_path / "fifo")
-    for target in (tmp_path, tmp_path / "fifo"):
-        with pytest.raises(P2mError, match="is not a file"):
-            check_paths(vmcore, target, True)
-    with pytest.raises(P2mError, match="no such folder"):
-        check_paths(vmcore, tmp_path / "none" / "out", False)
+def no_dump_is_left(folder: Path, unnamed: bool) -> None:
+    names = sorted(path.name for path in folder.iterdir())
+    names.remove("vmcore")
+    if unnamed:
+        assert names == []
+        return
+    (name,) = names
+    assert name.startswith(".p2mfix-")
+    assert not is_dump(folder / name)
+    with pytest.raises(P2mError):
+        open_dump([folder / name])
+
+
+@pytest.mark.parametrize("moment", [kill, kill_at_the_end])
+@pytest.mark.parametrize("rebuilt", [True, False])
+def test_kill_9_while_it_copies_leaves_no_dump(
+    broken: Broken, way: bool, moment: Callable[[int, int], None], rebuilt: bool
+) -> None:
+    path = broken.core.file.path
+    out = path.with_name("out")
+    if rebuilt:
+        killed(lambda: rewrite_dump(broken.core, broken.found, out, moment))
+    else:
+        killed(lambda: copy_dump(path, out, moment))
+    no_dump_is_left(path.parent, way)
+
+
+@pytest.mark.parametrize("cloned", [True, False])
+def test_kill_9_while_the_list_is_written_leaves_no_dump(
+    broken: Broken, way: bool, cloned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def clone(source: int, copy: int) -> bool:
+        if cloned:
+            os.pwrite(copy, os.pread(source, 1 << 30, 0), 0)
+        return cloned
+
+    monkeypatch.setattr(rewrite, "_cloned", clone)
+    monkeypatch.setattr(rewrite, "_write_all", kill)
+    path = broken.core.file.path
+    killed(lambda: rewrite_dump(broken.core, broken.found, path.with_name("out")))
+    no_dump_is_left(path.parent, way)
+
+
+def test_the_header_is_written_last(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(fd: int, data: bytes) -> None:
+        written.append(os.lseek(fd, 0, os.SEEK_CUR))
+        whole(fd, data)
+
+    written: list[int] = []
+    whole = rewrite._write_all
+    monkeypatch.setattr(rewrite, "_write_all", write)
+    rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"))
+    assert len(written) > 2 and written.index(0) == len(written) - 1
+
+
+# What is not replaced
+
+
+def test_what_came_meanwhile_stays(broken: Broken) -> None:
+    def other(done: int, size: int) -> None:
+        out.write_bytes(b"mine")
+
+    path = broken.core.file.path
+    out = path.with_name("out")
+    with pytest.raises(P2mError, match="out: exists; name another file, or use --force"):
+        rewrite_dump(broken.core, broken.found, out, other)
+    assert out.read_bytes() == b"mine"
+    assert left(broken) == ["out", "vmcore"]
+    rewrite_dump(broken.core, broken.found, out, other, replace=True)
+    assert is_dump(out)
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_a_dump_that_came_meanwhile_stays_whatever_was_asked(broken: Broken, replace: bool) -> None:
+    path = broken.core.file.path
+    out = path.with_name("out")
+
+    def other(done: int, size: int) -> None:
+        out.write_bytes(path.read_bytes() + b"other")
+
+    with pytest.raises(P2mError, match="out: is a dump, which is never replaced"):
+        rewrite_dump(broken.core, broken.found, out, other, replace=replace)
+    assert out.read_bytes().endswith(b"other")
+    assert left(broken) == ["out", "vmcore"]
+
+
+def test_the_dump_itself_is_never_replaced(broken: Broken) -> None:
+    path = broken.core.file.path
+    before = path.read_bytes()
+    os.link(path, path.with_name("hard"))
+    path.with_name("soft").symlink_to(path)
+    for name in ("vmcore", "hard", "soft"):
+        with pytest.raises(P2mError, match=f"{name}: is {path}, which is never written"):
+            rewrite_dump(broken.core, broken.found, path.with_name(name), replace=True)
+    assert path.read_bytes() == before
+    assert left(broken) == ["hard", "soft", "vmcore"]
+
+
+# A dump whose list is whole
+
+
+@pytest.mark.parametrize("more", [0, 1, 64 << 20])
+def test_a_copy_as_it_is_has_the_same_bytes_and_mode(broken: Broken, more: int) -> None:
+    path = broken.core.file.path
+    with path.open("r+b") as file:
+        file.truncate(path.stat().st_size + more)
+    path.chmod(0o440)
+    out = path.with_name("out")
+    shown: list[tuple[int, int]] = []
+    copy_dump(path, out, lambda done, size: shown.append((done, size)))
+    assert filecmp.cmp(path, out, shallow=False)
+    assert out.stat().st_mode & 0o777 == 0o440
+    assert out.stat().st_blocks * 512 <= path.stat().st_blocks * 512 + 8192
+    assert not shown or shown[-1] == (path.stat().st_size, path.stat().st_size)

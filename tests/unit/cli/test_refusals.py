@@ -145,12 +145,33 @@ def test_a_picture_never_replaces_a_dump_however_it_was_named(
     before = dump.read_bytes()
     for kind in ("--svg", "--png"):
         assert ended(capsys, "map", kind, dump, dump.parent).endswith("which is never written")
+        assert ended(capsys, "map", dump.parent, kind, dump).endswith("which is never written")
+    for given in (dump, dump.parent):
+        said = ended(capsys, "diagnose", given, "--html", dump)
+        assert said.endswith("which is never written")
     other = dump.with_name("other")
     other.write_bytes(before)
-    said = ended(capsys, "map", "--svg", other, dump)
-    assert said == f"{other}: is a dump, which is never replaced; name another file"
+    wanted = f"{other}: is a dump, which is never replaced; name another file"
+    assert ended(capsys, "map", "--svg", other, dump) == wanted
+    assert ended(capsys, "diagnose", "--html", other, dump) == wanted
+    assert ended(capsys, "rewrite", dump, other, "--force") == wanted
     assert dump.read_bytes() == other.read_bytes() == before
     assert sorted(path.name for path in dump.parent.iterdir()) == ["other", "vmcore"]
+
+
+def test_the_file_that_a_name_led_to_is_not_written_under_the_name_it_has_now(
+    capsys: pytest.CaptureFixture[str], dump: Path
+) -> None:
+    link, hard = dump.with_name("link"), dump.with_name("hard")
+    link.symlink_to(dump)
+    os.link(dump, hard)
+    before = dump.read_bytes()
+    for out in (dump, link, hard):
+        assert ended(capsys, "map", link, "--svg", out).endswith("which is never written")
+        assert ended(capsys, "diagnose", link, "--html", out).endswith("which is never written")
+        assert ended(capsys, "rewrite", link, out, "--force").endswith("which is never written")
+    assert dump.read_bytes() == before
+    assert sorted(path.name for path in dump.parent.iterdir()) == ["hard", "link", "vmcore"]
 
 
 def test_a_cut_file_says_so_before_what_follows_from_it(

@@ -61,7 +61,7 @@ def test_what_no_list_can_name_is_counted() -> None:
 def test_the_command_ended_by_a_signal_leaves_nothing(
     broken: Broken, monkeypatch: pytest.MonkeyPatch, signals: None, number: int
 ) -> None:
-    def stopped(core: ElfCore, found: Diagnosis, out: Path, watch: object, frames: object) -> None:
+    def stopped(core: ElfCore, found: Diagnosis, out: Path, *_: object) -> None:
         rewrite_dump(core, found, out, lambda done, size: os.kill(os.getpid(), number))
 
     monkeypatch.setattr(command, "_diagnosis", lambda opened: broken.found)
@@ -90,20 +90,51 @@ def test_a_disk_that_fills_up_meanwhile_leaves_nothing(
     assert left(broken) == ["vmcore"]
 
 
-def test_a_healthy_dump_is_not_copied(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
-    signals: None,
-) -> None:  # fmt: skip
+@pytest.fixture
+def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A dump whose list is whole."""
     guest, _ = guest_with("linear", P2M)
     path = tmp_path / "vmcore"
     path.write_bytes(core_bytes(segments_of(guest)))
     found = diagnosed(guest, ElfCore(path))
     monkeypatch.setattr(command, "_diagnosis", lambda opened: found)
-    main(["rewrite", str(path), str(tmp_path / "out"), "--force"])
+    return path
+
+
+def test_a_dump_whose_list_is_whole_is_copied(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    main(["rewrite", str(whole), str(tmp_path / "out")])
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "p2mfix: the dump's list covers 1,024 of 1,024 pages (100.0%)"
-    assert said[1].startswith("p2mfix: nothing to repair, nothing is written")
-    assert not (tmp_path / "out").exists()
+    assert said[1].startswith("p2mfix: nothing to repair: the copy has the same bytes")
+    assert said[2].startswith(f"p2mfix: {tmp_path / 'out'}: 0.0 GB written, ")
+    assert (tmp_path / "out").read_bytes() == whole.read_bytes()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "vmcore"]
+
+
+def test_a_copy_replaces_no_dump_and_no_vmlinux_whatever_was_asked(
+    tmp_path: Path, whole: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    out = tmp_path / "out"
+    elf = whole.read_bytes()
+    for content, says in (
+        (elf + b"other", "a dump"),
+        (elf[:16] + b"\2\0" + elf[18:], "an ELF file, as a vmlinux is"),
+        (b"KDUMP   " + bytes(4096), "a dump"),
+    ):
+        out.write_bytes(content)
+        with pytest.raises(SystemExit):
+            main(["rewrite", str(whole), str(out), "--force"])
+        said = f"p2mfix: {out}: is {says}, which is never replaced; name another file\n"
+        assert capsys.readouterr().err == said
+        assert out.read_bytes() == content
+    out.write_bytes(b"text")
+    with pytest.raises(SystemExit):
+        main(["rewrite", str(whole), str(out)])
+    assert "exists; name another file, or use --force" in capsys.readouterr().err
+    main(["rewrite", str(whole), str(out), "--force"])
+    assert out.read_bytes() == elf
 
 
 def test_a_compressed_dump_is_told_what_to_do_with(

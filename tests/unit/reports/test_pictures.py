@@ -112,7 +112,7 @@ def test_drawings_are_what_their_format_says(tmp_path: Path) -> None:
     assert ET.parse(tmp_path / "map.svg").getroot().tag == SVG
     write_file(str(tmp_path / "map.png"), drawing(sample(), "png"))
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    with pytest.raises(P2mError, match=r"/no/such/map\.svg: No such file or directory"):
+    with pytest.raises(P2mError, match="/no/such: no such folder"):
         write_file("/no/such/map.svg", drawing(sample(), "svg"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["map.png", "map.svg"]
 
