@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pykdump_ext.host import command, crash
+from pykdump_ext.host import command, crash, printable
 
 
 def processes() -> Iterator[int]:
@@ -33,4 +33,4 @@ def alltasks(words: list[str]) -> None:
     for task in processes():
         name = crash.readmem(task + comm, 16).split(b"\0")[0].decode(errors="replace")
         if not words or name in words:
-            print(f"{crash.readInt(task + pid, 4):>7}  {task:x}  {name}")
+            print(f"{crash.readInt(task + pid, 4):>7}  {task:x}  {printable(name)}")

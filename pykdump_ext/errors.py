@@ -1,13 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The errors of this package; the text of each is a sentence for the user."""
+"""The errors of this package, each a sentence for the user, and text that a terminal can show."""
 
 from __future__ import annotations
 
-__all__ = ["NotPvError", "P2mError", "ReadError"]
+__all__ = ["NotPvError", "P2mError", "ReadError", "printable"]
+
+
+def printable(text: str) -> str:
+    r"""Return a text with each character that is not printable as an escape, such as ``\x1b``.
+
+    What a dump contains can be made to control a terminal: its banner, the names of its tasks.
+    Whatever comes from a dump or a file's name goes through this function before it is shown.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class P2mError(Exception):
     """A command cannot continue because of the dump or the machine; the text says why."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class NotPvError(P2mError):

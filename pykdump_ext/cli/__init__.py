@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from ..errors import printable
+
 if TYPE_CHECKING:
     import argparse
 
@@ -39,5 +41,5 @@ class Command(Protocol):
 
 def fail(program: str, error: P2mError | OSError) -> NoReturn:
     """Print an error on one line, and end the program with exit status 1."""
-    print(f"{program}: {error}", file=sys.stderr)
+    print(f"{program}: {printable(str(error))}", file=sys.stderr)
     raise SystemExit(1)

@@ -11,11 +11,13 @@ decorator :func:`command`::
         print(crash.readmem(crash.sym2addr("linux_banner"), 64))
 
 A function ``loaded()`` in the file runs once crash knows its commands; a function
-``unloaded()`` runs before crash forgets them.  Both are optional.
+``unloaded()`` runs before crash forgets them.  Both are optional. :func:`printable` makes text of
+a dump safe for a terminal.
 """
 
+from ..errors import printable
 from . import crash
 from .commands import CommandError
 from .extensions import command
 
-__all__ = ["CommandError", "command", "crash"]
+__all__ = ["CommandError", "command", "crash", "printable"]

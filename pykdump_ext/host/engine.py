@@ -17,7 +17,7 @@ from typing import Any
 
 from crash_host import ffi, lib
 
-from ..errors import P2mError
+from ..errors import P2mError, printable
 from . import crash
 
 __all__ = ["CrashOutput", "debugging", "python_command", "run"]
@@ -54,7 +54,7 @@ def debugging() -> bool:
 
 def _one_line(error: BaseException) -> str:
     """Return the one line that crash shows for an exception."""
-    text = " ".join(str(error).split("\n")).strip()
+    text = printable(" ".join(str(error).split("\n")).strip())
     if isinstance(error, (P2mError, crash.error, crash.NullPointer)):
         return text or type(error).__name__
     where = ""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from ..errors import P2mError
+from ..errors import P2mError, printable
 from ..linux.namelist import release_of
 from ..p2m.entries import Kind, kind_of
 from ..p2m.layouts import find_layout
@@ -31,7 +31,7 @@ def show_live(pfn: int | None) -> None:
     if not p2m_addr:
         raise P2mError("the running kernel is not a Xen PV domain's, so it has no p2m")
     if pfn is None:
-        release = release_of(namelist.banner())
+        release = printable(release_of(namelist.banner()))
         print(f"Linux {release}, running, {layout.name} p2m at {p2m_addr:x}, {pfns:,} pfns")
         print("   crash reads: the running kernel; there is no list to repair")
         return

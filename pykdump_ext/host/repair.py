@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from crash_host import ffi, lib
 
-from ..errors import P2mError
+from ..errors import P2mError, printable
 from ..launch.crash_versions import misses_pv_kernel
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.framelist import FrameList
@@ -22,7 +22,7 @@ __all__ = ["fix", "is_repaired", "say", "undo", "unload"]
 def say(text: str) -> None:
     """Print a line of p2mfix's, unless crash is silent (``crash -s``)."""
     if not crash.session().silent:
-        print(f"p2mfix: {text}")
+        print(f"p2mfix: {printable(text)}")
 
 
 def is_repaired() -> bool:

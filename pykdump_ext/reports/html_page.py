@@ -15,7 +15,7 @@ PAGE = """<!DOCTYPE html>
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<title>p2m of {{ report.dump }}</title>
+<title>p2m of {{ shown["dump"] }}</title>
 <style>
 body { font: 15px/1.5 sans-serif; color: #222; max-width: 62em; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.3em; overflow-wrap: anywhere }
@@ -31,10 +31,10 @@ footer { color: #666; font-size: .85em; margin-top: 2em }
 </style>
 </head>
 <body>
-<h1>{{ report.dump }}</h1>
-<p class="verdict {{ 'good' if report.healthy else 'bad' }}"><b>{{ report.verdict }}</b>
-{%- if report.crash_says %}<br>crash says: <code>{{ report.crash_says }}</code>{% endif %}
-{%- if report.next %}<br>next: <code>{{ report.next }}</code>{% endif %}</p>
+<h1>{{ shown["dump"] }}</h1>
+<p class="verdict {{ 'good' if good else 'bad' }}"><b>{{ shown["verdict"] }}</b>
+{%- for name in ("crash says", "next") if name in shown %}<br>{{ name }}: \
+<code>{{ shown[name] }}</code>{% endfor %}</p>
 <table>
 {%- for name, text in facts %}
 <tr><td>{{ name }}</td><td>{{ text }}</td></tr>
@@ -57,11 +57,14 @@ def page(result: Report, found: Diagnosis | None) -> bytes:
         from markupsafe import Markup  # noqa: PLC0415
 
     shown_above = ("verdict", "crash says", "next")
-    facts = [pair for pair in pairs(result) if pair[0] not in shown_above]
+    told = list(pairs(result))
+    facts = [pair for pair in told if pair[0] not in shown_above]
     picture = Markup()
     if found is not None:
         svg = drawing(found, "svg").decode()
         picture = Markup(svg[svg.index("<svg") :])
     made = Environment(autoescape=True).from_string(PAGE)
-    text = made.render(report=result, facts=facts, drawing=picture, version=__version__)
+    text = made.render(
+        shown=dict(told), good=result.healthy, facts=facts, drawing=picture, version=__version__
+    )
     return text.encode()

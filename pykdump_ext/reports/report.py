@@ -8,11 +8,12 @@ to Xen, the list is also rebuilt and compared.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import NotPvError, P2mError, ReadError
+from ..errors import NotPvError, P2mError, ReadError, printable
 from ..linux.kernel import START_KERNEL_MAP
 from ..linux.namelist import Namelist, release_of
 from ..machine.dumps import open_dump
@@ -47,13 +48,14 @@ class Cr3:
 class Report:
     """What is known of a dump.
 
-    Counts are in pages.  A value is None where it is unknown; ``problems`` says why, one
-    sentence for each reason.  ``kinds`` is the number of pfns of each kind, ``lost`` the first
-    and last pfns of the ranges of lost leaves, ``check`` the pages that agree and the pages
-    that were compared.
+    ``dump`` names it, ``files`` are its files, ``next`` is a command line for a shell. Counts
+    are in pages.  A value is None where it is unknown; ``problems`` says why, one sentence for
+    each reason.  ``kinds`` is the number of pfns of each kind, ``lost`` the first and last pfns
+    of the ranges of lost leaves, ``check`` the pages that agree and the pages that were compared.
     """
 
     dump: str
+    files: list[str] = field(default_factory=list)
     format: str | None = None
     xen: str | None = None
     release: str | None = None
@@ -98,7 +100,7 @@ def report_files(
     :param paths: the dump's file, or the files of a split dump.
     :param namelists: the kernels it may be of; the report picks the one whose banner matches.
     """
-    result = Report(" ".join(paths))
+    result = Report(" ".join(paths), list(paths))
     try:
         opened = OpenedDump(open_dump(paths), namelists, paths)
         return result, _fill(result, opened)
@@ -209,7 +211,7 @@ def _add_diagnosis(result: Report, found: Diagnosis) -> None:
         result.verdict = HEALTHY
     _judge(result, failure_of(found))
     program = "crash" if found.healthy else "p2mfix"
-    result.next = f"{program} {result.vmlinux or 'VMLINUX'} {result.dump}"
+    result.next = shlex.join([program, result.vmlinux or "VMLINUX", *result.files])
 
 
 def _judge(result: Report, broken: Failure | None) -> None:
@@ -218,7 +220,14 @@ def _judge(result: Report, broken: Failure | None) -> None:
 
 
 def pairs(result: Report) -> Iterator[tuple[str, str]]:
-    """Yield the (name, text) pairs of a report; an empty name continues the pair before."""
+    """Yield the (name, text) pairs of a report; an empty name continues the pair before.
+
+    The texts can be shown on a terminal, whatever is in the dump.
+    """
+    return ((name, printable(text)) for name, text in _pairs(result))
+
+
+def _pairs(result: Report) -> Iterator[tuple[str, str]]:
     yield "dump", result.dump
     if result.format:
         yield "format", result.format
@@ -265,4 +274,4 @@ def one_line(result: Report) -> str:
     verdict = result.verdict
     if verdict == "unknown" and result.problems:
         verdict += f" ({result.problems[0]})"
-    return ": ".join([result.dump, ", ".join([*filter(None, facts), verdict])])
+    return printable(": ".join([result.dump, ", ".join([*filter(None, facts), verdict])]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ..errors import ReadError
+from ..errors import ReadError, printable
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.entries import Kind, kind_of
 from ..p2m.framelist import FrameList
@@ -72,8 +72,8 @@ def headline(found: Diagnosis, release: str) -> str:
     root = found.kernel.root
     domain = f", domain {found.hints.domain}" if found.hints.domain else ""
     return (
-        f"Linux {release} on Xen {found.hints.version}{domain}, {found.table.layout} p2m,"
-        f" page tables at {root.maddr:x} ({root.source})"
+        f"Linux {printable(release)} on Xen {found.hints.version}{domain},"
+        f" {found.table.layout} p2m, page tables at {root.maddr:x} ({root.source})"
     )
 
 

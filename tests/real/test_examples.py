@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab.broken import DumpFile, copy_of, diagnosis
 from tests.lab.dump import Dump
 
-from .sessions import BIN, Crash, Ran
+from .sessions import BIN, Crash, Ran, minimal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -61,6 +62,19 @@ def test_alltasks_finds_what_ps_of_crash_8_0_2_does_not(ran: tuple[Ran, Ran]) ->
     assert len(tasks) > 50
     assert {"kthreadd", "sleep", "nc"} <= set(names)
     assert next(t for t in tasks if t[2] == "init") == tasks[-1]
+
+
+def test_a_task_with_escape_sequences_in_its_name_is_shown_harmless(
+    crash: Crash, untouched: Dump, host: Path, tmp_path: Path
+) -> None:
+    kernel = diagnosis(untouched).kernel
+    task = kernel.address("init_task")
+    comm = task + kernel.read(task, 0x1000, "init_task").index(b"swapper/0\0")
+    dump = Dump(untouched.vmlinux, copy_of(untouched, tmp_path))
+    DumpFile(dump.vmcore).write(kernel.tables.translate(comm), b"\x1b[2Jowned\0")
+    ran = minimal(crash, dump, host, f"extend {EXAMPLES}/alltasks.py", "alltasks")
+    dump.vmcore.unlink()
+    assert "\\x1b[2Jowned\n" in ran.text and "\x1b" not in ran.text
 
 
 def test_each_example_is_a_screen_long() -> None:
