@@ -15,13 +15,11 @@ import os
 import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from elftools.elf.elffile import ELFFile
-
 from .errors import P2mError
-from .machine.elf import ElfCore
+from .machine.elf import EHDR, PHDR, PN_XNUM, PT_LOAD, SH_INFO, ElfCore, Segment
 from .machine.memory import PAGE_SHIFT, PAGE_SIZE
 from .outputs import new_file
 from .p2m.diagnosis import Diagnosis
@@ -32,11 +30,6 @@ from .xen.notes import is_crash_note, read_crash_note
 
 __all__ = ["copy_dump", "rewrite_dump"]
 
-EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
-PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
-SH_INFO = 44  # offset in Elf64_Shdr; the first one's counts segments where e_phnum is PN_XNUM
-PT_LOAD = 1
-PN_XNUM = 0xFFFF
 FIRST_MIB = 1 << 20  # of machine memory: firmware uses it, and an mfn of 0 means no list
 
 FICLONE = 0x40049409  # the ioctl of include/uapi/linux/fs.h
@@ -80,20 +73,6 @@ def find_frames(
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A program header, Elf64_Phdr, as it stands in the file."""
-
-    type: int
-    flags: int
-    offset: int
-    vaddr: int
-    paddr: int
-    filesz: int
-    memsz: int
-    align: int
-
-
-@dataclass(frozen=True)
 class Rewrite:
     """The differences between a copy and its source.
 
@@ -116,16 +95,10 @@ def plan(
 
     :raises P2mError: the file cannot have one more program header.
     """
-    with core.file.path.open("rb") as file:
-        elf = ELFFile(file)
-        file.seek(0)
-        header = list(EHDR.unpack(file.read(EHDR.size)))
-        file.seek(elf["e_phoff"])
-        table = file.read(elf.num_segments() * PHDR.size)
-        segments = [Segment(*fields) for fields in PHDR.iter_unpack(table)]
-        size = core.file.path.stat().st_size
-        extended = elf["e_phnum"] == PN_XNUM
-        sections = elf["e_shoff"] if elf["e_shnum"] or extended else 0
+    header, segments = list(core.header), core.headers
+    size = core.file.size
+    extended = header[10] == PN_XNUM  # e_phnum
+    sections = header[6] if header[12] or extended else 0  # e_shoff, if there are e_shnum
     if not extended and len(segments) + 1 >= PN_XNUM:
         raise P2mError(
             f"{core.file.path}: has {len(segments)} program headers, the most an ELF file can have"
@@ -149,7 +122,7 @@ def plan(
     header[5] = EHDR.size  # e_phoff
     header[6] = sections + shift if sections else 0  # e_shoff
     header[10] = PN_XNUM if extended else len(moved)  # e_phnum
-    head = EHDR.pack(*header) + b"".join(PHDR.pack(*vars(s).values()) for s in moved)
+    head = EHDR.pack(*header) + b"".join(PHDR.pack(*segment) for segment in moved)
 
     patches = [(end, pages.data)]
     if extended:
@@ -172,8 +145,8 @@ def _moved(segment: Segment, size: int, shift: int) -> Segment:
     """
     there = min(segment.filesz, max(0, size - segment.offset))
     if there < segment.filesz:
-        segment = replace(segment, filesz=there, memsz=there)
-    return replace(segment, offset=segment.offset + shift if segment.offset else 0)
+        segment = segment._replace(filesz=there, memsz=there)
+    return segment._replace(offset=segment.offset + shift if segment.offset else 0)
 
 
 def _data(fd: int, start: int, size: int) -> Iterator[tuple[int, int]]:

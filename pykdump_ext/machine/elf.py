@@ -3,22 +3,39 @@
 
 from __future__ import annotations
 
-import io
+import struct
 from bisect import bisect_right
-from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
-
-from elftools.common.exceptions import ELFError
-from elftools.elf.elffile import ELFFile
+from typing import Any, NamedTuple
 
 from ..errors import P2mError, ReadError
-from .files import DumpFile, open_file
-from .notes import LARGEST_NOTES, Note, parse_notes
+from .files import DumpFile, FileError, open_file
+from .notes import read_notes
 
-__all__ = ["MOST_SEGMENTS", "ElfCore"]
+__all__ = ["EHDR", "MOST_SEGMENTS", "PHDR", "PN_XNUM", "PT_LOAD", "SH_INFO", "ElfCore", "Segment"]
 
 MOST_SEGMENTS = 1 << 16  # a damaged header can claim 2**32 of them, all zeros
+EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
+PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
+IDENT_64_LITTLE = b"\x7fELF\x02\x01"  # e_ident: the magic, ELFCLASS64, ELFDATA2LSB
+ET_CORE = 4
+PT_LOAD, PT_NOTE = 1, 4
+PN_XNUM = 0xFFFF  # e_phnum where sh_info of the first section header counts the segments
+SH_INFO = 44  # offset in Elf64_Shdr
+
+
+class Segment(NamedTuple):
+    """A program header, Elf64_Phdr."""
+
+    type: int
+    flags: int
+    offset: int
+    vaddr: int
+    paddr: int
+    filesz: int
+    memsz: int
+    align: int
 
 
 class ElfCore:
@@ -27,7 +44,7 @@ class ElfCore:
     ``makedumpfile -E`` leaves pages out at the end of a segment, whose size in the file
     is then less than its size in memory. crash reads zeros there; this class raises
     :class:`ReadError`. ``missing`` is the number of bytes by which the file is shorter than
-    its header says.
+    its header says. ``header`` has the fields of Elf64_Ehdr, ``headers`` the program headers.
 
     :param source: the file, or its path.
     :raises P2mError: the file is not a readable 64-bit ELF core.
@@ -37,21 +54,12 @@ class ElfCore:
         file = source if isinstance(source, DumpFile) else open_file(source)
         self.file = file
         self.format = "ELF, flattened" if file.flattened else "ELF"
-        try:
-            elf = ELFFile(io.BufferedReader(file))
-            if elf.num_segments() > MOST_SEGMENTS:
-                raise ValueError(f"{elf.num_segments():,} segments")
-            self.notes = list(_notes(elf, file))
-            segments = sorted(
-                (int(s["p_paddr"]), int(s["p_filesz"]), int(s["p_offset"]), int(s["p_memsz"]))
-                for s in elf.iter_segments("PT_LOAD")
-            )
-            kind = elf["e_type"]
-            little = elf.little_endian and elf.elfclass == 64
-        except (ELFError, ValueError, KeyError, ArithmeticError, TypeError) as error:
-            raise P2mError(f"{file.path}: not a readable ELF file ({error})") from None
-        if kind != "ET_CORE" or not little:
-            raise P2mError(f"{file.path}: not a 64-bit ELF core file")
+        self.header, self.headers = _headers(file)
+        notes = [(s.offset, s.filesz) for s in self.headers if s.type == PT_NOTE]
+        self.notes = read_notes(file, notes)
+        segments = sorted(
+            (s.paddr, s.filesz, s.offset, s.memsz) for s in self.headers if s.type == PT_LOAD
+        )
         self.missing = max(0, *(at + size - file.size for _, size, at, _ in [*segments, (0,) * 4]))
         self._loads = _apart([(start, size, offset) for start, size, offset, _ in segments if size])
         self._starts = [start for start, _, _ in self._loads]
@@ -73,7 +81,10 @@ class ElfCore:
             available = min(end, start + length) - maddr
             if available <= 0:
                 raise ReadError("machine address", maddr, what, self._missing(maddr))
-            part = self.file.read_at(offset + maddr - start, available)
+            try:
+                part = self.file.read_at(offset + maddr - start, available)
+            except FileError as error:
+                raise ReadError("machine address", maddr, what, str(error)) from None
             if len(part) != available:
                 raise ReadError("machine address", maddr, what, "the dump file ends before it")
             parts.append(part)
@@ -99,8 +110,33 @@ def _apart(loads: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return found
 
 
-def _notes(elf: ELFFile, file: DumpFile) -> Iterator[Note]:
-    """Yield every note of every PT_NOTE segment, in file order."""
-    for segment in elf.iter_segments("PT_NOTE"):
-        offset, size = segment["p_offset"], min(segment["p_filesz"], LARGEST_NOTES)
-        yield from parse_notes(file.read_at(offset, size), offset)
+def _headers(file: DumpFile) -> tuple[tuple[Any, ...], list[Segment]]:
+    """Return the fields of an ELF core file's header, and its program headers.
+
+    They are read by hand: pyelftools reads sections as well, as many as a damaged header claims.
+
+    :raises P2mError: the file is not a readable 64-bit ELF core.
+    """
+
+    def unreadable(why: str) -> P2mError:
+        return P2mError(f"{file.path}: not a readable ELF file ({why})")
+
+    head = file.read_at(0, EHDR.size)
+    if head[:4] != IDENT_64_LITTLE[:4]:
+        raise unreadable("it does not begin as one")
+    if len(head) < EHDR.size:
+        raise unreadable("it ends inside its header")
+    header = EHDR.unpack(head)
+    _, kind, _, _, _, table_at, sections_at, _, _, size, count, *_ = header
+    if kind != ET_CORE or not head.startswith(IDENT_64_LITTLE):
+        raise P2mError(f"{file.path}: not a 64-bit ELF core file")
+    if count == PN_XNUM:
+        count = int.from_bytes(file.read_at(sections_at + SH_INFO, 4), "little")
+    if count > MOST_SEGMENTS:
+        raise unreadable(f"{count:,} segments")
+    if count and size != PHDR.size:
+        raise unreadable(f"program headers of {size} bytes")
+    table = file.read_at(table_at, count * PHDR.size)
+    if len(table) < count * PHDR.size:
+        raise unreadable("it ends inside its program headers")
+    return header, [Segment(*fields) for fields in PHDR.iter_unpack(table)]

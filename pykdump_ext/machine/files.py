@@ -1,36 +1,93 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A dump's file, read at any offset: a plain file is mapped, a flattened one is indexed.
+"""A dump's file, read at any offset: a plain file as it is, a flattened one through an index.
 
 ``makedumpfile -F`` writes a dump to a pipe as records, each with its offset in the plain
 file (makedumpfile.h: ``struct makedumpfile_header``, padded to 4096 bytes, then for each
 record ``struct makedumpfile_data_header`` and data; numbers are big-endian).
 ``makedumpfile -R`` makes the plain file from them; this module looks records up instead.
+
+Files are read with ``pread()`` and not mapped: a mapped file that becomes shorter, or whose disk
+has an error, ends the process with SIGBUS.
 """
 
 from __future__ import annotations
 
-import io
-import mmap
+import errno
 import os
+import stat
 import struct
 from array import array
-from bisect import bisect_left, bisect_right
-from itertools import accumulate
+from bisect import bisect_right
+from heapq import heappop, heappush
+from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from ..errors import P2mError
 
-__all__ = ["FLATTENED_SIGNATURE", "DumpFile", "FlattenedFile", "PlainFile", "open_file"]
+__all__ = ["FLATTENED_SIGNATURE", "DumpFile", "FileError", "FlattenedFile", "OpenFile", "open_file"]
 
 FLATTENED_SIGNATURE = b"makedumpfile\0"
 FLATTENED_HEADER_SIZE = 4096
 RECORD = struct.Struct(">qq")  # offset in the plain file, size; in bytes
 LAST_RECORD = -1  # the offset in the record that ends the file
+# makedumpfile writes records of 64 KiB (its cache of 2**4 pages): so many are 128 GiB
+MOST_RECORDS = 1 << 21
 
 
-class DumpFile(io.RawIOBase):
-    """A dump's plain file of ``size`` bytes, read at any offset or as a stream.
+class FileError(P2mError):
+    """The operating system cannot read a part of a file."""
+
+
+class OpenFile:
+    """A regular file that is open for reading, and its size in bytes when it was opened.
+
+    :raises P2mError: the file cannot be opened, or is not a regular file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._fd = -1
+        try:
+            # Without O_NONBLOCK, a pipe that nobody writes to waits here
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            status = os.fstat(self._fd)
+        except OSError as error:
+            raise P2mError(f"{path}: {error.strerror}") from None
+        if stat.S_ISDIR(status.st_mode):
+            raise P2mError(f"{path}: Is a directory")
+        if not stat.S_ISREG(status.st_mode):
+            raise P2mError(f"{path}: is a pipe or a device, not a file: copy it to a file first")
+        self.size = status.st_size
+
+    def __del__(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first.
+
+        :raises FileError: the operating system cannot read them.
+        """
+        size = min(size, self.size - offset)
+        if size <= 0 or offset < 0:
+            return b""
+        try:
+            return os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise FileError(
+                f"{self.path}: cannot be read at byte {offset:,}: {error.strerror}"
+            ) from None
+
+    def next_data(self, offset: int) -> int:
+        """Return the offset of the next data that is not a hole, from ``offset`` on."""
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA)
+        except OSError as error:  # ENXIO: only a hole follows
+            return max(offset, self.size) if error.errno == errno.ENXIO else offset
+
+
+class DumpFile:
+    """A dump's plain file of ``size`` bytes, read at any offset.
 
     ``path`` is the file on disk. ``flattened`` is True if that file is flattened, and
     ``rewritten`` if two of its records have the same offset.
@@ -40,48 +97,21 @@ class DumpFile(io.RawIOBase):
     flattened = False
     rewritten = False
 
-    def __init__(self, path: Path, contents: mmap.mmap) -> None:
-        super().__init__()
-        self.path = path
-        self._map = contents
-        self._position = 0
+    def __init__(self, file: OpenFile) -> None:
+        self.path = file.path
+        self.size = file.size
+        self._file = file
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
-        raise NotImplementedError
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first.
 
-    def readable(self) -> bool:
-        """Return True: the stream can be read."""
-        return True
+        :raises FileError: the operating system cannot read them.
+        """
+        return self._file.read_at(offset, size)
 
-    def seekable(self) -> bool:
-        """Return True: the stream can be set to any offset."""
-        return True
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Set the stream to ``offset`` bytes from ``whence``; return its new position."""
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        self._position = max(0, start + offset)
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        """Fill ``buffer`` from the stream; return the number of bytes read."""
-        data = self.read_at(self._position, len(buffer))
-        buffer[: len(data)] = data
-        self._position += len(data)
-        return len(data)
-
-
-class PlainFile(DumpFile):
-    """A file that is not flattened, mapped read-only."""
-
-    def __init__(self, path: Path, contents: mmap.mmap) -> None:
-        super().__init__(path, contents)
-        self.size = len(contents)
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
-        return self._map[offset : offset + size]
+    def next_data(self, offset: int) -> int:
+        """Return the offset of the next data that is not a hole, from ``offset`` on."""
+        return self._file.next_data(offset)
 
 
 class FlattenedFile(DumpFile):
@@ -92,48 +122,109 @@ class FlattenedFile(DumpFile):
 
     flattened = True
 
-    def __init__(self, path: Path, contents: mmap.mmap) -> None:
-        super().__init__(path, contents)
-        starts, places, sizes = array("q"), array("q"), array("q")
+    def __init__(self, file: OpenFile) -> None:
+        super().__init__(file)
+        starts, places, ends = self._records()
+        order = sorted(range(len(starts)), key=starts.__getitem__)
+        self.rewritten = len(set(starts)) < len(starts)
+        self.size = max(ends, default=0)
+        # the pieces of the plain file, in order and apart: where each begins and ends, and how
+        # much later than that it is in the flattened file
+        self._starts, self._ends, self._shifts = _pieces(order, starts, places, ends)
+
+    def _records(self) -> tuple[array[int], array[int], array[int]]:
+        """Return each record's start in the plain file, its place in this one, and its end.
+
+        :raises P2mError: a record is damaged, the last one is missing, or there are too many.
+        """
+        starts, places, ends = array("q"), array("q"), array("Q")
         place = FLATTENED_HEADER_SIZE
         while True:
-            if place + RECORD.size > len(contents):
-                raise P2mError(f"{path}: is flattened, and ends before its last record")
-            start, size = RECORD.unpack_from(contents, place)
+            head = self._file.read_at(place, RECORD.size)
+            if len(head) < RECORD.size:
+                raise P2mError(f"{self.path}: is flattened, and ends before its last record")
+            start, size = RECORD.unpack(head)
             place += RECORD.size
             if start == LAST_RECORD:
-                break
-            if start < 0 or size < 0 or not (start or size) or place + size > len(contents):
+                return starts, places, ends
+            if start < 0 or size < 0 or not (start or size) or place + size > self._file.size:
                 raise P2mError(
-                    f"{path}: is flattened, and its record at {place - RECORD.size:x}"
+                    f"{self.path}: is flattened, and its record at {place - RECORD.size:x}"
                     " is damaged, or cut off"
                 )
             if size:
                 starts.append(start)
                 places.append(place)
-                sizes.append(size)
+                ends.append(start + size)
+            if len(starts) > MOST_RECORDS:
+                raise P2mError(
+                    f"{self.path}: is flattened, and has more than {MOST_RECORDS:,} records:"
+                    " make a plain file of it with makedumpfile -R"
+                )
             place += size
-        order = sorted(range(len(starts)), key=starts.__getitem__)
-        self._starts = array("q", [starts[i] for i in order])
-        self._places = array("q", [places[i] for i in order])
-        self._sizes = array("q", [sizes[i] for i in order])
-        self.rewritten = len(set(starts)) < len(starts)
-        # the largest end among the records up to each one
-        self._reach = array("Q", accumulate((starts[i] + sizes[i] for i in order), max))
-        self.size = self._reach[-1] if order else 0
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first."""
+        """Return ``size`` bytes from ``offset`` on, or fewer if the file ends first.
+
+        :raises FileError: the operating system cannot read them.
+        """
         end = min(offset + size, self.size)
-        data = bytearray(max(0, end - offset))
-        first, last = bisect_right(self._reach, offset), bisect_left(self._starts, end)
-        for i in sorted(range(first, last), key=self._places.__getitem__):
-            start = max(offset, self._starts[i])
-            stop = min(end, self._starts[i] + self._sizes[i])
-            if start < stop:
-                place = self._places[i] - self._starts[i]
-                data[start - offset : stop - offset] = self._map[place + start : place + stop]
-        return bytes(data)
+        if offset >= end:
+            return b""
+        parts = []
+        index = max(0, bisect_right(self._starts, offset) - 1)
+        while offset < end:
+            start = self._starts[index] if index < len(self._starts) else end
+            if offset < start:  # bytes of no record
+                parts.append(bytes(min(end, start) - offset))
+                offset = min(end, start)
+            stop = min(end, self._ends[index]) if index < len(self._ends) else end
+            if offset < stop:
+                part = self._file.read_at(offset + self._shifts[index], stop - offset)
+                parts.append(part)
+                if len(part) < stop - offset:  # the file became shorter since it was opened
+                    break
+                offset = stop
+            index += 1
+        return b"".join(parts)
+
+    def next_data(self, offset: int) -> int:
+        """Return the offset of the next bytes that are in a record, from ``offset`` on."""
+        index = bisect_right(self._ends, offset)
+        return max(offset, self._starts[index] if index < len(self._starts) else self.size)
+
+
+def _pieces(
+    order: list[int], starts: array[int], places: array[int], ends: array[int]
+) -> tuple[array[int], array[int], array[int]]:
+    """Return the pieces of a plain file, apart and in order, for records that may overlap.
+
+    One pass over the records by their start, with a heap of those that are open, the latest
+    first: what a record covers is never looked at again.
+    """
+    piece_starts, piece_ends, shifts = array("Q"), array("Q"), array("q")
+    open_records: list[int] = []
+    at = 0
+    for i in chain(order, [-1]):
+        start = starts[i] if i >= 0 else 1 << 64
+        while open_records and at < start:
+            latest = -open_records[0]
+            stop = min(ends[latest], start)
+            if stop > at:
+                shift = places[latest] - starts[latest]
+                if shifts and shifts[-1] == shift and piece_ends[-1] == at:
+                    piece_ends[-1] = stop
+                else:
+                    piece_starts.append(at)
+                    piece_ends.append(stop)
+                    shifts.append(shift)
+                at = stop
+            if ends[latest] <= at:
+                heappop(open_records)
+        at = max(at, start)
+        if i >= 0:
+            heappush(open_records, -i)
+    return piece_starts, piece_ends, shifts
 
 
 def open_file(path: str | Path) -> DumpFile:
@@ -141,12 +232,8 @@ def open_file(path: str | Path) -> DumpFile:
 
     :raises P2mError: the file cannot be opened, is empty, or is flattened and damaged.
     """
-    try:
-        with Path(path).open("rb") as file:
-            contents = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except OSError as error:
-        raise P2mError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise P2mError(f"{path}: the file is empty") from None
-    flattened = contents[: len(FLATTENED_SIGNATURE)] == FLATTENED_SIGNATURE
-    return (FlattenedFile if flattened else PlainFile)(Path(path), contents)
+    file = OpenFile(path)
+    if not file.size:
+        raise P2mError(f"{path}: the file is empty")
+    flattened = file.read_at(0, len(FLATTENED_SIGNATURE)) == FLATTENED_SIGNATURE
+    return (FlattenedFile if flattened else DumpFile)(file)

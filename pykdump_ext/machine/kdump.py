@@ -16,13 +16,13 @@ import struct
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from ..errors import P2mError, ReadError
 from .compression import unpack
-from .files import DumpFile
+from .files import DumpFile, FileError
 from .memory import PAGE_SHIFT, PAGE_SIZE, join_pages
-from .notes import LARGEST_NOTES, Note, parse_notes
+from .notes import LARGEST_NOTES, Note, read_notes
 
 __all__ = ["SIGNATURE", "KdumpFile", "split_range"]
 
@@ -36,6 +36,8 @@ SPLIT_VERSION, NOTES_VERSION, VERSION_64 = 2, 4, 6  # header_version since which
 DESCRIPTOR = struct.Struct("<QII8x")  # offset, size, flags
 SECTION = 512  # bytes of a bitmap whose ones are counted together
 CACHED_PAGES = 256
+STRETCH = 1 << 20  # bytes of a bitmap that are read together
+MOST_FRAMES = 1 << 36  # 256 TiB
 ONES = bytes(bin(byte).count("1") for byte in range(256))
 
 
@@ -66,6 +68,8 @@ class _Part:
             raise self._damaged(f"a block size of {block_size}")
         if version >= VERSION_64:
             start, end, max_mapnr = newer
+        if max_mapnr > MOST_FRAMES:
+            raise self._damaged(f"{max_mapnr:x} frames")
         self.frames: int = max_mapnr
         self.start: int
         self.end: int
@@ -84,7 +88,9 @@ class _Part:
             raise self._damaged(f"{max_mapnr:x} frames with bitmaps of {bit_blocks} blocks")
         self._existing_at = bits_at
         self._dumped_at = bits_at + bits_size // 2 if bits_size >= 2 * wanted else bits_at
-        self.notes = self._notes(notes, notes_size) if version >= NOTES_VERSION else []
+        self._notes_at = (notes, notes_size) if notes and version >= NOTES_VERSION else (0, 0)
+        if self._notes_at[1] > LARGEST_NOTES or sum(self._notes_at) > file.size:
+            raise self._damaged(f"notes of {notes_size} bytes")
         # the number of pages before each section, counted as far as asked for
         bits, count = self._section(self.start)
         self._before = array("q", [-_ones((bits & (1 << count) - 1).to_bytes(SECTION, "little"))])
@@ -93,12 +99,10 @@ class _Part:
     def _damaged(self, what: str) -> P2mError:
         return P2mError(f"{self.path}: {what}: its header is damaged, or the file is cut off")
 
-    def _notes(self, offset: int, size: int) -> list[Note]:
-        if not offset or not size:
-            return []
-        if size > LARGEST_NOTES or offset + size > self._file.size:
-            raise self._damaged(f"notes of {size} bytes")
-        return list(parse_notes(self._file.read_at(offset, size), offset))
+    @cached_property
+    def notes(self) -> list[Note]:
+        """The file's ELF notes."""
+        return read_notes(self._file, [self._notes_at])
 
     def _section(self, mfn: int) -> tuple[int, int]:
         """Return the section of the second bitmap that has ``mfn``, and which bit it is."""
@@ -112,7 +116,10 @@ class _Part:
         :raises _NoPage: the file lacks the page, or the page is damaged.
         """
         byte, bit = divmod(mfn, 8)
-        if not self._file.read_at(self._existing_at + byte, 1)[0] >> bit & 1:
+        existing = self._file.read_at(self._existing_at + byte, 1)
+        if not existing or not self._file.read_at(self._dumped_at + byte, 1):
+            raise _NoPage("the dump file ends before it")
+        if not existing[0] >> bit & 1:
             raise _NoPage("not in the dump")
         bits, count = self._section(mfn)
         if not bits >> count & 1:
@@ -120,14 +127,26 @@ class _Part:
         first = self.start // (SECTION * 8)
         section = mfn // (SECTION * 8) - first
         while len(self._before) <= section:
-            at = self._dumped_at + (first + len(self._before) - 1) * SECTION
-            self._before.append(self._before[-1] + _ones(self._file.read_at(at, SECTION)))
+            self._count(first, section)
         below = (bits & (1 << count) - 1).to_bytes(SECTION, "little")
         index = self._before[section] + _ones(below)
         found = self._file.read_at(self._descriptors_at + index * DESCRIPTOR.size, DESCRIPTOR.size)
         if len(found) < DESCRIPTOR.size:
             raise _NoPage("the dump file ends before it")
         return self._unpacked(*DESCRIPTOR.unpack(found))
+
+    def _count(self, first: int, section: int) -> None:
+        """Count the pages of more sections, up to ``section``; ``first`` is that of the file."""
+        counted = len(self._before) - 1
+        wanted = section - counted
+        at = self._dumped_at + (first + counted) * SECTION
+        empty = min(wanted, (self._file.next_data(at) - at) // SECTION)
+        if empty:
+            self._before.extend(self._before[-1:] * empty)
+            return
+        bits = self._file.read_at(at, min(wanted * SECTION, STRETCH))
+        for at in range(0, min(wanted * SECTION, STRETCH), SECTION):
+            self._before.append(self._before[-1] + _ones(bits[at : at + SECTION]))
 
     def _unpack(self, offset: int, size: int, flags: int) -> bytes:
         if not offset:
@@ -196,7 +215,7 @@ class KdumpFile:
         def part(start: int, length: int) -> bytes:
             try:
                 page = self._page(start >> PAGE_SHIFT)
-            except _NoPage as error:
+            except (_NoPage, FileError) as error:
                 raise ReadError("machine address", start, what, str(error)) from None
             return page[start % PAGE_SIZE : start % PAGE_SIZE + length]
 

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-__all__ = ["LARGEST_NOTES", "Note", "parse_notes"]
+from ..errors import P2mError
+from .files import DumpFile
+
+__all__ = ["LARGEST_NOTES", "Note", "read_notes"]
 
 LARGEST_NOTES = 64 << 20  # bytes; the notes of 8,192 cpus take about 6 MiB
+MOST_NOTES = 1 << 16  # 8,192 cpus have 24,576, of three kinds
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,35 @@ class Note:
     offset: int = field(default=0, compare=False)
 
 
+def read_notes(file: DumpFile, places: Iterable[tuple[int, int]]) -> list[Note]:
+    """Return the notes at these places of a file, in order.
+
+    :param places: (offset, size) in bytes; of a size that no file has, the first 64 MiB count.
+    :raises P2mError: there are more notes than a dump has, or they cannot be read.
+    """
+    found: list[Note] = []
+    room = LARGEST_NOTES
+    for offset, size in places:
+        data = file.read_at(offset, min(size, LARGEST_NOTES))
+        room -= len(data)
+        if room < 0:
+            raise P2mError(
+                f"{file.path}: has more than {LARGEST_NOTES >> 20} MiB of notes:"
+                " its header is damaged"
+            )
+        for note in parse_notes(data, offset):
+            found.append(note)
+            if len(found) > MOST_NOTES:
+                raise P2mError(
+                    f"{file.path}: has more than {MOST_NOTES:,} notes: its header is damaged"
+                )
+    return found
+
+
 def parse_notes(data: bytes, offset: int) -> Iterator[Note]:
     """Yield the notes in ``data``, which is at ``offset`` in the file.
 
-    pyelftools is not used: it decodes the contents of notes that it knows, and damaged
-    contents must not matter.
+    Damaged contents do not matter: they are not decoded.
     """
     position = 0
     while position + 12 <= len(data):

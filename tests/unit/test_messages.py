@@ -18,7 +18,7 @@ TROUBLES = ROOT / "docs/troubleshooting.md"
 BLANK = "\N{HORIZONTAL ELLIPSIS}"
 """What stands in a message of the papers for a part that differs."""
 ERRORS = {
-    "P2mError", "CommandError", "ReadError", "ArgumentTypeError", "_NoPage", "NoPage",
+    "P2mError", "CommandError", "FileError", "ReadError", "ArgumentTypeError", "_NoPage", "NoPage",
     "SystemExit", "error", "NullPointer",
 }  # fmt: skip
 ROW = re.compile(r"^\| `` ?(.+?) ?`` \|", re.MULTILINE)

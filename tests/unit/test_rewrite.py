@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pykdump_ext import rewrite
 from pykdump_ext.errors import ReadError
-from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.elf import PN_XNUM, SH_INFO, ElfCore
 from pykdump_ext.rewrite import rewrite_dump
 from pykdump_ext.xen.frame_table import FrameTable
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
@@ -90,8 +90,8 @@ def test_a_count_of_program_headers_in_the_first_section_is_raised(tmp_path: Pat
     content = bytearray(path.read_bytes())
     count = struct.unpack_from("<H", content, 56)[0]
     struct.pack_into("<Q", content, 40, len(content))  # e_shoff
-    struct.pack_into("<HHH", content, 56, rewrite.PN_XNUM, 64, 1)  # e_phnum, e_shentsize, e_shnum
-    path.write_bytes(content + bytes(rewrite.SH_INFO) + struct.pack("<I", count) + bytes(16))
+    struct.pack_into("<HHH", content, 56, PN_XNUM, 64, 1)  # e_phnum, e_shentsize, e_shnum
+    path.write_bytes(content + bytes(SH_INFO) + struct.pack("<I", count) + bytes(16))
     core = ElfCore(path)
     rewrite_dump(core, diagnosed(broken.guest, core), tmp_path / "out")
     assert len(headers(tmp_path / "out")) == count + 1

@@ -3,17 +3,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pykdump_ext.errors import P2mError
+from pykdump_ext.errors import P2mError, ReadError
+from pykdump_ext.machine import files
+from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.machine.files import open_file
 from tests.lab.kdump import (
     PAGE,
+    RAW,
     flattened,
     kdump,
 )
@@ -76,6 +85,8 @@ def test_records_in_any_order_are_what_writing_them_would_give(
     for at in (0, 1, 50, 299):
         for size in (0, 1, 64, 1000):
             assert file.read_at(at, size) == plain[at : at + size]
+        following = file.next_data(at)
+        assert following >= at and not any(plain[at:following])
 
 
 @pytest.mark.parametrize(
@@ -102,3 +113,91 @@ def test_a_record_at_the_end_of_the_world_makes_no_huge_file(tmp_path: Path) -> 
     dump = opened(tmp_path, records((0, core_bytes(segments)), ((1 << 63) - 100, b"far")))
     assert dump.read(0x1000, 1, "x") == b"A"
     assert len(dump.notes) < 10
+
+
+def lines_of(work: Callable[[], Any]) -> int:
+    """Return the number of lines of Python that are run for some work."""
+    lines = 0
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work()
+    finally:
+        sys.settrace(before)
+    return lines
+
+
+def test_records_that_are_overwritten_cost_a_read_nothing(tmp_path: Path) -> None:
+    many = [(number, b"x" * 600) for number in range(1, 600)]
+    (path,) = written(tmp_path, records(*many, (1, b"y" * 1200)))
+    file = open_file(path)
+    assert file.read_at(0, 4) == b"\0yyy"
+    assert lines_of(lambda: file.read_at(600, 8)) < 60
+
+
+def test_more_records_than_a_dump_has_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "MOST_RECORDS", 5)
+    (path,) = written(tmp_path, records(*((number, b"x") for number in range(1, 7))))
+    with pytest.raises(P2mError, match="has more than 5 records: make a plain file of it with"):
+        open_file(path)
+    (path,) = written(tmp_path, records(*((number, b"x") for number in range(1, 6))))
+    assert open_file(path).size == 6
+
+
+@pytest.mark.parametrize("form", ["elf", "kdump", "flattened elf", "flattened kdump"])
+def test_a_dump_that_becomes_shorter_while_it_is_read_is_told(tmp_path: Path, form: str) -> None:
+    if form.endswith("elf"):
+        content = core_bytes([Segment(0x1000, os.urandom(1 << 20))])
+    else:
+        content = kdump({frame: os.urandom(PAGE) for frame in range(1, 257)}, method=RAW)
+    if form.startswith("flattened"):
+        content = flattened(content, 65536)
+    (path,) = written(tmp_path, content)
+    dump = open_dump([path])
+    assert len(dump.read(0x1000, 8, "x")) == 8
+    for size in (3 * PAGE, 100, 0):
+        os.truncate(path, size)
+        with pytest.raises(ReadError, match="the dump file ends before it"):
+            dump.read(0x80000, 8, "x")
+
+
+@pytest.mark.parametrize("form", ["elf", "kdump"])
+def test_a_disk_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    content = SAMPLE if form == "kdump" else core_bytes([Segment(0, b"A" * PAGE)])
+    dump = opened(tmp_path, content)
+
+    def broken(fd: int, size: int, offset: int) -> bytes:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", broken)
+    with pytest.raises(ReadError, match=r"vmcore0: cannot be read at byte [\d,]+: Input/output"):
+        dump.read(0, 8, "x")
+    with pytest.raises(P2mError, match="vmcore0: cannot be read at byte 0: Input/output error"):
+        open_dump([tmp_path / "vmcore0"])
+
+
+def test_a_pipe_and_a_device_are_told_at_once(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (pipe, Path("/dev/zero")):
+        with pytest.raises(P2mError, match=f"{path}: is a pipe or a device, not a file: copy it"):
+            open_file(path)
+
+
+def test_a_file_is_closed_when_nobody_has_it(tmp_path: Path) -> None:
+    (path,) = written(tmp_path, SAMPLE)
+    before = set(os.listdir("/proc/self/fd"))  # noqa: PTH208
+    files_open = [open_file(path) for _ in range(3)]
+    assert len(set(os.listdir("/proc/self/fd")) - before) == 3  # noqa: PTH208
+    del files_open
+    assert set(os.listdir("/proc/self/fd")) <= before  # noqa: PTH208

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError, ReadError
+from pykdump_ext.machine.dumps import open_dump
 from tests.lab.kdump import (
     HEADER,
     HEADER_FIELDS,
@@ -26,6 +28,7 @@ from tests.lab.kdump import (
 from ..made_up.kdumps import EXCLUDED, NOTES, PAGES, SAMPLE, opened, why
 from ..made_up.strategies import times
 
+BITMAP_BLOCKS_AT = 436
 DESCRIPTORS_AT = 2 * PAGE + 4 * PAGE
 
 
@@ -124,3 +127,37 @@ def test_a_damaged_dump_is_read_or_refused_with_a_sentence(
         content[data.draw(places)] = data.draw(st.integers(0, 255))
     cut = data.draw(st.one_of(st.none(), st.integers(1, len(SAMPLE))))
     use(tmp_path_factory.getbasetemp(), bytes(content[:cut]))
+
+
+def test_a_bitmap_of_more_memory_than_there_is_costs_a_bounded_number_of_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is sparse, and its bitmaps have a bit for each frame of 256 TiB."""
+    bitmap = (1 << 36) // 8
+    path = tmp_path / "vmcore"
+    content = bytearray(kdump({0: b"A" * PAGE})[: 2 * PAGE])
+    struct.pack_into("<I", content, BITMAP_BLOCKS_AT, 2 * bitmap // PAGE)
+    struct.pack_into("<Q", content, PAGE + SUB_HEADER.size - 8, 1 << 36)
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        for last in (bitmap, 2 * bitmap):
+            file.seek(2 * PAGE + last - 1)
+            file.write(b"\x80")
+        file.write(bytes(PAGE))
+    dump = open_dump([path])
+    reads = []
+    real = os.pread
+
+    def counted(*args: int) -> bytes:
+        reads.append(args)
+        return real(*args)
+
+    monkeypatch.setattr(os, "pread", counted)
+    with pytest.raises(ReadError, match="the dump is incomplete, this page was not written"):
+        dump.read((1 << 36) - 1 << 12, 8, "the last frame")
+    assert len(reads) < 10_000
+    struct.pack_into("<Q", content, PAGE + SUB_HEADER.size - 8, (1 << 36) + 1)
+    with path.open("r+b") as file:
+        file.write(content)
+    with pytest.raises(P2mError, match="1000000001 frames: its header is damaged"):
+        open_dump([path])

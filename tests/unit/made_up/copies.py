@@ -7,8 +7,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
-from pykdump_ext import rewrite
-from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.machine.elf import PN_XNUM, SH_INFO, ElfCore
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
@@ -84,6 +83,6 @@ def headers(path: Path) -> list[tuple[int, ...]]:
     content = path.read_bytes()
     header = EHDR.unpack_from(content)
     count = header[10]
-    if count == rewrite.PN_XNUM:
-        count = struct.unpack_from("<I", content, header[6] + rewrite.SH_INFO)[0]
+    if count == PN_XNUM:
+        count = struct.unpack_from("<I", content, header[6] + SH_INFO)[0]
     return [PHDR.unpack_from(content, header[5] + n * PHDR.size) for n in range(count)]
