@@ -8,7 +8,6 @@ import json
 from typing import Any
 
 from ..errors import ReadError
-from ..opened import OpenedDump
 from ..xen.domains import Domain
 from ..xen.frame_table import Owned
 from ..xen.shared_info import LIST_INVALID
@@ -51,13 +50,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def described(opened: OpenedDump, domain: Domain, owned: Owned | None) -> dict[str, Any]:
+def described(domain: Domain, owned: Owned | None, cpus: list[int]) -> dict[str, Any]:
     """Return the facts about a domain, by name.
 
     A fact is None where it is unknown, and 0 where the domain has not published it.
+
+    :param cpus: the physical cpus that used its page tables.
     """
     shared = domain.shared
-    cpus = [cpu for cpu, cr3 in enumerate(opened.xen.note.cr3s) if opened.owner(cr3) == domain.id]
     frame_list = None if shared is None else shared.frame_list_mfn
     return {
         "id": domain.id,
@@ -98,7 +98,10 @@ def run(args: argparse.Namespace) -> None:
         owned = xen.owned(domains)
     except ReadError as error:
         problem = str(error)
-    found = [described(opened, domain, owned.get(domain.id)) for domain in domains]
+    cpus: dict[int | None, list[int]] = {}
+    for cpu, cr3 in enumerate(xen.note.cr3s):
+        cpus.setdefault(opened.owner(cr3), []).append(cpu)
+    found = [described(domain, owned.get(domain.id), cpus.get(domain.id, [])) for domain in domains]
     if args.json:
         print(json.dumps({"xen": xen.note.version, "domains": found, "problem": problem}))
         return

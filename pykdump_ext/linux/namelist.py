@@ -134,4 +134,4 @@ class Relocated:
 def release_of(banner: bytes | str) -> str:
     """Return the release that a banner names, such as ``6.1.0-56-amd64``."""
     text = banner if isinstance(banner, str) else banner.decode("latin-1")
-    return text.split()[2]
+    return (text.split()[2:3] or ["unknown"])[0]

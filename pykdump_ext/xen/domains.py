@@ -30,6 +30,9 @@ from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo, read_vmcoreinfo
 __all__ = ["Domain", "Xen", "open_xen"]
 
 DOMID_FIRST_RESERVED = 0x7FF0  # xen/include/public/xen.h
+LARGEST_DOMAIN = 16 * PAGE_SIZE  # bytes; struct domain has one page, in old versions a few
+MOST_DOMAINS = 8192  # a Xen host runs a thousand at most
+SHARED_INFO_WORDS = 64  # struct domain.shared_info is among these first ones in every version
 XEN_IMAGE_MASK = (1 << 30) - 1  # the virtual address of Xen's image is 1 GiB aligned
 
 
@@ -59,7 +62,8 @@ class Xen:
         self.domain_list = vmcoreinfo.symbol("domain_list")
         self.id_at = vmcoreinfo.number("OFFSET(domain.domain_id)")
         self.next_at = vmcoreinfo.number("OFFSET(domain.next_in_list)")
-        if not self.id_at < self.next_at <= vmcoreinfo.number("SIZE(domain)") - 8:
+        size = vmcoreinfo.number("SIZE(domain)")
+        if not self.id_at < self.next_at <= min(size, LARGEST_DOMAIN) - 8:
             raise P2mError(
                 f"the dump's {XEN_VMCOREINFO} note is damaged: its offsets of domain"
                 " contradict each other"
@@ -77,6 +81,8 @@ class Xen:
             if vaddr in seen or vaddr % PAGE_SIZE or vaddr < self.frames.direct_map:
                 raise P2mError(f"Xen's list of domains is damaged: {vaddr:x} is in it")
             seen.add(vaddr)
+            if len(seen) > MOST_DOMAINS:
+                raise P2mError(f"Xen's list of domains is damaged: it has over {MOST_DOMAINS:,}")
             head = self.tables.read(vaddr, self.next_at + 8, "struct domain")
             number = int.from_bytes(head[self.id_at : self.id_at + 2], "little")
             if number >= DOMID_FIRST_RESERVED:
@@ -102,7 +108,7 @@ class Xen:
         a page of Xen's heap whose owner in the frame table is the domain.
         """
         frames = self.frames
-        for pointer in array("Q", head[: len(head) & ~7]):
+        for pointer in array("Q", head[: min(len(head) & ~7, SHARED_INFO_WORDS * 8)]):
             pdx = frames.pdx(pointer)
             if pointer % PAGE_SIZE or not 0 <= pdx < frames.max_page:
                 continue

@@ -12,7 +12,7 @@ selectors of a PV kernel show where the registers are.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ..errors import P2mError, ReadError
@@ -39,7 +39,7 @@ STACK_SIZE = 8 * PAGE_SIZE  # of Xen on each cpu, aligned: xen/arch/x86/include/
 CPU_INFO_WORDS = 64  # sizeof(struct cpu_info) is 240 to 320 bytes
 DOMAIN_WORDS = 32  # struct domain.vcpu is among these first ones in every version
 VCPU_WORDS = PAGE_SIZE // 8
-MOST_VCPUS = 8192
+MOST_VCPUS = MOST_CPUS = 4096  # more than any machine has that runs Xen
 
 Words = tuple[int, ...]
 
@@ -102,7 +102,7 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
         for note in notes
         if note.owner == CORE_NOTE_OWNER and note.type == NT_PRSTATUS
     ]
-    cr3s = note.cr3s if note else ()
+    cr3s = note.cr3s[:MOST_CPUS] if note else ()
     cpus = [_cpu(PageTables(memory, cr3), rsp) for rsp, cr3 in zip(stacks, cr3s)]
     everywhere = tuple(cpu.registers for cpu in cpus if cpu)
     try:
@@ -114,15 +114,22 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
             found = _vcpus(PageTables(memory, cr3), domain_list)
         except ReadError:
             continue
-        return [_vcpu(number, *vcpu, cpus) for number, vcpu in enumerate(found)]
+        # by each word behind a cpu's registers: struct cpu_info.current_vcpu is one of them
+        running = {word: cpu.registers for cpu in reversed(cpus) if cpu for word in cpu.behind}
+        return [_vcpu(number, *vcpu, cpus, running) for number, vcpu in enumerate(found)]
     return [Vcpu(number, False, everywhere) for number in range(len(cpus))]
 
 
-def _vcpu(number: int, address: int, words: Words, cpus: list[_Cpu | None]) -> Vcpu:
+def _vcpu(
+    number: int,
+    address: int,
+    words: Words,
+    cpus: list[_Cpu | None],
+    running: Mapping[int, Registers],
+) -> Vcpu:
     """Return a vcpu, by its ``struct vcpu``."""
-    for cpu in cpus:
-        if cpu is not None and address in cpu.behind:  # struct cpu_info.current_vcpu
-            return Vcpu(number, True, (cpu.registers,))
+    if address in running:
+        return Vcpu(number, True, (running[address],))
     # If its cpu was idle since, the registers are still on the stack; if another domain took
     # the cpu, they are in struct vcpu. Other cpus may have older ones, from before it moved.
     processor = words[0] >> 32  # struct vcpu begins with int vcpu_id, processor

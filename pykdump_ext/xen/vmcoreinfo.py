@@ -15,6 +15,7 @@ from ..machine.notes import Note
 
 __all__ = ["XEN_VMCOREINFO", "Vmcoreinfo", "read_vmcoreinfo"]
 
+LARGEST_VMCOREINFO = 1 << 16  # bytes; Xen's VMCOREINFO_BYTES is 4096, xen/include/xen/kexec.h
 XEN_VMCOREINFO = "VMCOREINFO_XEN"  # xen/include/public/kexec.h, VMCOREINFO_NOTE_NAME
 
 
@@ -22,7 +23,7 @@ class Vmcoreinfo:
     """The text of a VMCOREINFO note: ``SYMBOL(name)=hex``, ``SIZE(name)=n``, ``OFFSET(a.b)=n``."""
 
     def __init__(self, text: str) -> None:
-        self._values = dict(re.findall(r"^([A-Z]+\([\w.]+\))=(\w+)$", text, re.MULTILINE))
+        self._values = dict(re.findall(r"^([A-Z]+\([\w.]+\))=(\w{1,20})$", text, re.MULTILINE))
 
     def number(self, name: str, base: int = 10) -> int:
         """Return the value of ``name``.
@@ -49,5 +50,5 @@ def read_vmcoreinfo(notes: Iterable[Note]) -> Vmcoreinfo:
     """
     for note in notes:
         if note.owner == XEN_VMCOREINFO:
-            return Vmcoreinfo(note.data.decode("latin-1"))
+            return Vmcoreinfo(note.data[:LARGEST_VMCOREINFO].decode("latin-1"))
     raise P2mError(f"the dump has no {XEN_VMCOREINFO} note, so its domains cannot be found")

@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
+import struct
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 
-from ..made_up.host import DEFAULT, GROUP, Host
-from ..made_up.machine import PAGE
+import pytest
+
+from pykdump_ext.errors import ReadError
+from pykdump_ext.xen import frame_table
+from pykdump_ext.xen.domains import open_xen
+
+from ..made_up.dump import CountingDump
+from ..made_up.host import ALLOCATED, DEFAULT, FRAME_TABLE, GROUP, PAGES, TABLE_MFN, Host
+from ..made_up.machine import PAGE, PMD
 
 
 def test_pages_and_kinds() -> None:
@@ -46,3 +56,68 @@ def test_xen_before_4_10_has_one_bit_more_for_the_type() -> None:
     xen = host.open()
     found = xen.owned(list(xen.domains()))[0]
     assert (found.roots, found.threes) == ([root], 0)
+
+
+def test_entries_that_have_one_owner_are_counted_without_a_look_at_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A frame table has 268 million entries for each TiB of machine memory."""
+    host = Host()
+    index, other = host.add(0), host.add(1)
+    host.table = bytearray(64 * PAGE)
+    entries = len(host.table) // 32
+    host.machine.put(host.variables, 2, entries)
+    for entry in range(entries):
+        struct.pack_into("<QQI", host.table, entry * 32 + 8, ALLOCATED | 1, 0, index)
+    for entry in range(3000, 3100):
+        struct.pack_into("<QQI", host.table, entry * 32 + 8, ALLOCATED | 1, 0, other)
+    looked = []
+
+    def counted(owners: Iterable[int]) -> Counter[int]:
+        seen = [*owners]
+        looked.extend(seen)
+        return Counter(seen)
+
+    monkeypatch.setattr(frame_table, "Counter", counted)
+    xen = host.open()
+    found = xen.owned(list(xen.domains()))
+    assert (found[0].pages, found[1].pages) == (entries - 100, 100)
+    assert len(looked) < 0.2 * entries
+
+
+def test_a_large_page_of_the_table_is_read_at_once() -> None:
+    host = Host()
+    host.give(host.add(0), host.machine.frame())
+    memory = host.memory()
+    table = b"".join(memory.pages[TABLE_MFN + page] for page in range(PAGES))
+    large = 1 << 21
+    host.xen.map(FRAME_TABLE, large >> 12, PMD)
+    for page in range(512):
+        start = page * PAGE
+        part = table[start : start + PAGE].ljust(PAGE, b"\0")
+        host.machine.pages[(large >> 12) + page] = bytearray(part)
+    dump = CountingDump(host.machine.memory(), host.notes())
+    xen = open_xen(dump, host.notes())
+    domains = list(xen.domains())
+    dump.reads.clear()
+    assert xen.owned(domains)[0].pages == 1
+    assert [size for _, size, what in dump.reads if what == "Xen's frame table"] == [PAGES * PAGE]
+
+
+@pytest.mark.parametrize("damage", ["twice", "empty"])
+def test_a_table_that_is_larger_than_the_machine_is_told(
+    monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    """Page tables that lead to the same memory again and again take hours to follow."""
+    monkeypatch.setattr(frame_table, "MOST_EMPTY_GROUPS", 1)
+    host = Host()
+    host.add(0)
+    host.table = bytearray((3 * GROUP + 1) * PAGE)
+    host.machine.put(host.variables, 2, len(host.table) // 32)
+    host.memory()
+    if damage == "twice":
+        host.page_info(2 * GROUP * PAGE // 32 + 5, ALLOCATED | 1, 0, 9)
+        host.xen.map(FRAME_TABLE + 2 * GROUP * PAGE, TABLE_MFN)
+    xen = open_xen(host.machine.memory(), host.notes())
+    with pytest.raises(ReadError, match="it is damaged: much of it is empty, or is there twice"):
+        xen.owned(list(xen.domains()))

@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that are made to be expensive: an answer or a sentence, in 1 GiB of memory."""
+
+from __future__ import annotations
+
+import os
+import struct
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+
+from pykdump_ext.cli import domains as cli
+from pykdump_ext.errors import P2mError
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.xen import domains
+
+from ..made_up.bounded import p2mfix
+from ..made_up.core import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
+from ..made_up.dump import CountingDump, MadeUpDump
+from ..made_up.host import Host, guest_on_host
+from ..made_up.kdumps import records
+from ..made_up.machine import PAGE
+
+PT_DYNAMIC = 2
+FAR = 1 << 62  # an offset to which a record of a few bytes extends the plain file
+
+
+def many_notes(count: int, size: int, at: int) -> bytes:
+    """Return the headers of an ELF file with so many PT_NOTE segments on the same bytes."""
+    head = core_bytes([Segment(0, b"", PT_NOTE)])[: EHDR.size]
+    head = head[:56] + struct.pack("<H", count) + head[58:]
+    return head + PHDR.pack(PT_NOTE, 4, at, 0, 0, size, size, 0) * count
+
+
+def test_sections_without_end(tmp_path: Path) -> None:
+    """A dynamic segment, and as many sections as section 0 says."""
+    content = bytearray(core_bytes([Segment(0, b"D" * 16, PT_DYNAMIC), Segment(0x1000, b"A")]))
+    struct.pack_into("<Q", content, 40, 512)  # e_shoff
+    struct.pack_into("<HHH", content, 58, 64, 0, 0)  # e_shentsize, e_shnum, e_shstrndx
+    section = bytearray(64)
+    struct.pack_into("<Q", section, 32, 1 << 40)  # sh_size
+    file = tmp_path / "vmcore"
+    file.write_bytes(records((0, bytes(content)), (512, bytes(section)), (FAR, b"end")))
+    assert "not a dump of a Xen host" in p2mfix("diagnose", file).stdout
+
+
+def test_notes_that_are_the_same_bytes(tmp_path: Path) -> None:
+    data = note(b"Xen", 1, bytes(20)) * 1000
+    headers = many_notes(65_534, len(data), 1 << 22)
+    file = tmp_path / "vmcore"
+    file.write_bytes(headers.ljust(1 << 22, b"\0") + data)
+    assert "has more than 65,536 notes: its header is damaged" in p2mfix("diagnose", file).stdout
+
+
+def test_notes_of_many_gigabytes(tmp_path: Path) -> None:
+    file = tmp_path / "vmcore"
+    file.write_bytes(many_notes(3000, 64 << 20, 1 << 20))
+    os.truncate(file, 1 << 30)
+    assert "has more than 64 MiB of notes: its header is damaged" in p2mfix("diagnose", file).stdout
+
+
+def test_one_note_segment_full_of_notes(tmp_path: Path) -> None:
+    data = note(b"", 1, b"") * (4 << 20)
+    file = tmp_path / "vmcore"
+    file.write_bytes(core_bytes([Segment(0, data, PT_NOTE), Segment(0x1000, b"A")]))
+    assert "has more than 65,536 notes" in p2mfix("diagnose", file).stdout
+
+
+def dump_of(host: Host, path: Path) -> Path:
+    """Write the dump of a host as an ELF file."""
+    notes = b"".join(note(one.owner.encode(), one.type, one.data) for one in host.notes())
+    pages = host.memory().pages
+    segments = [Segment(mfn * PAGE, bytes(page)) for mfn, page in sorted(pages.items())]
+    path.write_bytes(core_bytes([Segment(0, notes, PT_NOTE), *segments]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (
+            {"OFFSET(domain.next_in_list)": str(654 << 20), "SIZE(domain)": str(1 << 30)},
+            "its offsets of domain contradict each other",
+        ),
+        ({"SIZE(page_info)": str(4 << 20)}, "its offsets of page_info contradict each other"),
+        (
+            {"SIZE(page_info)": "96", "OFFSET(page_info._domain)": "88"},
+            "its offsets of page_info contradict each other",
+        ),
+        ({"OFFSET(page_info._domain)": "25"}, "its offsets of page_info contradict each other"),
+        ({"SIZE(domain)": "9" * 5000}, "has no SIZE(domain)"),
+        ({"SYMBOL(frame_table)": "f" * 300}, "has no SYMBOL(frame_table)"),
+    ],
+    ids=["next", "page_info", "large page_info", "odd owner", "many digits", "many hex digits"],
+)
+def test_values_of_xen_that_are_damaged(tmp_path: Path, values: dict[str, str], says: str) -> None:
+    host, _, _ = guest_on_host()
+    host.vmcoreinfo.update(values)
+    assert says in p2mfix("domains", dump_of(host, tmp_path / "vmcore")).stderr
+
+
+def test_a_list_of_domains_without_end_costs_a_bounded_number_of_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(domains, "MOST_DOMAINS", 20)
+    host = Host()
+    for number in range(30):
+        host.add(number)
+    memory = CountingDump(host.memory(), host.notes())
+    xen = domains.open_xen(memory, host.notes())
+    with pytest.raises(P2mError, match="list of domains is damaged: it has over 20"):
+        list(xen.domains())
+
+
+def test_the_owner_of_each_cpus_page_tables_is_looked_up_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A damaged dump can have thousands of domains and of cpus."""
+    host, guest, _ = guest_on_host()
+    host.cr3s = [guest.root] * 50
+    for number in range(2, 30):
+        host.add(number)
+    opened = OpenedDump(MadeUpDump(host.memory(), host.notes()))
+    asked = []
+
+    def owner(cr3: int) -> int:
+        asked.append(cr3)
+        return 1
+
+    monkeypatch.setattr(opened, "owner", owner)
+    monkeypatch.setattr(cli, "open_one", lambda paths: opened)
+    cli.run(Namespace(files=["vmcore"], json=False))
+    assert len(asked) == 50
+    assert ",".join(map(str, range(50))) in capsys.readouterr().out
