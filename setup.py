@@ -46,6 +46,15 @@ def missing(what: str, debian: str, red_hat: str) -> NoReturn:
     )
 
 
+def check_folder() -> None:
+    """End the build where crash cannot load what is installed: a path with a blank."""
+    if any(letter.isspace() for letter in sys.prefix):
+        raise SystemExit(
+            f"pykdump_ext: crash cannot load a file from {sys.prefix!r}, because of the blank in"
+            " this path: make the venv in another folder"
+        )
+
+
 def crash_version() -> str:
     """Return the version of the installed crash, such as ``8.0.2``; end the build without one."""
     crash = os.environ.get("CRASH", "crash")
@@ -107,6 +116,7 @@ class BuildHost(build_ext):  # type: ignore[misc]
 
     def prepare(self, ext: Extension) -> None:
         """Generate cffi's part of ``crash_host.so``, and set its sources, macros and libraries."""
+        check_folder()
         headers = crash_headers()
         version = crash_version()
         folder, name = python_library()

@@ -5,9 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
+from multiprocessing import Pipe, get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 
 from ..errors import P2mError
 from ..linux.namelist import Namelist
@@ -29,6 +34,8 @@ stands for all dumps in it; the files of a split dump are one dump. Several
 dumps get one line each.
 
 The exit status is 1 if the verdict on a dump is unknown, else 0."""
+
+FORK = get_context("fork")  # the quickest way; this program has no other threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,22 +73,51 @@ def at_least_one(text: str) -> int:
 def reports(
     dumps: Sequence[Sequence[str]], namelists: Sequence[str], jobs: int
 ) -> Iterator[Report]:
-    """Yield the report of each dump, in order; an error in one dump does not stop the others."""
-    with ProcessPoolExecutor(max(1, jobs)) as pool:
-        waiting = [(dump, pool.submit(_report, dump, namelists)) for dump in dumps]
-        for dump, future in waiting:
-            yield _result(dump, future)
+    """Yield the report of each dump, in order; an error in one dump does not stop the others.
+
+    Each dump has a process of its own, so that one which is killed takes no other with it.
+    """
+    waiting = iter(enumerate(dumps))
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
+    ready: dict[int, Report] = {}
+    for wanted in range(len(dumps)):
+        while wanted not in ready:
+            for number, other in islice(waiting, jobs - len(running)):
+                receiver, sender = Pipe(duplex=False)
+                process = FORK.Process(target=_report, args=(sender, other, namelists), daemon=True)
+                process.start()
+                sender.close()
+                running[receiver] = number, process
+            for done in wait([*running]):
+                assert isinstance(done, Connection)
+                number, ended = running.pop(done)
+                ready[number] = _received(done, ended, dumps[number])
+        yield ready.pop(wanted)
 
 
-def _report(dump: Sequence[str], namelists: Sequence[str]) -> Report:
-    return report_files(dump, [Namelist(path) for path in namelists])[0]
-
-
-def _result(dump: Sequence[str], future: Future[Report]) -> Report:
+def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[str]) -> None:
+    """Send the report of a dump; this is all that a process does."""
     try:
-        return future.result()
+        result = report_files(dump, [Namelist(path) for path in namelists])[0]
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)
     except Exception as error:
-        return Report(" ".join(dump), problems=[f"{type(error).__name__}: {error}"])
+        result = Report(" ".join(dump), problems=[f"{type(error).__name__}: {error}"])
+    sender.send(result)
+
+
+def _received(receiver: Connection, process: BaseProcess, dump: Sequence[str]) -> Report:
+    """Return the report that a process sent; if it was killed, a report that says so."""
+    try:
+        result: Report = receiver.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode or 0
+        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        problem = f"the process that read it ended with {name}: run p2mfix diagnose on it alone"
+        return Report(" ".join(dump), problems=[problem])
+    process.join()
+    return result
 
 
 def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) -> Report:

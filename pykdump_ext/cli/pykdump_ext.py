@@ -92,6 +92,13 @@ def findings() -> Iterator[tuple[bool, str, str]]:
     if not HOST.is_file():
         yield False, "host", f"not built: {BUILD_AGAIN}"
         return
+    if any(letter.isspace() for letter in str(HOST)):
+        yield (
+            False,
+            "path",
+            f"{HOST}: crash cannot load it, because of the blank in its path:"
+            " install the package into a venv in another folder",
+        )
     for_crash, for_python = built_for("BUILT_FOR_CRASH"), built_for("BUILT_FOR_PYTHON")
     fits = for_crash == crash and for_python == running
     yield (

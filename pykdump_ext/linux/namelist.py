@@ -13,6 +13,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from ..errors import P2mError
+from ..machine.files import OpenFile
 from .kernel import START_KERNEL_MAP, KernelFile
 
 __all__ = ["Namelist", "Relocated", "release_of"]
@@ -32,6 +33,7 @@ class Namelist:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        OpenFile(self.path)  # refuses a pipe, which would wait for somebody who writes
         try:
             with self.path.open("rb") as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -74,8 +74,23 @@ def test_it_builds(tmp_path: Path) -> None:
             {},
             "setuptools is missing: install python3-setuptools",
         ),
+        (
+            "import sys; sys.prefix = '/home/me/my venv'",
+            {},
+            "crash cannot load a file from '/home/me/my venv', because of the blank in this path:"
+            " make the venv in another folder",
+        ),
     ],
-    ids=["crash", "defs.h", "compiler", "static Python", "libpython", "cffi", "setuptools"],
+    ids=[
+        "crash",
+        "defs.h",
+        "compiler",
+        "static Python",
+        "libpython",
+        "cffi",
+        "setuptools",
+        "blank",
+    ],
 )
 def test_a_missing_piece_is_one_sentence(
     tmp_path: Path, first: str, variables: dict[str, str], sentence: str
