@@ -53,6 +53,8 @@ class OpenFile:
             status = os.fstat(self._fd)
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
+        except ValueError as error:  # a zero byte in the path
+            raise P2mError(f"{path}: {error}") from None
         if stat.S_ISDIR(status.st_mode):
             raise P2mError(f"{path}: Is a directory")
         if not stat.S_ISREG(status.st_mode):
