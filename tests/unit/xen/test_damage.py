@@ -1,0 +1,30 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Xen's memory and notes, damaged: an answer or a sentence."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pykdump_ext.opened import OpenedDump
+
+from ..made_up.damage_xen import XEN_PARTS, damaged_host, look_at_host
+from ..made_up.dump import MadeUpDump
+from ..made_up.strategies import times
+
+
+def test_the_host_that_is_damaged_is_whole_before() -> None:
+    target, _, _, notes = damaged_host("everything")
+    opened = OpenedDump(MadeUpDump(target.damaged(b""), notes))
+    assert [domain.id for domain in opened.domains] == [0, 1]
+    assert [(vcpu.current, len(vcpu.registers)) for vcpu in opened.vcpus] == [(True, 1), (False, 3)]
+
+
+@pytest.mark.parametrize("part", XEN_PARTS)
+@settings(max_examples=times(0.3))
+@given(st.binary(max_size=64), st.binary(max_size=32))
+def test_a_damaged_host_is_described_or_refused_with_a_sentence(
+    part: str, strokes: bytes, text: bytes
+) -> None:
+    look_at_host(part, strokes, text)
