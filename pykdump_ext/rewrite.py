@@ -122,7 +122,13 @@ def plan(
     header[5] = EHDR.size  # e_phoff
     header[6] = sections + shift if sections else 0  # e_shoff
     header[10] = PN_XNUM if extended else len(moved)  # e_phnum
-    head = EHDR.pack(*header) + b"".join(PHDR.pack(*segment) for segment in moved)
+    try:
+        head = EHDR.pack(*header) + b"".join(PHDR.pack(*segment) for segment in moved)
+    except struct.error:  # an offset or an address of more than 64 bits
+        raise P2mError(
+            f"{core.file.path}: its headers are damaged, so that a copy cannot have them:"
+            " open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
+        ) from None
 
     patches = [(end, pages.data)]
     if extended:

@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import os
 import re
+import struct
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,15 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["pykdump_ext"]):
-    import pykdump_ext.opened
     import pykdump_ext.reports.views  # noqa: F401  (what made_up/damage.py uses of it is covered)
+    from pykdump_ext.drgn.prog import empty_program
     from pykdump_ext.errors import P2mError
     from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD
     from pykdump_ext.machine.dumps import open_dump
+    from pykdump_ext.machine.elf import ElfCore
+    from pykdump_ext.opened import OpenedDump
     from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+    from pykdump_ext.rewrite import rewrite_dump
     from pykdump_ext.xen.notes import (
         XEN_ELFNOTE_CRASH_INFO,
         XEN_ELFNOTE_CRASH_REGS,
@@ -43,6 +47,7 @@ with atheris.instrument_imports(include=["pykdump_ext"]):
     )
 
 from .lab.kdump import PAGE, RAW, flattened, kdump
+from .unit.linux.test_vmcoreinfo import TEXT, kernel
 from .unit.made_up.core import PT_NOTE, Segment, core_bytes, note
 from .unit.made_up.damage import (
     FORMATS,
@@ -57,11 +62,13 @@ from .unit.made_up.damage import (
     small_guest,
     struck,
 )
+from .unit.made_up.damage_xen import XEN_PARTS, edited, look_at_host
+from .unit.made_up.dump import MadeUpNamelist
 from .unit.made_up.machine import LAYOUTS
 
 KEPT = Path(".fuzz")
-SECONDS_A_CASE = 20
-MEBIBYTES = 2048
+SECONDS_A_CASE = 10
+MEBIBYTES = 1024
 
 
 @cache
@@ -132,6 +139,56 @@ def fuzz_views(data: bytes) -> None:
     look_at_file(guest, dump_of(struck(content, data[1:], head)))
 
 
+@cache
+def plains() -> tuple[bytes, bytes]:
+    """Return a small dump in each format."""
+    return next(seeds_of_files()), next(seeds_of_packed())
+
+
+def fuzz_records(data: bytes) -> None:
+    """Records of any offset and size, many of them again and again, are a flattened dump.
+
+    The first byte chooses the dump whose bytes they have.
+    """
+    plain = plains()[data[0] % 2]
+    step = len(plain) // 3
+    parts = [(at, plain[at : at + step]) for at in range(0, len(plain), step)]
+    for what, size, place, value in STROKE.iter_unpack(data[1 : 1 + (len(data) - 1) // 8 * 8]):
+        at = place % len(plain)
+        part = (plain[at:] + plain)[: size * 16] or b"x"
+        offset = (at, value, value << 30, (1 << 63) - 1 - len(part), 0)[what % 5]
+        parts.insert(len(parts) if what % 2 else value % (len(parts) + 1), (offset, part))
+    content = flattened(b"")[:PAGE] + b"".join(
+        struct.pack(">qq", offset, len(part)) + part for offset, part in parts
+    )
+    fuzz_files(content + struct.pack(">qq", -1, -1))
+
+
+def fuzz_xen(data: bytes) -> None:
+    """Whatever has become of Xen's memory and of its vmcoreinfo: all that is told of a host."""
+    edits = 1 + data[0] // 6 % 4 * STROKE.size
+    look_at_host(XEN_PARTS[data[0] % 6], data[edits:], data[1:edits])
+
+
+def fuzz_rewrite(data: bytes) -> None:
+    """Whatever has become of a file's headers: a copy whose list reads back, or a sentence."""
+    kind, early = KINDS_OF_GUESTS[data[0] % 5], data[0] // 5 % 7
+    guest, content, head = file_of(kind, early, "elf")
+    path = dump_of(struck(content, data[1:], head))
+    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(P2mError, OSError):
+        core = ElfCore(path)
+        found = OpenedDump(core, [MadeUpNamelist.of(guest)], [path]).diagnosis
+        if not found.healthy and found.check.passed:
+            rewrite_dump(core, found, Path(folder) / "out")
+
+
+def fuzz_vmcoreinfo(data: bytes) -> None:
+    """Whatever has become of a kernel's vmcoreinfo: a drgn program, or a sentence."""
+    text = edited(TEXT.encode(), data[2:])
+    with contextlib.suppress(P2mError):
+        empty_program(kernel(text, data[0] * 256 + data[-1] if data[0] % 8 == 7 else len(text)))
+
+
 def seeds_of_files() -> Iterator[bytes]:
     """Yield a dump in each format."""
     notes = next(seeds_of_notes())
@@ -180,6 +237,10 @@ TARGETS = {
     "files": Fuzz(fuzz_files, seeds_of_files, 100_000),
     "packed": Fuzz(fuzz_files, seeds_of_packed, 50_000, 65536),
     "notes": Fuzz(fuzz_notes, seeds_of_notes, 200_000),
+    "records": Fuzz(fuzz_records, seeds_of_damage, 50_000, 512),
+    "xen": Fuzz(fuzz_xen, seeds_of_damage, 20_000, 512),
+    "rewrite": Fuzz(fuzz_rewrite, seeds_of_damage, 10_000, 256),
+    "vmcoreinfo": Fuzz(fuzz_vmcoreinfo, seeds_of_damage, 50_000, 512),
     "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
     "tables": Fuzz(fuzz_tables, seeds_of_damage, 20_000),
     "views": Fuzz(fuzz_views, seeds_of_damage, 10_000),
@@ -217,7 +278,7 @@ def run(name: str, seed: int, times: float) -> tuple[int, str]:
     if status:
         print(text[-6000:])
     return status, (
-        f"{name:<8} {cases:>9,} cases, seed {seed}, {covered[-1]} points of the code reached,"
+        f"{name:<10} {cases:>9,} cases, seed {seed}, {covered[-1]} points of the code reached,"
         f" {stats.get('peak_rss_mb', 0)} MiB, slowest {stats.get('slowest_unit_time_sec', 0)} s:"
         f" {'FAILED, exit status ' + str(status) if status else 'passed'}"
     )

@@ -109,11 +109,7 @@ def open_program(opened: OpenedDump) -> drgn.Program:
     kernel = own_kernel(opened)
     path = opened.proved[0].path
     reader = Reader(kernel)
-    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
-    try:
-        prog.set_linux_kernel_custom(vmcoreinfo_for_machine_memory(kernel), is_live=False)
-    except (drgn.BadDataError, OverflowError) as error:
-        raise P2mError(f"the kernel's vmcoreinfo in the dump is damaged: {error}") from None
+    prog = empty_program(kernel)
     prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
     load_symbols(prog, [path])
@@ -126,6 +122,19 @@ def open_program(opened: OpenedDump) -> drgn.Program:
         ) from None
     add_registers(prog, opened.vcpus)
     give_crashed_cpu(prog, opened.vcpus)
+    return prog
+
+
+def empty_program(kernel: Kernel) -> drgn.Program:
+    """Return a ``drgn.Program`` that has a kernel's vmcoreinfo, and no memory yet.
+
+    :raises P2mError: the vmcoreinfo is damaged.
+    """
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    try:
+        prog.set_linux_kernel_custom(vmcoreinfo_for_machine_memory(kernel), is_live=False)
+    except (drgn.BadDataError, OverflowError) as error:
+        raise P2mError(f"the kernel's vmcoreinfo in the dump is damaged: {error}") from None
     return prog
 
 
