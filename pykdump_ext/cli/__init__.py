@@ -41,5 +41,8 @@ class Command(Protocol):
 
 def fail(program: str, error: P2mError | OSError) -> NoReturn:
     """Print an error on one line, and end the program with exit status 1."""
-    print(f"{program}: {printable(str(error))}", file=sys.stderr)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without its number
+        text = f"{error.filename or 'standard output'}: {error.strerror}"
+    print(f"{program}: {printable(text)}", file=sys.stderr)
     raise SystemExit(1)

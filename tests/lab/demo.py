@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -22,16 +23,19 @@ def title(text: str) -> None:
 
 
 def crash(dump: Dump, *options: str, commands: str = "quit\n") -> tuple[int, str]:
-    """Run crash with an input file, as it echoes what it runs; show it from gdb's banner on."""
-    with tempfile.NamedTemporaryFile("w", suffix=".crash") as file:
-        file.write(commands)
-        file.flush()
-        words: list[str | Path] = ["crash", *options, "-i", file.name, dump.vmlinux, dump.vmcore]
+    """Run crash with an input file, as it echoes what it runs; show it from gdb's banner on.
+
+    It reads no ``.crashrc``, which may load another installation of this package.
+    """
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home, "commands")
+        file.write_text(commands)
+        words: list[str | Path] = ["crash", *options, "-i", file, dump.vmlinux, dump.vmcore]
         shown = " ".join(["crash", *options, "vmlinux", "vmcore"])
         print(f"$ {shown}", flush=True)
         done = subprocess.run(
             words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            check=False,
+            check=False, cwd=home, env={**os.environ, "HOME": home},
         )  # fmt: skip
     text = re.sub(r"\r[^\r\n]*(?=[\r\n])", "", done.stdout.decode(errors="replace"))
     print(text.rpartition('word"...\n')[2].replace("\r", "").strip("\n"))
@@ -59,11 +63,12 @@ def main() -> None:
     )  # fmt: skip
     opened = status == 0 and "sysrq_handle_crash" in text and "PANIC:" in text
 
+    if not (died and opened):
+        what = "open in p2mfix" if died else "stop plain crash"
+        say(f"the dump did not {what}: what crash printed above says why")
+        raise SystemExit(1)
     title("Your turn")
     print(f"{BIN / 'p2mfix'} \\\n  {dump.vmlinux} \\\n  {dump.vmcore}")
-    if not (died and opened):
-        say("the demonstration did not go as it should")
-        raise SystemExit(1)
 
 
 if __name__ == "__main__":
