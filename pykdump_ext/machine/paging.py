@@ -138,7 +138,7 @@ class PageTables:
         """
         return int.from_bytes(self.read(vaddr, 8, what), "little")
 
-    def frames(self, vaddr: int, count: int) -> array[int]:
+    def frames(self, vaddr: int, count: int, large: bool = True) -> array[int]:
         """Return the mfn of each of ``count`` pages from ``vaddr`` on, which is page aligned.
 
         The value for a page that is not mapped is ``NOT_MAPPED``. Time goes with the
@@ -151,9 +151,9 @@ class PageTables:
         """
         if vaddr % PAGE_SIZE:
             raise ReadError("kernel virtual address", vaddr, "page frames", "not page aligned")
-        return self._frames(self.root, 0, vaddr, vaddr + count * PAGE_SIZE)
+        return self._frames(self.root, 0, vaddr, vaddr + count * PAGE_SIZE, large)
 
-    def _frames(self, table: int, level: int, start: int, end: int) -> array[int]:
+    def _frames(self, table: int, level: int, start: int, end: int, large: bool) -> array[int]:
         if level == PTE_LEVEL:
             mapped = self._mapped.get(table)
             if mapped is None:
@@ -174,12 +174,13 @@ class PageTables:
         while start < end:
             stop = min((start & ~(span - 1)) + span, end)
             step = Step(level, 0, entries[start // span & (ENTRIES - 1)])
-            if not step.present:
+            if not step.present or (step.is_page and not large):
                 found.extend(array("Q", [NOT_MAPPED]) * (stop - start >> PAGE_SHIFT))
             elif step.is_page:
                 mfn = step.target(start) >> PAGE_SHIFT
                 found.extend(range(mfn, mfn + (stop - start >> PAGE_SHIFT)))
             else:
-                found.extend(self._frames(step.entry & ADDRESS_MASK, level + 1, start, stop))
+                below = step.entry & ADDRESS_MASK
+                found.extend(self._frames(below, level + 1, start, stop, large))
             start = stop
         return found

@@ -36,7 +36,9 @@ __all__ = [
 
 LEAVES_PER_MID = WORDS_PER_PAGE
 MAX_PFNS = 1 << 34  # 64 TiB: MAX_PHYSMEM_BITS is 46, arch/x86/include/asm/sparsemem.h
-MAX_PFNS_OF_THREE_LEVELS = 1 << 27  # 512 GiB: 512 * 512 leaves of 512 pfns
+# 512 GiB: 512 * 512 leaves of 512 pfns, which is what three levels of pages can hold. Two levels
+# are an array of a configured size, but their list is one of 512 pages as well.
+MAX_PFNS_OF_LEVELS = 1 << 27
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,7 @@ def _leaf_frames(kernel: Kernel, pointers: array[int]) -> array[int]:
 
 def _linear(kernel: Kernel, leaves: int) -> array[int]:
     """Return the leaves for Linux 3.19 and newer: a sparse virtual array in vmalloc space."""
-    return kernel.tables.frames(kernel.value("xen_p2m_addr"), leaves)
+    return kernel.tables.frames(kernel.value("xen_p2m_addr"), leaves, large=False)
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,8 @@ class Layout:
 # The first layout whose symbol the kernel has is the kernel's, so the order matters.
 LAYOUTS = (
     Layout("linear", "xen_p2m_addr", _linear),
-    Layout("three-level", "p2m_mid_missing", _three_levels, MAX_PFNS_OF_THREE_LEVELS),
-    Layout("two-level", "p2m_top", _two_levels, missing_is_array=True),
+    Layout("three-level", "p2m_mid_missing", _three_levels, MAX_PFNS_OF_LEVELS),
+    Layout("two-level", "p2m_top", _two_levels, MAX_PFNS_OF_LEVELS, missing_is_array=True),
     Layout("flat", "phys_to_machine_mapping", _flat),
 )
 
@@ -208,4 +210,33 @@ def read_table(kernel: Kernel) -> P2mTable:
     identity = _shared_page(kernel, "p2m_identity", layout.missing_is_array)
     if missing is not None:
         leaves = with_replaced(leaves, NOT_MAPPED, missing)
-    return P2mTable(layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity)
+    table = P2mTable(
+        layout.name, pfns, leaves, NOT_MAPPED if missing is None else missing, identity
+    )
+    _check_repeats(table)
+    return table
+
+
+def _check_repeats(table: P2mTable) -> None:
+    """Refuse a p2m whose own leaves are there again and again, 512 at a time.
+
+    Page tables that lead in a circle make a p2m of terabytes, which takes hours to read.
+
+    :raises P2mError: it is one.
+    """
+    seen = set()
+    passed = b""
+    for start in range(0, len(table.leaves), LEAVES_PER_MID):
+        group = table.leaves[start : start + LEAVES_PER_MID]
+        content = group.tobytes()
+        if content == passed:
+            continue
+        if content in seen:
+            raise P2mError(
+                f"the p2m has the same leaves twice, at pfn {start * WORDS_PER_PAGE:x}:"
+                " the kernel's page tables are damaged"
+            )
+        if table.shared_pages.issuperset(group):
+            passed = content
+        else:
+            seen.add(content)

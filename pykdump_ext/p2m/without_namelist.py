@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
+from itertools import islice
 
 from ..errors import P2mError, ReadError
 from ..linux.kernel import Kernel, Root
@@ -27,6 +28,9 @@ __all__ = ["NoNamelist", "find_kernel", "read_linear_table"]
 # Kernels map shared_info in their fixmap (FIX_PARAVIRT_BOOTMAP), which is in these 8 MiB
 FIXMAP = 0xFFFFFFFFFF000000
 FIXMAP_PAGES = 2048
+# Pages that the kernel maps after its p2m, before the first that it does not map: a vmalloc area
+# has a guard page at its end
+MOST_LEAVES_BEHIND = 1 << 16
 
 
 class NoNamelist:
@@ -72,6 +76,15 @@ def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInf
                     yield shared
 
 
+def _own_leaves_backwards(
+    leaves: array[int], shared: Container[int | None]
+) -> Iterator[tuple[int, int]]:
+    """Yield index and mfn of every one of ``leaves`` that is not in ``shared``, the last first."""
+    for start in reversed(range(0, len(leaves), LEAVES_PER_MID)):
+        own = own_leaves(leaves[start : start + LEAVES_PER_MID], shared)
+        yield from reversed([(start + i, mfn) for i, mfn in own])
+
+
 def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
     """Return the linear p2m that is mapped from ``vaddr`` on.
 
@@ -83,11 +96,11 @@ def read_linear_table(kernel: Kernel, vaddr: int, max_pfn: int) -> P2mTable:
     """
     leaves = array("Q")
     while len(leaves) * PFNS_PER_LEAF < MAX_PFNS and NOT_MAPPED not in leaves[-LEAVES_PER_MID:]:
-        more = kernel.tables.frames(vaddr + len(leaves) * PAGE_SIZE, LEAVES_PER_MID)
-        leaves.extend(more)
+        at = vaddr + len(leaves) * PAGE_SIZE
+        leaves.extend(kernel.tables.frames(at, LEAVES_PER_MID, large=False))
     shared = {mfn for mfn, times in Counter(leaves).items() if times > 1} | {NOT_MAPPED}
     direct_map = DirectMap(kernel)
-    for index, mfn in reversed(list(own_leaves(leaves, shared))):
+    for index, mfn in islice(_own_leaves_backwards(leaves, shared), MOST_LEAVES_BEHIND):
         try:
             leaf = read_leaf(kernel.memory, mfn)
         except ReadError:

@@ -19,7 +19,18 @@ from pykdump_ext.p2m.layouts import LAYOUTS as KNOWN
 from pykdump_ext.p2m.layouts import MAX_PFNS, P2mTable, find_layout, read_table
 
 from ..made_up.guest import Guest, Planted, guest_with
-from ..made_up.machine import LAYOUTS, NOTHING, P2M_AREA, PAGE, PMD, Machine, SymbolTable
+from ..made_up.machine import (
+    FLAGS,
+    LAYOUTS,
+    NOTHING,
+    P2M_AREA,
+    PAGE,
+    PMD,
+    PTE,
+    PUD,
+    Machine,
+    SymbolTable,
+)
 from ..made_up.p2m import P2m, memory_cells
 from ..made_up.readings import diagnosed, kernel_of
 from ..made_up.strategies import p2ms
@@ -119,6 +130,48 @@ def test_a_max_pfn_that_cannot_be_is_told(max_pfn: int) -> None:
         read_table(kernel_of(guest))
 
 
+@pytest.mark.parametrize("layout", ["two-level", "three-level"])
+def test_a_max_pfn_of_more_than_its_list_can_name_is_told(layout: str) -> None:
+    """The array of two levels would take 256 MiB, each of its pointers a walk."""
+    guest = Guest(Machine())
+    guest.plant(layout, P2m(512, memory_cells()))
+    vaddr = guest.symbols["max_pfn"]
+    guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, 2**27 + 1)
+    with pytest.raises(P2mError, match="max_pfn is 8000001, not 1 to 8000000"):
+        read_table(kernel_of(guest))
+
+
+def circle(guest: Guest) -> None:
+    """Let the page tables of the p2m lead to the same 512 leaves for each of 64 TiB."""
+    space, machine = guest.space, guest.machine
+    for index in range(1, 512):
+        machine.put(space.table(P2M_AREA, PTE), index, (0x70000 + index) * PAGE | FLAGS)
+    for level in (PMD, PUD):
+        table = space.table(P2M_AREA, level)
+        entry = machine.get(table, space.index(P2M_AREA, level))
+        for index in range(512):
+            machine.put(table, index, entry)
+
+
+def test_page_tables_in_a_circle_are_not_followed_for_hours() -> None:
+    p2m = P2m(512, memory_cells())
+    guest, _ = guest_with("linear", p2m)
+    circle(guest)
+    for name in ("max_pfn", "xen_p2m_size"):
+        vaddr = guest.symbols[name]
+        guest.machine.put((guest.space.maddr(vaddr) or 0) // PAGE, vaddr % PAGE // 8, MAX_PFNS)
+    with pytest.raises(P2mError, match="the p2m has the same leaves twice, at pfn 40000:"):
+        read_table(kernel_of(guest))
+
+
+def test_large_pages_in_a_linear_p2m_are_damage() -> None:
+    """One page-table entry would make 262,144 leaves of anything."""
+    guest, planted = guest_with("linear", P2m(3 * 512 * 512, memory_cells()))
+    guest.space.map(P2M_AREA + 2**21, 0x80000, PMD)
+    table = read_table(kernel_of(guest))
+    assert [mfn for _, mfn in table.own_leaves()] == [planted.leaves[0]]
+
+
 def test_a_flat_p2m_may_be_mapped_by_large_pages() -> None:
     guest = Guest(Machine())
     guest.variable("max_pfn", 1000 * 512)
@@ -154,10 +207,9 @@ def test_leaves_that_nothing_stands_for_are_missing() -> None:
     assert build_list(table).leaf(0) == planted.leaves[0]
 
 
-@pytest.mark.parametrize("layout", ["two-level", "linear"])
-def test_leaves_past_512_gigabytes_are_in_the_built_list_only(layout: str) -> None:
+def test_leaves_past_512_gigabytes_are_in_the_built_list_only() -> None:
     leaf = 2**18 + 3
-    guest, planted = guest_with(layout, P2m((leaf + 1) * 512, {leaf: memory_cells()[0]}))
+    guest, planted = guest_with("linear", P2m((leaf + 1) * 512, {leaf: memory_cells()[0]}))
     diagnosis = diagnosed(guest)
     assert diagnosis.rebuilt.leaf(leaf) == planted.leaves[leaf]
     assert diagnosis.coverage.lost == [(leaf * 512, leaf * 512 + 511)]

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pykdump_ext.errors import P2mError
 from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
 
+from ..made_up.dump import CountingDump
 from ..made_up.guest import Guest
-from ..made_up.machine import NOTHING, P2M_AREA, PAGE
+from ..made_up.machine import NOTHING, P2M_AREA, PAGE, PUD
 from ..made_up.p2m import P2M
 from ..made_up.strategies import p2ms
 from ..made_up.talkative import CR3, LIST, SHARED_INFO, VADDR, talkative, word
@@ -53,6 +54,18 @@ def test_a_cpu_that_ran_another_guest_is_passed_over() -> None:
     assert found.kernel.root.maddr == guest.root
     with pytest.raises(P2mError, match="no shared_info with the kernel's p2m"):
         diagnose_without_namelist(guest.machine.memory(), guest.hints(other.root))
+
+
+def test_a_damaged_address_leads_to_no_long_search() -> None:
+    """It is in a mapping of a gigabyte, each of whose pages would be a leaf to look at."""
+    guest = talkative(P2M)
+    vaddr = 0xFFFF900000000000
+    guest.space.map(vaddr, 0x40000, PUD)
+    word(guest, VADDR, vaddr)
+    dump = CountingDump(guest.machine.memory(), guest.notes())
+    with pytest.raises(P2mError, match=f"there is no p2m at {vaddr:x}"):
+        diagnose_without_namelist(dump, guest.hints())
+    assert len(dump.reads) < 3000
 
 
 def list_is(mfn: int) -> Callable[[Guest], None]:
