@@ -12,6 +12,8 @@ from .kernel import Kernel, Root, Symbols
 
 __all__ = ["prove_root"]
 
+MOST_SHOWN = 16  # results in the error
+
 
 def prove_root(
     memory: MachineMemory,
@@ -26,7 +28,7 @@ def prove_root(
     tables of Xen, or of a domain with another kernel, do not pass.
 
     :param tables: a function that returns the page tables below a root; by default new ones.
-    :raises P2mError: no candidate is proved; the text has the result of each one.
+    :raises P2mError: no candidate is proved; the text has the results of the first ones.
     """
     tried = []
     seen = set()
@@ -45,5 +47,7 @@ def prove_root(
             return kernel
         shown = found[:40].split(b"\n")[0].decode("latin-1")
         tried.append(f"{candidate.maddr:x} ({candidate.source}): another kernel, {shown!r}")
-    listed = "; ".join(tried) or "there was none to try"
+    listed = "; ".join(tried[:MOST_SHOWN]) or "there was none to try"
+    if len(tried) > MOST_SHOWN:
+        listed += f"; and {len(tried) - MOST_SHOWN:,} more"
     raise P2mError(f"no page-table root of this kernel found: {listed}")

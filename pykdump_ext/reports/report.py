@@ -160,8 +160,19 @@ def _banners(opened: OpenedDump, cr3s: tuple[int, ...]) -> dict[int, str | None]
     None stands for a page table that maps no Linux kernel (Xen's idle one, or another
     system's), ``UNREADABLE`` for one that is not in the dump.
     """
-    roots = dict.fromkeys(cr3 & ADDRESS_MASK for cr3 in cr3s)
-    return {root: _banner(opened.tables(root)) for root in roots}
+    found: dict[int, str | None] = {}
+    by_entry: dict[int, str | None] = {}  # all processes share a kernel's tables below the top one
+    for root in dict.fromkeys(cr3 & ADDRESS_MASK for cr3 in cr3s):
+        tables = opened.tables(root)
+        try:
+            entry = tables.table(root, 0)[-1]  # START_KERNEL_MAP is in the last 512 GiB
+        except ReadError:
+            found[root] = UNREADABLE
+            continue
+        if entry not in by_entry:
+            by_entry[entry] = _banner(tables)
+        found[root] = by_entry[entry]
+    return found
 
 
 def _banner(tables: PageTables) -> str | None:

@@ -25,6 +25,8 @@ XEN_NOTE_OWNER = "Xen"
 XEN_ELFNOTE_CRASH_INFO = 0x1000001  # crash_xen_info_t
 XEN_ELFNOTE_CRASH_REGS = 0x1000002  # crash_xen_core_t: cr0, cr2, cr3, cr4
 
+MOST_CPUS = 8192  # of a machine: Linux's largest NR_CPUS; Xen's is smaller
+
 
 @dataclass(frozen=True)
 class CrashNote:
@@ -49,7 +51,7 @@ def is_crash_note(note: Note) -> bool:
 def read_crash_note(notes: Iterable[Note]) -> CrashNote | None:
     """Return the contents of Xen's crash notes, or None if the dump is not of a Xen host.
 
-    :raises P2mError: the XEN_ELFNOTE_CRASH_INFO note is too short.
+    :raises P2mError: the XEN_ELFNOTE_CRASH_INFO note is too short, or there are too many notes.
     """
     info: bytes | None = None
     cr3s = []
@@ -64,6 +66,8 @@ def read_crash_note(notes: Iterable[Note]) -> CrashNote | None:
             cr3s.append(int.from_bytes(note.data[16:24], "little"))
     if info is None:
         return None
+    if len(cr3s) > MOST_CPUS:
+        raise P2mError(f"the dump has XEN_ELFNOTE_CRASH_REGS notes of over {MOST_CPUS:,} cpus")
     words = [int.from_bytes(info[i : i + 8], "little") for i in range(0, len(info) & ~7, 8)]
     if len(words) < 3:
         raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, but needs 24")

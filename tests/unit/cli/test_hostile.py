@@ -12,8 +12,18 @@ import pytest
 
 from pykdump_ext.cli import domains as cli
 from pykdump_ext.errors import P2mError
+from pykdump_ext.linux.kernel import Root
+from pykdump_ext.linux.namelist import release_of
+from pykdump_ext.linux.root_proof import prove_root
+from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump
+from pykdump_ext.reports.report import _banners
 from pykdump_ext.xen import domains
+from pykdump_ext.xen.notes import (
+    XEN_ELFNOTE_CRASH_INFO,
+    XEN_ELFNOTE_CRASH_REGS,
+    read_crash_note,
+)
 
 from ..made_up.bounded import p2mfix
 from ..made_up.core import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
@@ -21,6 +31,8 @@ from ..made_up.dump import CountingDump, MadeUpDump
 from ..made_up.host import Host, guest_on_host
 from ..made_up.kdumps import records
 from ..made_up.machine import PAGE
+from ..made_up.p2m import P2M
+from ..made_up.talkative import talkative
 
 PT_DYNAMIC = 2
 FAR = 1 << 62  # an offset to which a record of a few bytes extends the plain file
@@ -133,3 +145,35 @@ def test_the_owner_of_each_cpus_page_tables_is_looked_up_once(
     cli.run(Namespace(files=["vmcore"], json=False))
     assert len(asked) == 50
     assert ",".join(map(str, range(50))) in capsys.readouterr().out
+
+
+def test_cpus_whose_page_tables_are_one_kernels_cost_one_search() -> None:
+    """The kernel's image is searched for its banner: 4 ms for each of thousands of cpus."""
+    guest = talkative(P2M)
+    page = guest.machine.pages[guest.root // PAGE]
+    roots = [guest.machine.frame(struct.unpack("<512Q", page)) * PAGE for _ in range(50)]
+    dump = CountingDump(guest.machine.memory(), guest.notes(*roots))
+    found = _banners(OpenedDump(dump), tuple(roots))
+    assert list(found) == roots and set(found.values()) == {guest.banner.decode().strip()}
+    assert len(dump.reads) < 150
+
+
+def test_more_cpus_than_any_machine_has_are_told() -> None:
+    notes = [Note("Xen", XEN_ELFNOTE_CRASH_REGS, bytes(32))] * 8193
+    notes.append(Note("Xen", XEN_ELFNOTE_CRASH_INFO, bytes(80)))
+    with pytest.raises(P2mError, match="XEN_ELFNOTE_CRASH_REGS notes of over 8,192 cpus"):
+        read_crash_note(notes)
+    assert read_crash_note(notes[1:]) is not None
+
+
+def test_an_error_about_thousands_of_roots_shows_a_few() -> None:
+    guest = talkative(P2M)
+    roots = [Root(number * PAGE, "cr3") for number in range(1, 1000)]
+    with pytest.raises(P2mError, match=r"; and 983 more$") as caught:
+        prove_root(guest.machine.memory(), guest.symbols, guest.banner, roots)
+    assert len(str(caught.value)) < 3000
+
+
+@pytest.mark.parametrize("banner", [b"Linux version ", b"Linux version", b"", b"\xff\xfe"])
+def test_a_banner_without_a_release_has_an_unknown_one(banner: bytes) -> None:
+    assert release_of(banner) == release_of(banner.decode("latin-1")) == "unknown"
