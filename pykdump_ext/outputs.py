@@ -199,7 +199,8 @@ def _link(path: Path, name: Path) -> None:
 
     :raises OSError: something has it, or the file system has no hard links.
     """
-    os.link(path, name, src_dir_fd=-1)  # for an absolute path; os.link() follows links only so
+    # Only with a folder to start at, here none, does every Python follow the link of /proc
+    os.link(path, name, src_dir_fd=-1, follow_symlinks=True)
 
 
 def _umask() -> int:

@@ -147,3 +147,35 @@ def test_python_calls_what_the_c_side_declares() -> None:
     }
     assert len(called) > 30
     assert not called - declared
+
+
+# What makes, changes or removes a file: methods, functions of os and shutil, modes and flags
+WRITING = re.compile(
+    r"\.(?:write_text|write_bytes|touch|rename|unlink|symlink_to|hardlink_to)\("
+    r"|\b(?:os|shutil)\.(?:copy\w*|move|remove|rename|replace|link|symlink|f?truncate|sendfile|rmtree)\("
+    r"|\btempfile\."
+    r"|\bopen\((?:[^()]|\([^()]*\))*'[rbt]*[wax+][wabt+]*'"
+    r"|\bos\.open\((?!os\.devnull).*\bO_(?:WRONLY|RDWR|CREAT|TMPFILE)"
+)
+WRITERS = {
+    "pykdump_ext.outputs": "the door",
+    "pykdump_ext.rewrite": "copies into the file that the door has opened",
+    "pykdump_ext.cli.pykdump_ext": "writes the lines of .crashrc into the same",
+    "pykdump_ext.host.restart": "hands the history on to the next crash",
+}
+
+
+def test_files_are_written_through_one_door() -> None:
+    code = {name: ast.unparse(ast.parse(path.read_text())) for name, path in modules().items()}
+    assert {name for name, text in code.items() if WRITING.search(text)} == WRITERS.keys()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["open(path, 'wb')", "Path(name).open('a')", "open(str(path), mode='r+b')",
+     "path.write_text('')",
+     "os.open(path, os.O_RDWR | os.O_CREAT)", "shutil.copyfile(a, b)", "tempfile.mkstemp()"],
+)  # fmt: skip
+def test_the_house_knows_what_writes_a_file(text: str) -> None:
+    assert WRITING.search(text)
+    assert not WRITING.search("open(path, 'rb')\nlist.remove(a)\nos.open(path, os.O_RDONLY)")
