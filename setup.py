@@ -29,7 +29,9 @@ except ImportError:
 HERE = Path(__file__).parent
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
-CRASH_HOST = [f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "session")]
+CRASH_HOST = [
+    f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "tasks", "session")
+]
 PRELOAD = [f"{LAUNCH}/preload.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]
@@ -131,8 +133,11 @@ class BuildHost(build_ext):  # type: ignore[misc]
         ext.include_dirs.append(str(headers))
         ext.define_macros = [("X86_64", None), ("CRASH_VERSION", f'"{version}"')]
         ext.define_macros.append(("PYTHON_EXECUTABLE", f'"{sys.executable}"'))
-        if "error_path" in (headers / "defs.h").read_text(errors="replace"):
+        defs = (headers / "defs.h").read_text(errors="replace")
+        if "error_path" in defs:
             ext.define_macros.append(("HAVE_ERROR_PATH", None))
+        if re.search(r"\bint pid_numbers;", defs):
+            ext.define_macros.append(("HAVE_PID_NUMBERS_LENGTH", None))
         ext.libraries.append(name)
         ext.library_dirs = [folder]
         if folder not in ("/usr/lib", "/usr/lib64") and not folder.startswith("/usr/lib/"):

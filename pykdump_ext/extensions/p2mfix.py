@@ -16,6 +16,7 @@ from pykdump_ext.host import CommandError, command, crash
 from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
+from pykdump_ext.host.tasks import tasks
 from pykdump_ext.p2m.verify import Leaf, Leaves
 from pykdump_ext.reports import words
 from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show
@@ -34,10 +35,13 @@ def unloaded() -> None:
 
 
 def status() -> None:
-    """Print the diagnosis of the p2m, and which list crash reads by."""
+    """Print the diagnosis of the p2m, how many tasks crash has, and which list crash reads by."""
     opened = opened_session()
     for line in words.status(opened.diagnosis, opened.release):
         print(line)
+    found = tasks()
+    if found is not None:
+        print(f"         tasks: {found.status(crash.session().crash_version)}")
     print(f"   crash reads: by the {'rebuilt' if is_repaired() else DUMPS_OWN} list")
 
 
@@ -69,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
         " which crash reads dom0's memory. Numbers are hexadecimal. The default action is status.",
     )
     actions = top.add_subparsers(dest="action", metavar="action")
-    actions.add_parser("status", help="show the diagnosis, and which list crash reads by")
+    actions.add_parser("status", help="show the diagnosis, and what crash makes of it")
     for view in VIEWS.values():
         view.fill(actions.add_parser(view.name, help=view.summary))
     actions.add_parser("fix", help="repair again; carry a minimal session on to a full one")

@@ -53,6 +53,15 @@ int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
 void host_undo_p2m(void);
 
+/* tasks.c: crash's table of tasks */
+struct host_tasks {
+	long found;             /* tasks in the table; 0 before the full session */
+	long counted;           /* by the kernel, idle tasks included; 0 where crash reads no count */
+	int grown;              /* this crash alone would miss most of them */
+};
+int host_find_tasks(void);  /* read the table again, if this crash has missed most of them */
+void host_get_tasks(struct host_tasks *tasks);
+
 /* session.c: the session.  Strings belong to crash or to this library; NULL where crash has none. */
 struct host_session {
 	int minimal;            /* crash --minimal, and no full session since */

@@ -21,6 +21,9 @@ void take_over_extend(void);
 /* p2m.c */
 void note_preload(void);
 
+/* tasks.c */
+void init_tasks(void);
+
 /* python.c, and the function of host/engine.py that cffi embeds */
 const char *python_start(const char *library);
 int python_command(char *name, int argc, char **argv);

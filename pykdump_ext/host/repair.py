@@ -15,6 +15,7 @@ from .full_session import start_full_session, started_repaired
 from .guarded import check
 from .restart import restart
 from .session import SessionNamelist, opened_domain, opened_session
+from .tasks import find_tasks
 
 __all__ = ["fix", "is_repaired", "say", "undo", "unload"]
 
@@ -83,6 +84,7 @@ def fix() -> None:
             )
         say("starting the full session ...")
         start_full_session()
+    _find_tasks()
 
 
 def _repair() -> None:
@@ -128,6 +130,26 @@ def _report(found: Diagnosis) -> None:
         )
     else:
         say(f"crash could not read the dump's list: {found.published.problems[0]}")
+
+
+def _find_tasks() -> None:
+    """Make crash find all tasks, and print how many if that needed help or did not succeed."""
+    found = find_tasks()
+    if found is None:
+        return
+    version = crash.session().crash_version
+    if found.helped:
+        now = "" if found.lacks_some else f"; now it has all {found.found:,}"
+        say(
+            f"crash {version} alone reads too little of each struct pid of this kernel,"
+            f" and misses most tasks{now}"
+        )
+    if found.lacks_some:  # an answer that is not whole is no news that -s leaves out
+        print(
+            f"p2mfix: WARNING: crash {version} finds {found.found:,} of the {found.counted:,} tasks"
+            " that the kernel counts: ps, foreach and bt lack the others; try a newer crash, or"
+            " p2mfix drgn VMLINUX VMCORE"
+        )
 
 
 def _ensure_checked(found: Diagnosis) -> None:

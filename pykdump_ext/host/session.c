@@ -98,7 +98,7 @@ full_session(void *unused)
 	machdep_init(POST_VM);
 	module_init();
 	help_init();
-	task_init();
+	init_tasks();
 	vfs_init();
 	net_init();
 	dev_init();

@@ -96,7 +96,7 @@ def failed_check(found: Diagnosis, consequence: str) -> str:
 
 
 def status(found: Diagnosis, release: str) -> Iterator[str]:
-    """Yield the lines of ``p2m status``, except the last: which list crash reads by."""
+    """Yield the lines of ``p2m status`` that the diagnosis gives."""
     covered = found.coverage
     yield headline(found, release)
     unlisted = bool(found.hints.domain) and found.hints.frame_list_mfn == LIST_INVALID

@@ -28,7 +28,7 @@ from tests.lab.packages import Missing
 
 from .outputs import printed, silent, to_files
 from .packed import filtered
-from .sessions import BIN, Crash
+from .sessions import BIN, Crash, finds_tasks, misses_tasks
 
 Once = Callable[[str, Callable[[Path], None]], Path]
 Packed = Callable[[lab_dump.Dump, str], lab_dump.Dump]
@@ -114,24 +114,37 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Once:
 
 
 class Plain:
-    """What plain crash prints: each list of commands is run once on a dump, for all tests."""
+    """What plain crash prints: each list of commands is run once on a dump, for all tests.
 
-    def __init__(self, once: Once) -> None:
+    A crash that misses most tasks of the main kernel is made to find them, by ``extend p2mfix.py``
+    on the untouched dump; ``test_tasks.py`` compares such a session with a newer crash.
+    """
+
+    def __init__(self, once: Once, host: Path) -> None:
         self.once = once
+        self.host = host
 
-    def __call__(self, name: str, dump: lab_dump.Dump, commands: Sequence[str]) -> list[str]:
+    def __call__(
+        self, name: str, dump: lab_dump.Dump, commands: Sequence[str], alone: bool = False
+    ) -> list[str]:
         """Return what each command prints on a dump that nobody writes to.
 
         :param name: of the dump and this list of commands; any that no other has.
+        :param alone: what crash prints by itself, even if it misses most tasks.
         """
-        return printed(self.session(name, dump, commands) / "printed")
+        return printed(self.session(name, dump, commands, alone) / "printed")
 
-    def session(self, name: str, dump: lab_dump.Dump, commands: Sequence[str]) -> Path:
+    def session(
+        self, name: str, dump: lab_dump.Dump, commands: Sequence[str], alone: bool = False
+    ) -> Path:
         """Return a folder: ``printed`` has the commands' output by number, ``text`` the rest."""
         asked = "\n".join([str(dump.vmlinux), str(dump.vmcore), *commands])
+        if alone and misses_tasks():
+            name = f"{name}-alone"
 
         def make(folder: Path) -> None:
-            ran = Crash(folder, folder)(dump, to_files(commands, folder / "printed"))
+            first = [] if alone or not misses_tasks() else finds_tasks(self.host)
+            ran = Crash(folder, folder)(dump, [*first, *to_files(commands, folder / "printed")])
             assert ran.status == 0, ran.text
             assert not silent(commands, printed(folder / "printed"))
             (folder / "text").write_text(ran.text)
@@ -143,8 +156,8 @@ class Plain:
 
 
 @pytest.fixture(scope="session")
-def plain(once: Once) -> Plain:
-    return Plain(once)
+def plain(once: Once, host: Path) -> Plain:
+    return Plain(once, host)
 
 
 @pytest.fixture(scope="session")

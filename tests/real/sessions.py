@@ -59,6 +59,19 @@ def crash_version() -> str:
     return found[1]
 
 
+def misses_tasks(version: str = "") -> bool:
+    """Return True where a crash, this machine's or another, misses tasks of the main kernel.
+
+    Crash commit 88580068b7dd is in 8.0.4.
+    """
+    return [int(n) for n in (version or crash_version()).split(".")] < [8, 0, 4]
+
+
+def finds_tasks(host: Path | str) -> list[str]:
+    """Return the commands that make such a crash find them on the untouched dump."""
+    return [f"extend {host}", "extend p2mfix.py"]
+
+
 def use_index(
     home: Path, version: str, words: Sequence[str | Path], start: Callable[[Path], object]
 ) -> None:

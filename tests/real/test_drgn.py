@@ -36,6 +36,8 @@ from pykdump_ext.machine.memory import PAGE_SIZE
 from tests.lab.broken import diagnosis
 from tests.lab.dump import Dump
 
+from .counted import rows
+
 CPUS = range(4)
 
 
@@ -50,13 +52,10 @@ def test_tasks_modules_and_log_are_those_of_crash(
         (t.pid.value_(), task_cpu(t), t.value_(), task_state_to_char(t), t.comm.string_().decode())
         for t in [*for_each_task(prog), *(idle_task(prog, cpu) for cpu in CPUS)]
     }
-    # crash 8.0.2 finds few of this kernel's tasks by itself, and all in the kernel's list
-    rows = re.findall(
-        r"^>?\s+(\d+)\s+\d+\s+(\d+)\s+(\w{16})\s+(\w\w)\s.*\s\[?(\S+?)\]?$", crash_says["ps"], re.M
-    )
-    assert len(rows) >= 5
-    for pid, cpu, task, state, comm in rows:
-        assert (int(pid), int(cpu), int(task, 16), STATES[state], comm) in tasks
+    assert tasks == {
+        (int(pid), int(cpu), int(task, 16), STATES[state], comm)
+        for pid, _, cpu, task, state, comm in rows(crash_says["ps"])
+    }
     listed = re.findall(
         r'^(\w{16})\n  pid = (\d+),\n  comm = "([^\\"]+)',
         crash_says["list task_struct.tasks -s task_struct.pid,comm -h init_task"],

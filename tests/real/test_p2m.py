@@ -60,6 +60,7 @@ def test_the_command_p2m(crash: Crash, truncated: Dump, repaired: Ran) -> None:
         r"          pfns: 1,0\d\d,\d{3}"
         r" \(179,200 memory, \d+ missing, 8\d\d,\d{3} identity, 0 foreign\)\n"
         r"         check: direct map and rebuilt list agree on \1 of \1 pages\n"
+        r"         tasks: \d+(; crash \S+ alone misses most)?\n"
         r"   crash reads: by the rebuilt list\n",
         said("status"),
     )

@@ -13,18 +13,23 @@ from tests.lab.broken import diagnosis
 from tests.lab.dump import Dump
 
 from .conftest import Once, Plain
+from .counted import shown_count
 from .outputs import MANY_COMMANDS, digest, printed, silent, to_files, without_dumpfile
-from .sessions import BIN, Crash
+from .sessions import BIN, Crash, misses_tasks
 
 
 @dataclass(frozen=True)
 class Compared:
-    """What plain crash prints on the untouched dump, and a repaired session on the truncated."""
+    """What plain crash prints on the untouched dump, and a repaired session on the truncated.
+
+    ``tasks`` is the number of tasks on the untouched dump, as crash's ``sys`` prints it.
+    """
 
     wanted: list[str]
     shown: list[str]
     plain: str
     repaired: str
+    tasks: int
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +55,14 @@ def sessions(
         (folder / "text").write_text(ran.text)
 
     folder = once("repaired", repair)
-    wanted = plain.session("main", untouched, commands)
+    session = plain.session("main", untouched, commands)
+    wanted = printed(session / "printed")
     return Compared(
-        printed(wanted / "printed"),
+        wanted,
         printed(folder / "printed"),
-        (wanted / "text").read_text(),
+        (session / "text").read_text(),
         (folder / "text").read_text(),
+        shown_count(wanted[commands.index("sys")]),
     )
 
 
@@ -104,10 +111,12 @@ def test_the_commands_of_the_comparison_print_something(sessions: Compared) -> N
 def test_the_full_session_begins_with_crashs_own_banner(sessions: Compared) -> None:
     def banner(text: str) -> str:
         start = text.index("KERNEL:")
-        return without_dumpfile(text[start : text.index("\n\n", start)])
+        shown = without_dumpfile(text[start : text.index("\n\n", start)])
+        return re.sub(r"(?m)^ +TASKS: .*", "", shown)
 
     assert banner(sessions.repaired) == banner(sessions.plain)
     assert "PANIC: " in banner(sessions.plain)
+    assert shown_count(sessions.repaired) == sessions.tasks > 60
 
 
 def test_loading_says_what_was_found_and_rebuilt(sessions: Compared) -> None:
@@ -132,7 +141,8 @@ def test_loading_says_what_was_found_and_rebuilt(sessions: Compared) -> None:
     assert covers[2] == f"{100 * (179_200 - pages_lost) / 179_200:.1f}"
     assert int(lost[1]) == -(-pages_lost // 512)
     assert int(lost[2]) - int(lost[1]) == -(-(179_200 - pages_lost) // 512)
-    assert said[3:] == ["p2mfix: starting the full session ..."]
+    assert said[3] == "p2mfix: starting the full session ..."
+    assert len(said[4:]) == misses_tasks()
 
 
 def test_the_rebuilt_list_is_the_kernels_own_for_every_pfn_that_is_memory(

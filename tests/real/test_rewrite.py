@@ -66,7 +66,7 @@ def test_plain_crash_prints_what_it_prints_on_the_untouched_dump(
     crash: Crash, untouched: Dump, copy: Dump, addresses: tuple[str, ...], plain: Plain
 ) -> None:
     commands = (*MANY_COMMANDS, *addresses)
-    wanted = dict(zip(commands, plain("main", untouched, commands)))
+    wanted = dict(zip(commands, plain("main", untouched, commands, alone=True)))
     assert dict(zip(commands, shown(crash, copy, commands))) == wanted
 
 
@@ -87,7 +87,7 @@ def test_makedumpfile_filters_it_and_crash_opens_the_result(
     crash: Crash, untouched: Dump, copy: Dump, packed: Packed, plain: Plain, tmp_path: Path
 ) -> None:
     (again,) = filtered(copy, tmp_path, "-c")
-    wanted = plain("zlib", packed(untouched, "-c"), FEW_COMMANDS)
+    wanted = plain("zlib", packed(untouched, "-c"), FEW_COMMANDS, alone=True)
     assert shown(crash, Dump(copy.vmlinux, again), FEW_COMMANDS) == wanted
 
 
@@ -97,7 +97,7 @@ def test_a_filtered_elf_dump_can_be_rewritten(
     """It has no room for one more program header."""
     out, ran = rewritten(crash, packed(truncated, "-E"), tmp_path / "out")
     assert ran.status == 0, ran.text
-    wanted = plain("elf", packed(untouched, "-E"), FEW_COMMANDS)
+    wanted = plain("elf", packed(untouched, "-E"), FEW_COMMANDS, alone=True)
     assert shown(crash, out, FEW_COMMANDS) == wanted
 
 
@@ -169,7 +169,7 @@ def test_plain_crash_opens_a_rewritten_dump_whose_list_was(
     out = Dump(broken.vmlinux, tmp_path / "out")
     ran = crash.run([*REWRITE, broken.vmcore, out.vmcore])  # Xen's memory tells which is dom0
     assert ran.status == 0, ran.text
-    wanted = plain("lists", untouched, lists.COMMANDS)
+    wanted = plain("lists", untouched, lists.COMMANDS, alone=True)
     assert shown(crash, out, lists.COMMANDS) == wanted
 
 
