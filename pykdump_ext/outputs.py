@@ -240,4 +240,10 @@ def _stream(path: Path, inputs: Iterable[str | Path]) -> BinaryIO | None:
             if os.path.samestat(os.fstat(fd), there):
                 sys.stdout.flush()
                 return os.fdopen(os.dup(fd), "wb")
-    return None if stat.S_ISREG(there.st_mode) else path.open("wb")
+    if stat.S_ISREG(there.st_mode):
+        return None
+    fd = os.open(path, os.O_WRONLY)  # cuts nothing off
+    if stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise P2mError(f"{path}: was no file, and is one now; name another file")
+    return os.fdopen(fd, "wb")

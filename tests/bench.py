@@ -105,7 +105,7 @@ def commands(broken: Dump, runs: int) -> None:
             "diagnose --html": ["diagnose", *files, "--html", out],
             "map": ["map", *files],
             "map --svg": ["map", *files, "--svg", out],
-            "rewrite": ["rewrite", broken.vmcore, out, "--force"],
+            "rewrite": ["rewrite", broken.vmcore, out],
             "drgn, panic task's stack": [
                 "drgn", broken.vmlinux, broken.vmcore,
                 "-e", "print(prog.crashed_thread().stack_trace())",
@@ -113,9 +113,12 @@ def commands(broken: Dump, runs: int) -> None:
             "domains": ["domains", broken.vmcore],
         }  # fmt: skip
         for name, command in words.items():
-            ran = [run([P2MFIX, *command], home) for _ in range(runs + 1)][1:]
-            show(f"p2mfix {name}", [seconds for seconds, _ in ran], "s")
-            show("  peak memory", [peak for _, peak in ran], "MiB")
+            ran = []
+            for _ in range(runs + 1):
+                out.unlink(missing_ok=True)
+                ran.append(run([P2MFIX, *command], home))
+            show(f"p2mfix {name}", [seconds for seconds, _ in ran[1:]], "s")
+            show("  peak memory", [peak for _, peak in ran[1:]], "MiB")
 
 
 def grown(untouched: Dump, size: int, runs: int) -> None:

@@ -239,6 +239,21 @@ def test_a_disk_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             write(disk)
 
 
+def test_a_file_in_the_place_of_a_pipe_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swap(path: Path, *_: object) -> None:
+        path.unlink()
+        path.write_bytes(CORE)
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    monkeypatch.setattr("pykdump_ext.outputs._refuse", swap)
+    with pytest.raises(P2mError, match="was no file, and is one now"):
+        page(pipe)
+    assert pipe.read_bytes() == CORE
+
+
 # What is there
 
 
