@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NotPvError", "P2mError", "ReadError", "printable"]
+__all__ = ["INCOMPLETE", "NotPvError", "OtherFileError", "P2mError", "ReadError", "printable"]
 
 
 def printable(text: str) -> str:
@@ -26,6 +26,21 @@ class P2mError(Exception):
 
 class NotPvError(P2mError):
     """The domain is a PVH or HVM one: its kernel has no p2m, and no vmlinux changes that."""
+
+
+INCOMPLETE = "the dump is incomplete"
+
+
+class OtherFileError(P2mError):
+    """A file is no whole dump of a Xen host, but it is known what it is.
+
+    ``verdict`` is a few words for what it is, ``next`` the command to type for it, or None.
+    """
+
+    def __init__(self, text: str, verdict: str = "unknown", next: str | None = None) -> None:
+        super().__init__(text)
+        self.verdict = verdict
+        self.next = next
 
 
 class ReadError(P2mError):

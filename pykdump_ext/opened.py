@@ -164,10 +164,15 @@ class OpenedDump:
         self._refuse_hvm()
         if len(problems) > 1:
             reasons = "; ".join(f"{path}: {problem}" for path, problem in problems)
-            raise P2mError(f"no given vmlinux matches this dump: {reasons}")
+            raise self._explained(f"no given vmlinux matches this dump: {reasons}")
         if problems:
-            raise problems[0][1]
+            raise self._explained(problems[0][1])
         raise P2mError("no vmlinux was given; give that of the dump's kernel")
+
+    def _explained(self, problem: P2mError | str) -> P2mError:
+        """Return a problem as an error that begins with its likely cause: an incomplete dump."""
+        why = self.dump.incomplete
+        return P2mError(f"{why}: {problem}" if why else str(problem))
 
     def _refuse_hvm(self) -> None:
         """Say so where the domain's kernel cannot be found because it is not a PV one.
@@ -233,6 +238,6 @@ class OpenedDump:
     def _diagnosis_without_namelist(self) -> Diagnosis:
         try:
             return diagnose_without_namelist(self.dump, self.hints, self.published)
-        except P2mError:
+        except P2mError as error:
             self._refuse_hvm()
-            raise
+            raise self._explained(error) from None

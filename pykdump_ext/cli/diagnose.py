@@ -46,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print a JSON object for each dump, on a line; its numbers are decimal",
+        help="print a JSON object for each dump, on a line: addresses and frames as hexadecimal"
+        " text, counts as numbers",
     )
     parser.add_argument(
         "--jobs",

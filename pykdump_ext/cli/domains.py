@@ -8,6 +8,8 @@ import json
 from typing import Any
 
 from ..errors import ReadError
+from ..reports.views import JSON_HELP
+from ..reports.words import hexadecimal
 from ..xen.domains import Domain
 from ..xen.frame_table import Owned
 from ..xen.shared_info import LIST_INVALID
@@ -36,6 +38,7 @@ List the domains of the Xen host that a dump is of:
   CPUS      the physical cpus that used its page tables
 
 MAX_PFN, LIST and P2M_CR3 are hexadecimal."""
+ADDRESSES = ("shared_info", "frame_list", "p2m_cr3", "p2m_vaddr")  # and frame numbers
 UNKNOWN = "unknown"
 NONE = "none"
 
@@ -45,9 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "files", nargs="+", metavar="VMCORE", help="the dump, or the files of a split dump"
     )
-    parser.add_argument(
-        "--json", action="store_true", help="print JSON, for scripts; its numbers are decimal"
-    )
+    parser.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
 def described(domain: Domain, owned: Owned | None, cpus: list[int]) -> dict[str, Any]:
@@ -103,7 +104,11 @@ def run(args: argparse.Namespace) -> None:
         cpus.setdefault(opened.owner(cr3), []).append(cpu)
     found = [described(domain, owned.get(domain.id), cpus.get(domain.id, [])) for domain in domains]
     if args.json:
-        print(json.dumps({"xen": xen.note.version, "domains": found, "problem": problem}))
+        hexed = [
+            {name: hexadecimal(fact) if name in ADDRESSES else fact for name, fact in one.items()}
+            for one in found
+        ]
+        print(json.dumps({"xen": xen.note.version, "domains": hexed, "problem": problem}))
         return
     table = [[title for _, title in COLUMNS]]
     table += [[shown(name, one[name]) for name, _ in COLUMNS] for one in found]

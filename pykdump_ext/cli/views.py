@@ -10,19 +10,12 @@ import textwrap
 from collections.abc import Iterable
 
 from ..errors import P2mError
-from ..machine.elf import ElfCore
-from ..machine.paging import NOT_MAPPED
-from ..opened import OpenedDump
-from ..p2m.diagnosis import Diagnosis
 from ..p2m.verify import Leaf, Leaves
 from ..reports.views import VIEWS, WIDEST, Screen, View, show
 from . import HELP_WIDTH, Command
 from .files import open_one
 
 __all__ = ["VIEW_COMMANDS"]
-
-SHOW_KINDS = ("list", "pfn", "map")
-ROLES_UNKNOWN = "p2mfix: without the vmlinux some pfns shown as missing may be identity"
 
 
 class ViewCommand:
@@ -56,24 +49,8 @@ class ViewCommand:
         terminal = sys.stdout.isatty()
         width = min(shutil.get_terminal_size().columns, WIDEST) if terminal else 80
         inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]
-        found = diagnosis(opened)
+        found = opened.diagnosis
         show(self.view, found, args, Screen(width, terminal, watch, inputs))
-        unknown = found.table.also_shared - {NOT_MAPPED}
-        if unknown and not opened.namelists and self.view.name in SHOW_KINDS:
-            print(ROLES_UNKNOWN, file=sys.stderr)
-
-
-def diagnosis(opened: OpenedDump) -> Diagnosis:
-    """Return the diagnosis of a dump, without a namelist where none is given.
-
-    :raises P2mError: there is none, or the given vmlinux is not that of the dump's kernel.
-    """
-    try:
-        return opened.diagnosis
-    except P2mError as error:
-        missing = opened.dump.missing if isinstance(opened.dump, ElfCore) else 0
-        cut = f"the file is cut off, {missing:,} bytes are missing: " if missing else ""
-        raise P2mError(f"{cut}{error}") from None
 
 
 def watch(leaves: Leaves) -> Iterable[Leaf]:

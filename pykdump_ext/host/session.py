@@ -37,6 +37,12 @@ class SessionDump:
             raise P2mError("this session has no dump open")
         return open_dump([dumpfile]).notes
 
+    @property
+    def incomplete(self) -> str | None:
+        """Why a part of the dump is missing from its first file, or None."""
+        dumpfile = crash.session().dumpfile
+        return None if dumpfile is None else open_dump([dumpfile]).incomplete
+
     def read(self, maddr: int, size: int, what: str) -> bytes:
         """Return ``size`` bytes from machine address ``maddr``; ``what`` is for the message.
 

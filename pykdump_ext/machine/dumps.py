@@ -13,6 +13,7 @@ from .files import FLATTENED_SIGNATURE, open_file
 from .kdump import SIGNATURE, KdumpFile, split_range
 from .memory import MachineMemory
 from .notes import Note
+from .others import refuse_one_domain, refuse_packed
 
 __all__ = ["Dump", "group_dumps", "is_dump", "open_dump"]
 
@@ -23,6 +24,11 @@ class Dump(MachineMemory, Protocol):
     """A dump: machine memory and ELF notes; ``format`` is the format's name for messages."""
 
     format: str
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why a part of the dump is missing from its files, in words; None if it is complete."""
+        ...
 
     @property
     def notes(self) -> list[Note]:
@@ -81,6 +87,7 @@ def open_dump(paths: Sequence[str | Path]) -> Dump:
     """Open a dump: ELF or kdump-compressed, plain or flattened.
 
     :param paths: the dump's file, or the files of a split dump in any order.
+    :raises OtherFileError: the file is packed, or the dump of one domain.
     :raises P2mError: the files are not a dump that can be read.
     """
     if not paths:
@@ -91,4 +98,7 @@ def open_dump(paths: Sequence[str | Path]) -> Dump:
         raise P2mError(f"{', '.join(map(str, paths))}: not the files of one split dump")
     if packed[0]:
         return KdumpFile([first, *others])
-    return ElfCore(first)
+    refuse_packed(first)
+    core = ElfCore(first)
+    refuse_one_domain(core)
+    return core

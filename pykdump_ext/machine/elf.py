@@ -67,6 +67,11 @@ class ElfCore:
         self._memory_starts = [start for start, _, _, _ in segments]
         self._memory_ends = list(accumulate((start + size for start, _, _, size in segments), max))
 
+    @property
+    def incomplete(self) -> str | None:
+        """Why a part of the dump is missing from its file, or None."""
+        return f"the file is cut off, {self.missing:,} bytes are missing" if self.missing else None
+
     def segments(self) -> list[tuple[int, int]]:
         """Return the (start, end) machine addresses of what the file holds, in order."""
         return [(start, start + size) for start, size, _ in self._loads]

@@ -22,7 +22,7 @@ from heapq import heappop, heappush
 from itertools import chain
 from pathlib import Path
 
-from ..errors import P2mError
+from ..errors import INCOMPLETE, OtherFileError, P2mError
 
 __all__ = ["FLATTENED_SIGNATURE", "DumpFile", "FileError", "FlattenedFile", "OpenFile", "open_file"]
 
@@ -144,15 +144,19 @@ class FlattenedFile(DumpFile):
         while True:
             head = self._file.read_at(place, RECORD.size)
             if len(head) < RECORD.size:
-                raise P2mError(f"{self.path}: is flattened, and ends before its last record")
+                raise OtherFileError(
+                    f"{self.path}: is flattened, and ends before its last record",
+                    verdict=INCOMPLETE,
+                )
             start, size = RECORD.unpack(head)
             place += RECORD.size
             if start == LAST_RECORD:
                 return starts, places, ends
             if start < 0 or size < 0 or not (start or size) or place + size > self._file.size:
-                raise P2mError(
+                raise OtherFileError(
                     f"{self.path}: is flattened, and its record at {place - RECORD.size:x}"
-                    " is damaged, or cut off"
+                    " is damaged, or cut off",
+                    verdict=INCOMPLETE if place + size > self._file.size else "unknown",
                 )
             if size:
                 starts.append(start)

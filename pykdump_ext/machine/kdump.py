@@ -18,7 +18,7 @@ from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property, lru_cache
 
-from ..errors import P2mError, ReadError
+from ..errors import INCOMPLETE, OtherFileError, P2mError, ReadError
 from .compression import unpack
 from .files import DumpFile, FileError
 from .memory import PAGE_SHIFT, PAGE_SIZE, join_pages
@@ -38,6 +38,9 @@ SECTION = 512  # bytes of a bitmap whose ones are counted together
 CACHED_PAGES = 256
 STRETCH = 1 << 20  # bytes of a bitmap that are read together
 MOST_FRAMES = 1 << 36  # 256 TiB
+LAST_PAGES = 4096  # whose place is checked
+STATUS_AT = 424  # offset of status in struct disk_dump_header
+UNFINISHED = 0x8  # DUMP_DH_COMPRESSED_INCOMPLETE in it: makedumpfile has stopped too early
 ONES = bytes(bin(byte).count("1") for byte in range(256))
 
 
@@ -61,7 +64,7 @@ class _Part:
             raise P2mError(f"{path}: not a kdump-compressed file")
         sub_header = file.read_at(PAGE_SIZE, SUB_HEADER.size)
         if len(sub_header) < SUB_HEADER.size:
-            raise P2mError(f"{path}: ends inside its header")
+            raise OtherFileError(f"{path}: ends inside its header", verdict=INCOMPLETE)
         version, block_size, sub_blocks, bit_blocks, max_mapnr = HEADER.unpack_from(self.header)
         split, start, end, notes, notes_size, *newer = SUB_HEADER.unpack(sub_header)
         if block_size != PAGE_SIZE:
@@ -80,8 +83,11 @@ class _Part:
         bits_at = (1 + sub_blocks) * PAGE_SIZE
         bits_size = bit_blocks * PAGE_SIZE
         self._descriptors_at = bits_at + bits_size
-        if sub_blocks < 1 or self._descriptors_at > file.size:
-            raise self._damaged(f"a sub-header of {sub_blocks} and bitmaps of {bit_blocks} blocks")
+        blocks = f"a sub-header of {sub_blocks} and bitmaps of {bit_blocks} blocks"
+        if sub_blocks < 1:
+            raise self._damaged(blocks)
+        if self._descriptors_at > file.size:
+            raise OtherFileError(str(self._damaged(blocks)), verdict=INCOMPLETE)
         # a dump without excluded pages may have one bitmap for both
         wanted = -(-max_mapnr // (8 * PAGE_SIZE)) * PAGE_SIZE
         if bits_size < wanted:
@@ -124,16 +130,54 @@ class _Part:
         bits, count = self._section(mfn)
         if not bits >> count & 1:
             raise _NoPage("page excluded")
+        at = self._descriptors_at + self._index(mfn, bits, count) * DESCRIPTOR.size
+        found = self._file.read_at(at, DESCRIPTOR.size)
+        if len(found) < DESCRIPTOR.size:
+            raise _NoPage("the dump file ends before it")
+        return self._unpacked(*DESCRIPTOR.unpack(found))
+
+    def _index(self, mfn: int, bits: int, count: int) -> int:
+        """Return how many pages come before that of ``mfn``, which is bit ``count`` of ``bits``."""
         first = self.start // (SECTION * 8)
         section = mfn // (SECTION * 8) - first
         while len(self._before) <= section:
             self._count(first, section)
         below = (bits & (1 << count) - 1).to_bytes(SECTION, "little")
-        index = self._before[section] + _ones(below)
-        found = self._file.read_at(self._descriptors_at + index * DESCRIPTOR.size, DESCRIPTOR.size)
-        if len(found) < DESCRIPTOR.size:
-            raise _NoPage("the dump file ends before it")
-        return self._unpacked(*DESCRIPTOR.unpack(found))
+        return self._before[section] + _ones(below)
+
+    @property
+    def incomplete(self) -> str | None:
+        """Why pages are missing from this file, or None."""
+        unfinished = "makedumpfile did not finish the file, its disk may have been full"
+        if int.from_bytes(self.header[STATUS_AT : STATUS_AT + 4], "little") & UNFINISHED:
+            return unfinished
+        try:
+            last = self._last()
+            index = 0 if last is None else self._index(last, *self._section(last)) + 1
+            first = max(0, index - LAST_PAGES)  # several: pages of zeros may share one place
+            at = self._descriptors_at + first * DESCRIPTOR.size
+            found = self._file.read_at(at, (index - first) * DESCRIPTOR.size)
+        except FileError:
+            return None  # the next read gives the reason
+        whole = len(found) // DESCRIPTOR.size * DESCRIPTOR.size
+        pages = [*DESCRIPTOR.iter_unpack(found[:whole])]
+        if not all(offset for offset, _, _ in pages):
+            return unfinished
+        cut = len(pages) < index - first or any(o + s > self._file.size for o, s, _ in pages)
+        return "the file is cut off, its last pages are missing" if cut else None
+
+    def _last(self) -> int | None:
+        """Return the last frame in this file's range that has a page, or None."""
+        end = min(self.end, self.frames)
+        at = -(-end // 8)
+        while at > self.start // 8:
+            start = max(self.start // 8, at - STRETCH)
+            bits = int.from_bytes(self._file.read_at(self._dumped_at + start, at - start), "little")
+            bits &= (1 << end - start * 8) - 1
+            if bits:
+                return start * 8 + bits.bit_length() - 1
+            at = start
+        return None
 
     def _count(self, first: int, section: int) -> None:
         """Count the pages of more sections, up to ``section``; ``first`` is that of the file."""
@@ -200,6 +244,15 @@ class KdumpFile:
             self.format += ", flattened"
         self._frames = first.frames
         self._starts = [part.start for part in self._parts]
+
+    @cached_property
+    def incomplete(self) -> str | None:
+        """Why a part of the dump is missing from its files, or None."""
+        ends = [0, *(part.end for part in self._parts)]
+        for end, start in zip(ends, [*self._starts, self._frames]):
+            if end < start:
+                return f"frames {end:x} to {start - 1:x} are in a file of the split dump not given"
+        return next(filter(None, (part.incomplete for part in self._parts)), None)
 
     def _page(self, mfn: int) -> bytes:
         if mfn >= self._frames:

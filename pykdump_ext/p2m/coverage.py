@@ -148,6 +148,9 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
         if leaf is None:
             continue
         leaf = leaf[: len(pfns) * 8]
+        if table.may_be_shared(leaf):
+            result.kinds[Kind.EITHER] += len(pfns)
+            continue
         codes = kind_codes(leaf)
         for kind, code in CODES.items():
             result.kinds[kind] += codes.count(code)
@@ -161,7 +164,7 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
         if found < memory:
             result.lose(pfns[0], pfns[-1])
     result.kinds[Kind.IDENTITY] += identity
-    result.kinds[Kind.MISSING] += table.max_pfn - sum(result.kinds.values())
+    result.kinds[table.kind_of_missing] += table.max_pfn - sum(result.kinds.values())
     return replace(table, leaves=settled), result
 
 

@@ -16,7 +16,7 @@ from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, problems_of_crash, read_list
 from .layouts import P2mTable, read_table
-from .leaves import PFNS_PER_LEAF, read_entry, read_leaf
+from .leaves import PFNS_PER_LEAF, entry_at, read_entry, read_leaf
 from .without_namelist import find_kernel, read_linear_table
 
 __all__ = [
@@ -68,8 +68,13 @@ class Diagnosis:
         leaf = pfn // PFNS_PER_LEAF
         if leaf < len(self.table.leaves) and self.table.leaves[leaf] == self.table.identity_mfn:
             return Kind.IDENTITY
-        entry = self.entry(self.rebuilt, pfn)
-        return Kind.MISSING if entry is None else kind_of(entry)
+        mfn = self.rebuilt.leaf(leaf)
+        if mfn is None:
+            return self.table.kind_of_missing
+        content = read_leaf(self.kernel.memory, mfn)
+        if self.table.may_be_shared(content):
+            return Kind.EITHER
+        return kind_of(entry_at(content, pfn % PFNS_PER_LEAF))
 
     def pfns_of(self, mfn: int) -> Iterator[int]:
         """Yield every pfn whose memory is machine frame ``mfn``."""

@@ -25,12 +25,17 @@ FOREIGN_FRAME_BIT = 1 << 63
 
 
 class Kind(enum.Enum):
-    """The kind of a pfn's entry."""
+    """The kind of a pfn's entry.
+
+    ``EITHER`` is no kind of an entry, but all that is known of a pfn whose leaf is a shared page,
+    where no namelist tells whether that page is the one for missing or for identity leaves.
+    """
 
     MEMORY = "memory"
     MISSING = "missing"
     IDENTITY = "identity"
     FOREIGN = "foreign"
+    EITHER = "missing or identity"
 
 
 def kind_of(entry: int) -> Kind:

@@ -2,7 +2,9 @@
 """The ways for a dump's list to be broken, and what crash prints for each.
 
 The messages are those of crash 8.0.2 on real dumps broken in each way
-(``tests/real/test_lists.py``), without addresses.
+(``tests/real/test_lists.py``), without addresses. Where a list leads to a frame that no machine
+has, crash says ``read error`` on an ELF dump (``read_netdump()``), and ``seek error`` on a
+compressed one (``read_diskdump()``).
 """
 
 from __future__ import annotations
@@ -15,12 +17,16 @@ from ..xen.shared_info import LIST_INVALID
 from .diagnosis import Diagnosis
 from .framelist import LEAVES_PER_PAGE, FrameList
 from .leaves import PFNS_PER_LEAF, has_memory, read_leaf
+from .without_namelist import Mapped
 
-__all__ = ["Failure", "failure_of", "failure_of_list"]
+__all__ = ["Failure", "failure_by_direct_map", "failure_of", "failure_of_list"]
 
 
 class Failure(enum.Enum):
-    """A way for a list to be broken: what it means, and the message that crash prints."""
+    """A way for a list to be broken: what it means, and the message that crash prints.
+
+    ``ERROR`` in a message stands for ``read error`` or ``seek error``.
+    """
 
     ABSENT = ("no list was published", "cannot read xen kdump p2m mfn page")
     UNREADABLE = ("the list is not in the dump", "cannot read xen kdump p2m mfn page")
@@ -31,7 +37,7 @@ class Failure(enum.Enum):
     )
     DAMAGED = (
         "a page of the list is damaged",
-        'read error: physical address: ...  type: "xen_kdump_p2m mfn frame"',
+        'ERROR: physical address: ...  type: "xen_kdump_p2m mfn frame"',
     )
     HOLES = (
         "the list has empty entries in its middle",
@@ -39,11 +45,11 @@ class Failure(enum.Enum):
     )
     LEAVES_MISSING = (
         "the list lacks leaves in its middle",
-        "read error: kernel virtual address: ...",
+        "ERROR: kernel virtual address: ...",
     )
     TRUNCATED = (
         "the list ends too early",
-        'read error: kernel virtual address: ...  type: "current_task (per_cpu)",'
+        'ERROR: kernel virtual address: ...  type: "current_task (per_cpu)",'
         ' then type: "tss_struct ist array"',
     )
     TOO_SHORT = (
@@ -52,12 +58,16 @@ class Failure(enum.Enum):
     )
     STALE = (
         "the list names leaves that are not the kernel's",
-        "read error: kernel virtual address: ..., or: vmlinux and vmcore do not match!",
+        "ERROR: kernel virtual address: ..., or: vmlinux and vmcore do not match!",
     )
 
     def __init__(self, meaning: str, crash_says: str) -> None:
         self.meaning = meaning
-        self.crash_says = crash_says
+        self._crash_says = crash_says
+
+    def crash_says(self, compressed: bool = False) -> str:
+        """Return the message that crash prints, on an ELF dump or on a compressed one."""
+        return self._crash_says.replace("ERROR", "seek error" if compressed else "read error")
 
 
 def failure_of_list(frame_list_mfn: int, published: FrameList) -> Failure | None:
@@ -69,6 +79,23 @@ def failure_of_list(frame_list_mfn: int, published: FrameList) -> Failure | None
     if published.leaf(0) == frame_list_mfn:
         return Failure.CIRCULAR
     return None
+
+
+def failure_by_direct_map(
+    frame_list_mfn: int, published: FrameList, mapped: Mapped
+) -> Failure | None:
+    """Return the failure of a list that the direct map shows, or None if it shows none."""
+    plain = failure_of_list(frame_list_mfn, published)
+    if plain is not None or not mapped.lost:
+        return plain
+    if not mapped.covered:
+        return Failure.NO_LIST
+    if published.gap is not None:
+        return Failure.HOLES
+    if published.problems:
+        return Failure.DAMAGED
+    ends = mapped.lost[0][0] > mapped.last_covered
+    return Failure.TRUNCATED if ends else Failure.LEAVES_MISSING
 
 
 def failure_of(found: Diagnosis) -> Failure | None:

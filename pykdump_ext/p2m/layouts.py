@@ -20,6 +20,7 @@ from ..errors import P2mError
 from ..linux.kernel import Kernel, Symbols
 from ..machine.memory import WORDS_PER_PAGE
 from ..machine.paging import NOT_MAPPED
+from .entries import Kind
 from .leaves import leaf_count
 
 __all__ = [
@@ -48,7 +49,8 @@ class P2mTable:
     ``leaves[i]`` is the mfn of the leaf of the 512 pfns from ``i * 512`` on.
     ``missing_mfn`` is the shared page for missing leaves, or ``NOT_MAPPED`` if the kernel
     has none. ``identity_mfn`` is the shared page for identity leaves; its content does not
-    count. ``also_shared`` are shared pages whose role (missing or identity) is unknown.
+    count. ``also_shared`` are shared pages whose role (missing or identity) is unknown;
+    without a namelist ``roles_known`` is False, and nothing tells the roles.
     """
 
     layout: str
@@ -57,11 +59,24 @@ class P2mTable:
     missing_mfn: int
     identity_mfn: int | None
     also_shared: frozenset[int] = frozenset()
+    roles_known: bool = True
 
     @cached_property
     def shared_pages(self) -> frozenset[int | None]:
         """The mfns of all shared pages, which hold no memory, and ``NOT_MAPPED``."""
         return frozenset({self.missing_mfn, self.identity_mfn, NOT_MAPPED, *self.also_shared})
+
+    @property
+    def kind_of_missing(self) -> Kind:
+        """The kind of the pfns of a missing leaf: ``EITHER`` where no role is known."""
+        return Kind.MISSING if self.roles_known else Kind.EITHER
+
+    def may_be_shared(self, leaf: bytes) -> bool:
+        """Return True if a leaf may be a shared page of unknown role: all its entries are missing.
+
+        Both shared pages have such entries, and a shared page may stand for one leaf only.
+        """
+        return not self.roles_known and leaf.count(b"\xff") == len(leaf)
 
     def shared(self, leaf_mfn: int) -> bool:
         """Return True if the leaf is a shared page, which holds no memory."""

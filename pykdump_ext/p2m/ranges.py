@@ -65,19 +65,22 @@ def _pieces(found: Diagnosis) -> Iterator[Range]:
     for index, mfn in own_leaves(table.leaves, {table.missing_mfn, NOT_MAPPED}):
         pfns = pfns_of_leaf(index, table.max_pfn)
         if next_pfn < pfns.start:
-            yield Range(next_pfn, pfns.start - 1, Kind.MISSING, Source.SHARED)
+            yield Range(next_pfn, pfns.start - 1, table.kind_of_missing, Source.SHARED)
         next_pfn = pfns.stop
         if mfn == table.identity_mfn:
             yield Range(pfns.start, pfns.stop - 1, Kind.IDENTITY, Source.SHARED)
         else:
             yield from _own(found, index, mfn)
     if next_pfn < table.max_pfn:
-        yield Range(next_pfn, table.max_pfn - 1, Kind.MISSING, Source.SHARED)
+        yield Range(next_pfn, table.max_pfn - 1, table.kind_of_missing, Source.SHARED)
 
 
 def _own(found: Diagnosis, index: int, mfn: int) -> Iterator[Range]:
     pfns = pfns_of_leaf(index, found.table.max_pfn)
     leaf = read_leaf(found.kernel.memory, mfn, len(pfns))
+    if found.table.may_be_shared(leaf):
+        yield Range(pfns.start, pfns.stop - 1, Kind.EITHER, Source.SHARED)
+        return
     sources = _sources(found, index, mfn, leaf)
     # both codes in one byte: a run of equal bytes is a range
     pairs = bytes(source * len(KINDS) + kind for source, kind in zip(sources, kind_codes(leaf)))

@@ -22,6 +22,7 @@ class Look(enum.Enum):
     FOREIGN = ("f", "yellow", "#e0a800", "foreign: another domain's frame")
     MEMORY = ("#", "green", "#2e7d32", "memory")
     IDENTITY = ("i", "blue", "#90a4d4", "identity: not memory, mfn is pfn")
+    EITHER = ("?", "cyan", "#c9cfe3", "missing or identity: only the vmlinux shows which")
     MISSING = (".", "bright_black", "#e8e8e8", "missing: nothing is there")
 
     def __init__(self, letter: str, style: str, colour: str, meaning: str) -> None:
@@ -35,6 +36,7 @@ LOOKS = tuple(Look)
 OF_KIND = {
     Kind.FOREIGN: Look.FOREIGN,
     Kind.IDENTITY: Look.IDENTITY,
+    Kind.EITHER: Look.EITHER,
     Kind.MISSING: Look.MISSING,
     Kind.MEMORY: Look.MEMORY,
 }

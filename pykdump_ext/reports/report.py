@@ -7,41 +7,25 @@ to Xen, the list is also rebuilt and compared.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import NotPvError, P2mError, ReadError, printable
-from ..linux.kernel import START_KERNEL_MAP
+from ..errors import INCOMPLETE, NotPvError, OtherFileError, P2mError, printable
+from ..linux.kernel import Kernel, Root
 from ..linux.namelist import Namelist, release_of
 from ..machine.dumps import open_dump
-from ..machine.elf import ElfCore
-from ..machine.memory import PAGE_SHIFT, PAGE_SIZE
-from ..machine.paging import ADDRESS_MASK, NOT_MAPPED, PageTables
+from ..machine.paging import ADDRESS_MASK, NOT_MAPPED
 from ..opened import OpenedDump
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.entries import Kind
-from ..p2m.failure import Failure, failure_of, failure_of_list
+from ..p2m.failure import Failure, failure_by_direct_map, failure_of, failure_of_list
+from ..p2m.without_namelist import NoNamelist, survey_by_direct_map
 from . import words
+from .cpus import Cr3, Kernels
 
-__all__ = ["Cr3", "Report", "lines", "one_line", "pairs", "report_files"]
-
-# KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
-KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
-UNREADABLE = ""  # in place of a banner: the page table is not in the dump
-BANNER = re.compile(rb"Linux version [^\0\n]{1,500}\n")
-TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB: no kernel has more text
-
-
-@dataclass(frozen=True)
-class Cr3:
-    """The top page table that a cpu used: its machine address and its owner."""
-
-    cpu: int
-    maddr: int
-    owner: str
+__all__ = ["Report", "lines", "one_line", "pairs", "report_files"]
 
 
 @dataclass
@@ -52,6 +36,7 @@ class Report:
     are in pages.  A value is None where it is unknown; ``problems`` says why, one sentence for
     each reason.  ``kinds`` is the number of pfns of each kind, ``lost`` the first and last pfns
     of the ranges of lost leaves, ``check`` the pages that agree and the pages that were compared.
+    Where only the direct map shows what the list covers, ``mapped`` is the number of its pages.
     """
 
     dump: str
@@ -68,6 +53,7 @@ class Report:
     max_pfn: int | None = None
     kinds: dict[str, int] | None = None
     covered: int | None = None
+    mapped: int | None = None
     lost: list[tuple[int, int]] | None = None
     check: tuple[int, int] | None = None
     verdict: str = "unknown"
@@ -83,13 +69,19 @@ class Report:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report as a dictionary, for JSON."""
-        return asdict(self)
+        made = asdict(self)
+        made["list_mfn"] = words.hexadecimal(self.list_mfn)
+        for cr3 in made["cr3s"]:
+            cr3["maddr"] = words.hexadecimal(cr3["maddr"])
+        if self.lost is not None:
+            made["lost"] = [tuple(map(words.hexadecimal, pfns)) for pfns in self.lost]
+        return made
 
 
 HEALTHY = "the list is whole"
 NOT_XEN = "not a dump of a Xen host"
 NOT_PV = "dom0 is not a PV domain"
-CUT_OFF = "the dump file is cut off"
+LOOKS_WHOLE = "the list covers all that the direct map has"
 
 
 def report_files(
@@ -108,6 +100,10 @@ def report_files(
         result.verdict, result.crash_says = NOT_PV, None
         result.problems = [str(error)]
         return result, None
+    except OtherFileError as error:
+        result.verdict, result.next = error.verdict, error.next
+        result.problems.append(str(error))
+        return result, None
     except P2mError as error:
         result.problems.append(str(error))
         return result, None
@@ -120,91 +116,78 @@ def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
     """
     dump = opened.dump
     result.format = dump.format
-    if isinstance(dump, ElfCore) and dump.missing:
-        result.problems.append(f"the file is cut off: {dump.missing:,} bytes are missing")
-        result.verdict = CUT_OFF
+    if dump.incomplete:
+        result.problems.append(dump.incomplete)
+        result.verdict = INCOMPLETE
     note = opened.note
     if note is None:
-        if result.verdict != CUT_OFF:
+        if not dump.incomplete:
             result.verdict = NOT_XEN
         return None
     result.xen = note.version
     result.list_mfn = note.frame_list_mfn
-    banners = _banners(opened, note.cr3s)
-    result.cr3s = [
-        Cr3(cpu, cr3 & ADDRESS_MASK, _owner(opened, cr3, banners[cr3 & ADDRESS_MASK]))
-        for cpu, cr3 in enumerate(note.cr3s)
-    ]
-    known = [banner for banner in banners.values() if banner]
-    if known:
-        result.release = release_of(known[0])
+    kernels = Kernels(opened)
+    result.cr3s = kernels.of_cpus()
     published = opened.published
     result.problems.extend(published.problems[:4])
     result.list_leaves = sum(1 for mfn in set(published.leaves) if mfn not in (0, NOT_MAPPED))
     _judge(result, failure_of_list(note.frame_list_mfn, published))
     if opened.namelist is None:
-        wanted = f"the vmlinux of {result.release}" if known else "its kernel's vmlinux"
-        others = "no given vmlinux matches this dump: " if opened.namelists else ""
-        result.problems.append(f"{others}crash needs {wanted}")
+        found = _without_vmlinux(result, opened, kernels)
     else:
         result.vmlinux = str(opened.namelist.path)
         result.release = opened.release
-    found = opened.diagnosis if opened.namelist else opened.diagnosis_without_namelist
-    _add_diagnosis(result, found)
+        found = opened.diagnosis
+    if found is not None:
+        _add_diagnosis(result, found)
     return found
 
 
-def _banners(opened: OpenedDump, cr3s: tuple[int, ...]) -> dict[int, str | None]:
-    """Return the banner of the kernel that each top page table maps, by its machine address.
-
-    None stands for a page table that maps no Linux kernel (Xen's idle one, or another
-    system's), ``UNREADABLE`` for one that is not in the dump.
-    """
-    found: dict[int, str | None] = {}
-    by_entry: dict[int, str | None] = {}  # all processes share a kernel's tables below the top one
-    for root in dict.fromkeys(cr3 & ADDRESS_MASK for cr3 in cr3s):
-        tables = opened.tables(root)
-        try:
-            entry = tables.table(root, 0)[-1]  # START_KERNEL_MAP is in the last 512 GiB
-        except ReadError:
-            found[root] = UNREADABLE
-            continue
-        if entry not in by_entry:
-            by_entry[entry] = _banner(tables)
-        found[root] = by_entry[entry]
-    return found
-
-
-def _banner(tables: PageTables) -> str | None:
-    """Search the kernel that these page tables map for its banner; no symbols are needed.
-
-    Return None where they map no Linux kernel, ``UNREADABLE`` where they are not in the dump.
-    """
+def _without_vmlinux(result: Report, opened: OpenedDump, kernels: Kernels) -> Diagnosis | None:
+    """Return the diagnosis of a dump without its vmlinux, or None; add what is known instead."""
+    found, roots, problem = None, kernels.roots(), ""
     try:
-        frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
-    except ReadError:
-        return UNREADABLE
-    before = b""
-    mapped = (mfn for mfn in frames if mfn != NOT_MAPPED)
-    for _, mfn in zip(range(TEXT_PAGES_BEFORE_BANNER), mapped):
-        try:
-            page = tables.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "kernel image")
-        except ReadError:
-            page = b""
-        match = BANNER.search(before + page)
-        if match:
-            return match[0].decode("latin-1").rstrip("\n")
-        before = page
-    return None
+        found = opened.diagnosis_without_namelist
+        roots = [found.kernel.root.maddr, *roots]
+    except NotPvError:
+        raise
+    except P2mError as error:
+        problem = str(error).removeprefix(f"{opened.dump.incomplete}: ")
+    banner = next(filter(None, map(kernels.banner, roots)), None)
+    result.release = release_of(banner) if banner else None
+    if result.verdict == INCOMPLETE and not banner:
+        wanted = "dom0's page tables are not in the file, so no vmlinux can be matched with it"
+    else:
+        others = "no given vmlinux matches this dump: " if opened.namelists else ""
+        which = f"the vmlinux of {result.release}" if banner else "its kernel's vmlinux"
+        wanted = f"{others}crash needs {which}"
+    result.problems.append(wanted)
+    known = found or (roots and _add_mapped(result, opened, roots[0]))
+    if not known and (banner or result.verdict != INCOMPLETE):
+        result.problems.append(problem)
+    return found
 
 
-def _owner(opened: OpenedDump, cr3: int, banner: str | None) -> str:
-    """Return a few words on the owner of the top page table in a cr3."""
-    if banner == UNREADABLE:
-        return "not in the dump"
-    owner = f"Linux {release_of(banner)}" if banner else "no Linux kernel: Xen's own"
-    domain = opened.owner(cr3)
-    return owner + (f", domain {domain}" if domain else "")
+def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
+    """Add how much the list covers by the direct map of a kernel; return False if it has none."""
+    kernel = Kernel(opened.dump, NoNamelist(), Root(root, "cr3"), opened.tables(root))
+    try:
+        mapped = survey_by_direct_map(kernel, opened.published)
+    except P2mError:
+        return False
+    if not mapped.pages:
+        return False
+    result.mapped, result.covered, result.lost = mapped.pages, mapped.covered, mapped.lost
+    broken = failure_by_direct_map(opened.hints.frame_list_mfn, opened.published, mapped)
+    if not broken and result.verdict != INCOMPLETE:
+        result.verdict = LOOKS_WHOLE
+    _judge(result, broken)
+    result.problems.append(
+        "the kernel does not publish where its p2m is: its vmlinux adds the layout, the root of the"
+        " page tables, and which pfns are missing, identity or foreign"
+    )
+    _add_next(result, "p2mfix")
+    return True
 
 
 def _add_diagnosis(result: Report, found: Diagnosis) -> None:
@@ -218,16 +201,27 @@ def _add_diagnosis(result: Report, found: Diagnosis) -> None:
     result.check = (found.check.agree, found.check.asked)
     result.seconds = found.seconds
     result.problems.extend(coverage.unreadable[:4])
-    if result.verdict != CUT_OFF:
+    if result.verdict != INCOMPLETE:
         result.verdict = HEALTHY
     _judge(result, failure_of(found))
-    program = "crash" if found.healthy else "p2mfix"
-    result.next = shlex.join([program, result.vmlinux or "VMLINUX", *result.files])
+    _add_next(result, "crash" if found.healthy else "p2mfix")
+
+
+def _add_next(result: Report, program: str) -> None:
+    """Set the command that opens the dump; crash reads what an incomplete one lacks as zeros."""
+    zeros = ["--zero_excluded"] if result.verdict == INCOMPLETE else []
+    result.next = shlex.join([program, result.vmlinux or "VMLINUX", *result.files, *zeros])
 
 
 def _judge(result: Report, broken: Failure | None) -> None:
-    if broken is not None and result.verdict != CUT_OFF:
-        result.verdict, result.crash_says = broken.meaning, broken.crash_says
+    """Set the verdict on a broken list; for an incomplete dump it is one problem more."""
+    if broken is None:
+        return
+    result.crash_says = broken.crash_says((result.format or "").startswith("kdump-compressed"))
+    if result.verdict != INCOMPLETE:
+        result.verdict = broken.meaning
+    elif broken.meaning not in result.problems:
+        result.problems.append(broken.meaning)
 
 
 def pairs(result: Report) -> Iterator[tuple[str, str]]:
@@ -251,15 +245,16 @@ def _pairs(result: Report) -> Iterator[tuple[str, str]]:
     if result.list_mfn is not None:
         yield "dump's list", f"mfn {result.list_mfn:x}, {result.list_leaves:,} leaves"
     if result.kinds:
-        kinds = ", ".join(f"{count:,} {kind}" for kind, count in result.kinds.items())
         yield "p2m", f"{result.layout}, page tables at {result.root}"
-        yield "pfns", f"{result.max_pfn:,} ({kinds})"
+        yield "pfns", f"{result.max_pfn:,} ({words.kinds(result.kinds)})"
         yield "covered", words.share(result.covered or 0, result.kinds["memory"])
-        lost = result.lost or []
-        for number, (first, last) in enumerate(lost[:4]):
-            yield "" if number else "lost", f"pfn {first:x}-{last:x}"
-        if len(lost) > 4:
-            yield "", f"and {len(lost) - 4} more"
+    elif result.mapped:
+        yield "covered", f"{words.share(result.covered or 0, result.mapped)} of the direct map"
+    lost = result.lost or []
+    for number, (first, last) in enumerate(lost[:4]):
+        yield "" if number else "lost", f"pfn {first:x}-{last:x}"
+    if len(lost) > 4:
+        yield "", f"and {len(lost) - 4} more"
     if result.check:
         yield "check", words.agreement(*result.check)
     yield "verdict", result.verdict
@@ -280,8 +275,9 @@ def lines(result: Report) -> Iterator[str]:
 def one_line(result: Report) -> str:
     """Return a report as one line: the dump, its Xen and kernel, its verdict."""
     facts = [f"Xen {result.xen}" if result.xen else "", result.release or ""]
-    if result.kinds and result.kinds["memory"]:
-        facts.append(f"{words.percent(result.covered or 0, result.kinds['memory'])} covered")
+    pages = result.kinds["memory"] if result.kinds else result.mapped
+    if pages:
+        facts.append(f"{words.percent(result.covered or 0, pages)} covered")
     verdict = result.verdict
     if verdict == "unknown" and result.problems:
         verdict += f" ({result.problems[0]})"

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import ReadError, printable
 from ..p2m.diagnosis import Diagnosis
@@ -18,6 +18,8 @@ __all__ = [
     "entry",
     "failed_check",
     "headline",
+    "hexadecimal",
+    "kinds",
     "lost",
     "percent",
     "share",
@@ -45,6 +47,20 @@ def size(amount: int) -> str:
         if amount >= 1 << shift:
             return f"{amount / (1 << shift):,.4g} {unit}"
     return f"{amount >> 10} KiB"
+
+
+def kinds(counts: Mapping[str, int]) -> str:
+    """Return how many pfns are of each kind; of missing or identity only if there are any."""
+    shown = {name: n for name, n in counts.items() if n or name != Kind.EITHER.value}
+    return ", ".join(f"{count:,} {name}" for name, count in shown.items())
+
+
+def hexadecimal(number: int | None) -> str | None:
+    """Return an address or a frame number for JSON, such as ``0x1c95e``; None stays None.
+
+    A number in JSON is exact up to 2**53 only, in many programs.
+    """
+    return None if number is None else f"{number:#x}"
 
 
 def whose(found: Diagnosis) -> str:
@@ -114,8 +130,8 @@ def status(found: Diagnosis, release: str) -> Iterator[str]:
         )
     if covered.leaves_lost and not unlisted:
         yield f"          lost: {covered.leaves_lost:,} leaves, pfn {lost(covered.lost)}"
-    kinds = ", ".join(f"{covered.kinds[kind]:,} {kind.value}" for kind in Kind)
-    yield f"          pfns: {found.table.max_pfn:,} ({kinds})"
+    counts = {kind.value: covered.kinds[kind] for kind in Kind}
+    yield f"          pfns: {found.table.max_pfn:,} ({kinds(counts)})"
     yield f"         check: {agreement(found.check.agree, found.check.asked)}"
 
 

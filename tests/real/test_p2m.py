@@ -126,7 +126,10 @@ def test_list_and_verify(crash: Crash, truncated: Dump, untouched: Dump, host: P
 
     told = json.loads(said("json"))
     assert told["max_pfn"] == found.table.max_pfn
-    parts = told["ranges"]
+    parts = [
+        {**part, "first": int(part["first"], 16), "last": int(part["last"], 16)}
+        for part in told["ranges"]
+    ]
     assert [part["first"] for part in parts[1:]] == [part["last"] + 1 for part in parts[:-1]]
     assert (parts[0]["first"], parts[-1]["last"]) == (0, found.table.max_pfn - 1)
     memory = {"list and page tables": 0, "page tables only": 0}

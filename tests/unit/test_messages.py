@@ -19,7 +19,7 @@ BLANK = "\N{HORIZONTAL ELLIPSIS}"
 """What stands in a message of the papers for a part that differs."""
 ERRORS = {
     "P2mError", "CommandError", "FileError", "ReadError", "ArgumentTypeError", "_NoPage", "NoPage",
-    "SystemExit", "error", "NullPointer",
+    "SystemExit", "error", "NullPointer", "OtherFileError",
 }  # fmt: skip
 ROW = re.compile(r"^\| `` ?(.+?) ?`` \|", re.MULTILINE)
 

@@ -11,7 +11,8 @@ from typing import Any
 from ...outputs import write_file
 from ...p2m.diagnosis import Diagnosis
 from ...p2m.ranges import ranges
-from ...p2m.verify import DIRECT_MAP, M2P, Verification, sample, verify
+from ...p2m.verify import DIRECT_MAP, M2P, Disagreement, Verification, sample, verify
+from .. import words
 from ..pictures import drawing
 from ..textmap import TextMap, text_map
 from .view import Screen, View, no_arguments
@@ -23,19 +24,20 @@ CELLS = 1600  # at most, in a map as JSON
 
 
 def _list_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
-    yield f"{'FIRST':>10} {'LAST':>10} {'PAGES':>14}  {'KIND':<9} KNOWN FROM"
+    width = max(9, len(found.table.kind_of_missing.value))
+    yield f"{'FIRST':>10} {'LAST':>10} {'PAGES':>14}  {'KIND':<{width}} KNOWN FROM"
     for part in ranges(found):
         yield (
             f"{part.first:>10x} {part.last:>10x} {part.pages:>14,}"
-            f"  {part.kind.value:<9} {part.source.value}"
+            f"  {part.kind.value:<{width}} {part.source.value}"
         )
 
 
 def _list_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     listed = [
         {
-            "first": part.first,
-            "last": part.last,
+            "first": words.hexadecimal(part.first),
+            "last": words.hexadecimal(part.last),
             "pages": part.pages,
             "kind": part.kind.value,
             "source": part.source.value,
@@ -90,8 +92,14 @@ def _verify_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> 
         "pages": done.pages,
         "direct_map": vars(done.direct_map),
         "m2p": vars(done.m2p),
-        "disagreements": [vars(wrong) for wrong in done.disagreements],
+        "disagreements": [_disagreement(wrong) for wrong in done.disagreements],
     }
+
+
+def _disagreement(wrong: Disagreement) -> dict[str, Any]:
+    numbers = ("first", "last", "p2m", "other")
+    frames = {name: words.hexadecimal(getattr(wrong, name)) for name in numbers}
+    return {"table": wrong.table, **frames}
 
 
 VERIFY = View(

@@ -54,7 +54,7 @@ def _pfn_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Ite
 def _pfn_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
     pfn = _checked_pfn(found, args.number)
     return {
-        "pfn": pfn,
+        "pfn": words.hexadecimal(pfn),
         "kind": found.kind(pfn).value,
         **entries_data(found, pfn),
     }
@@ -76,8 +76,8 @@ def _entry_data(found: Diagnosis, frames: FrameList, pfn: int) -> dict[str, Any]
     except ReadError:
         entry = None
     return {
-        "leaf_mfn": leaf,
-        "entry": entry,
+        "leaf_mfn": words.hexadecimal(leaf),
+        "entry": words.hexadecimal(entry),
         "kind": None if entry is None else kind_of(entry).value,
     }
 
@@ -89,7 +89,8 @@ def _mfn_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Ite
 
 
 def _mfn_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
-    return {"mfn": args.number, "pfns": list(found.pfns_of(args.number))}
+    pfns = [words.hexadecimal(pfn) for pfn in found.pfns_of(args.number)]
+    return {"mfn": words.hexadecimal(args.number), "pfns": pfns}
 
 
 PFN = View(

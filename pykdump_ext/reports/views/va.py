@@ -107,21 +107,24 @@ def _va_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict
         raise P2mError(f"virtual address {vaddr:x} is not mapped")
     maddr = steps[-1].target(vaddr)
     return {
-        "address": vaddr,
-        "root": found.kernel.root.maddr,
+        "address": words.hexadecimal(vaddr),
+        "root": words.hexadecimal(found.kernel.root.maddr),
         "steps": [
             {
                 "level": step.name,
-                "entry_maddr": step.entry_maddr,
-                "entry": step.entry,
+                "entry_maddr": words.hexadecimal(step.entry_maddr),
+                "entry": words.hexadecimal(step.entry),
                 "present": step.present,
                 "flags": flags(step),
                 "page_size": step.page_size if step.present and step.is_page else None,
             }
             for step in steps
         ],
-        "maddr": maddr,
-        "pfns": [{"pfn": pfn, **entries_data(found, pfn)} for pfn in found.pfns_of(maddr >> 12)],
+        "maddr": words.hexadecimal(maddr),
+        "pfns": [
+            {"pfn": words.hexadecimal(pfn), **entries_data(found, pfn)}
+            for pfn in found.pfns_of(maddr >> 12)
+        ],
     }
 
 

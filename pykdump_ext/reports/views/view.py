@@ -12,8 +12,9 @@ from typing import Any
 from ...p2m.diagnosis import Diagnosis
 from ...p2m.verify import Leaf, Leaves
 
-__all__ = ["WIDEST", "Screen", "View", "no_arguments", "show"]
+__all__ = ["JSON_HELP", "WIDEST", "Screen", "View", "no_arguments", "show"]
 
+JSON_HELP = "print JSON, for scripts: addresses and frames as hexadecimal text, counts as numbers"
 WIDEST = 120  # columns, of a map on a wide terminal
 
 
@@ -49,9 +50,7 @@ class View:
     def fill(self, parser: argparse.ArgumentParser) -> None:
         """Add the arguments of this view to a parser."""
         self.add_arguments(parser)
-        parser.add_argument(
-            "--json", action="store_true", help="print JSON, for scripts; its numbers are decimal"
-        )
+        parser.add_argument("--json", action="store_true", help=JSON_HELP)
 
 
 def show(view: View, found: Diagnosis, args: argparse.Namespace, screen: Screen) -> None:

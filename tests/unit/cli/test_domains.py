@@ -47,8 +47,8 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed(host, capsys, "--json"))
     assert found["xen"] == "4.17" and found["problem"] is None
     zero, one, five = found["domains"]
-    assert (zero["frame_list"], zero["p2m_cr3"], zero["max_pfn"]) == (0x99, 0, 0x8000)
-    assert (one["frame_list"], one["p2m_cr3"], one["kind"]) == (0, guest.root, "PV")
+    assert (zero["frame_list"], zero["p2m_cr3"], zero["max_pfn"]) == ("0x99", "0x0", 0x8000)
+    assert (one["frame_list"], one["p2m_cr3"], one["kind"]) == ("0x0", hex(guest.root), "PV")
     assert (five["frame_list"], five["shared_info"], five["cpus"]) == (None, None, [])
 
 

@@ -17,7 +17,7 @@ from pykdump_ext.linux.namelist import release_of
 from pykdump_ext.linux.root_proof import prove_root
 from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump
-from pykdump_ext.reports.report import _banners
+from pykdump_ext.reports.cpus import Kernels
 from pykdump_ext.xen import domains
 from pykdump_ext.xen.notes import (
     XEN_ELFNOTE_CRASH_INFO,
@@ -153,8 +153,8 @@ def test_cpus_whose_page_tables_are_one_kernels_cost_one_search() -> None:
     page = guest.machine.pages[guest.root // PAGE]
     roots = [guest.machine.frame(struct.unpack("<512Q", page)) * PAGE for _ in range(50)]
     dump = CountingDump(guest.machine.memory(), guest.notes(*roots))
-    found = _banners(OpenedDump(dump), tuple(roots))
-    assert list(found) == roots and set(found.values()) == {guest.banner.decode().strip()}
+    kernels = Kernels(OpenedDump(dump))
+    assert {kernels.banner(root) for root in roots} == {guest.banner.decode().strip()}
     assert len(dump.reads) < 150
 
 

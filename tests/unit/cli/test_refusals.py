@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.cli.views import ROLES_UNKNOWN
 from pykdump_ext.errors import NotPvError
 from pykdump_ext.launch import command_line
 from pykdump_ext.launch.command_line import Request
@@ -182,19 +181,47 @@ def test_a_cut_file_says_so_before_what_follows_from_it(
     assert said.startswith("the file is cut off, ") and " bytes are missing: " in said
 
 
-def test_kinds_without_the_vmlinux_are_shown_with_a_warning(
+def test_without_the_vmlinux_missing_and_identity_are_one_kind(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    guest = talkative(P2m(4096, P2M.own, frozenset({5, 6})))
+    guest = talkative(P2m(4096, P2M.own, frozenset({1, 2})))
     path = tmp_path / "vmcore"
     path.write_bytes(kdump({m: bytes(p) for m, p in guest.machine.pages.items()},
                            notes=notes_of(guest)))  # fmt: skip
     kernel = vmlinux_of(guest, tmp_path)
-    for view in VIEWS:
-        words = [view, *({"va": [f"{guest.symbols['linux_banner']:x}"]} | {
-            k: v for k, v in ARGUMENTS.items() if k != "va"}).get(view, [])]  # fmt: skip
-        main([*words, str(path)])
-        warned = capsys.readouterr().err
-        assert warned == (f"{ROLES_UNKNOWN}\n" if view in ("list", "pfn", "map") else "")
-        main([*words, str(path), str(kernel)])
-        assert capsys.readouterr().err == ""
+
+    def shown(*words: str | Path) -> str:
+        main([str(word) for word in words])
+        said = capsys.readouterr()
+        assert not said.err
+        return said.out
+
+    either = "missing or identity"
+    assert shown("pfn", "200", path).startswith(f"pfn 200: {either}\n")
+    assert json.loads(shown("pfn", "200", "--json", path))["kind"] == either
+    assert either in {row["kind"] for row in json.loads(shown("list", "--json", path))["ranges"]}
+    assert f"  {either} shared page\n" in shown("list", path)
+    assert f"  {either}: only the vmlinux shows which\n" in shown("map", path)
+    assert "?" in json.loads(shown("map", "--json", path))["cells"]
+    counts = json.loads(shown("diagnose", "--json", path))["kinds"]
+    assert counts[either] > 0 and f"{counts[either]:,} {either}" in shown("diagnose", path)
+    svg = tmp_path / "map.svg"
+    shown("map", path, "--svg", svg)
+    assert f"{either}: only the vmlinux" in svg.read_text()
+
+    assert shown("pfn", "200", path, kernel).startswith("pfn 200: identity\n")
+    for view in ("list", "map", "diagnose"):
+        assert either not in shown(view, path, kernel)
+        assert "identity" in shown(view, path, kernel)
+    assert json.loads(shown("diagnose", "--json", path, kernel))["kinds"][either] == 0
+
+
+@pytest.mark.parametrize("view", ["pfn", "mfn"])
+@pytest.mark.parametrize("number", ["x", "0x", "12345678901234567"])
+def test_a_number_that_is_none_is_a_wrong_command_line(
+    capsys: pytest.CaptureFixture[str], view: str, number: str
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([view, number, "vmcore"])
+    assert stop.value.code == 2
+    assert f"{number}: not a hexadecimal number of up to 64 bits" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def asked(files: list[Path], capsys: pytest.CaptureFixture[str]) -> Asked:
 )
 def test_a_symbol_may_have_a_cpu_and_an_offset(asked: Asked, address: str, where: int) -> None:
     assert asked(address) == asked(f"{where:x}")
-    assert json.loads(asked(address, "--json"))["address"] == where
+    assert json.loads(asked(address, "--json"))["address"] == hex(where)
     assert f"(mfn {0x5000 + where // PAGE % 512:x})" in asked(address)
 
 

@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import pytest
 
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.cli.views import ROLES_UNKNOWN
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
 from tests.lab.kdump import kdump
@@ -64,7 +63,7 @@ def shown(capsys: pytest.CaptureFixture[str]) -> Shown:
     def run(*words: str | Path) -> str:
         main([str(word) for word in words])
         said = capsys.readouterr()
-        assert said.err in ("", ROLES_UNKNOWN + "\n")
+        assert not said.err
         return said.out
 
     return run
@@ -100,20 +99,28 @@ RANGES = """\
        4c8        5ff            312  missing   list and page tables
 """
 IDENTITY = "       600        7ff            512  identity  shared page\n"
+EITHER = "missing or identity"  # nothing says which of the two a shared page is
+
+
+def without_vmlinux(ranges: str) -> str:
+    """Return the ranges as they are without the vmlinux: the second is a shared page's."""
+    wide = "".join(f"{line[:47]}{'':10}{line[47:]}\n" for line in ranges.splitlines())
+    return wide.replace(f"missing{'':12} shared", f"{EITHER} shared")
 
 
 def test_list_prints_every_range_with_its_source(made: Made, shown: Shown) -> None:
     assert shown("list", made.vmcore, made.vmlinux) == RANGES + IDENTITY
     assert shown("list", made.vmlinux, made.vmcore) == RANGES + IDENTITY
-    assert shown("list", made.vmcore) == RANGES  # nothing says where the p2m ends
+    assert shown("list", made.vmcore) == without_vmlinux(RANGES)  # nothing says where it ends
 
 
 def test_list_as_json_has_the_same_ranges(shown: Shown, files: list[Path]) -> None:
-    text = [line.split(maxsplit=4) for line in shown("list", *files).splitlines()[1:]]
+    listed = shown("list", *files).replace(EITHER, "missing/or/identity")
+    text = [line.split(maxsplit=4) for line in listed.splitlines()[1:]]
     found = json.loads(shown("list", "--json", *files))
     assert found["max_pfn"] == (2048 if len(files) == 2 else 1536)
     assert [
-        [f"{part['first']:x}", f"{part['last']:x}", f"{part['pages']:,}", part["kind"]]
+        [part["first"][2:], part["last"][2:], f"{part['pages']:,}", part["kind"].replace(" ", "/")]
         for part in found["ranges"]
     ] == [row[:4] for row in text]
     assert [part["source"] for part in found["ranges"]] == [row[4] for row in text]
@@ -137,8 +144,8 @@ def test_verify_counts_what_agrees_and_names_what_does_not(shown: Shown, files: 
         "direct_map": {"agree": 611, "differ": 1, "absent": 0},
         "m2p": {"agree": 510, "differ": 2, "absent": 100},
         "disagreements": [
-            dict(zip(fields, ("machine-to-phys table", 7, 8, 0x5007, 0x123))),
-            dict(zip(fields, ("direct map", 0x405, 0x405, 0x9005, 0x4444))),
+            dict(zip(fields, ("machine-to-phys table", "0x7", "0x8", "0x5007", "0x123"))),
+            dict(zip(fields, ("direct map", "0x405", "0x405", "0x9005", "0x4444"))),
         ],
     }
 
@@ -158,10 +165,11 @@ def test_pfn_shows_the_entry_by_both_lists(shown: Shown, files: list[Path], numb
     assert lines[1].startswith("   dump's list: missing (leaf mfn ")
     assert lines[2].startswith("  rebuilt list: mfn 9003, memory (leaf mfn ")
     found = json.loads(shown("pfn", number, "--json", *files))
-    assert (found["pfn"], found["kind"]) == (0x403, "memory")
+    assert (found["pfn"], found["kind"]) == ("0x403", "memory")
     for line, entry in zip(lines[1:], (found["dumps_list"], found["rebuilt_list"])):
-        assert f"{entry['kind']} (leaf mfn {entry['leaf_mfn']:x})" in line
-    assert (found["dumps_list"]["entry"], found["rebuilt_list"]["entry"]) == (2**64 - 1, 0x9003)
+        assert f"{entry['kind']} (leaf mfn {entry['leaf_mfn'][2:]})" in line
+    entries = [found[name]["entry"] for name in ("dumps_list", "rebuilt_list")]
+    assert entries == ["0x" + "f" * 16, "0x9003"]
 
 
 @pytest.mark.parametrize(
@@ -169,14 +177,17 @@ def test_pfn_shows_the_entry_by_both_lists(shown: Shown, files: list[Path], numb
     [("5", "memory"), ("464", "foreign"), ("466", "identity"), ("200", "missing")],
 )
 def test_pfn_names_the_kind(shown: Shown, files: list[Path], number: str, kind: str) -> None:
+    if kind == "missing" and len(files) == 1:
+        kind = EITHER
     assert shown("pfn", number, *files).startswith(f"pfn {number}: {kind}\n")
 
 
 def test_mfn_finds_the_pfn(shown: Shown, files: list[Path]) -> None:
     assert shown("mfn", "9003", *files) == "mfn 9003: pfn 403\n"
     assert shown("mfn", "7777", *files) == "mfn 7777: not dom0's memory\n"
-    assert json.loads(shown("mfn", "9003", "--json", *files)) == {"mfn": 0x9003, "pfns": [0x403]}
-    assert json.loads(shown("mfn", "4", "--json", *files)) == {"mfn": 4, "pfns": []}
+    for mfn, pfns in (("9003", ["0x403"]), ("4", [])):
+        found = json.loads(shown("mfn", mfn, "--json", *files))
+        assert found == {"mfn": f"0x{mfn}", "pfns": pfns}
 
 
 def test_va_shows_each_level_and_then_the_pfn(made: Made, shown: Shown, files: list[Path]) -> None:
@@ -190,10 +201,10 @@ def test_va_shows_each_level_and_then_the_pfn(made: Made, shown: Shown, files: l
     ]
     assert lines[7:] == ["  " + line for line in shown("pfn", "403", *files).splitlines()[1:]]
     found = json.loads(shown("va", f"0x{vaddr:x}", "--json", *files))
-    assert (found["address"], found["root"]) == (vaddr, made.guest.root)
-    assert (found["maddr"], [one["pfn"] for one in found["pfns"]]) == (0x9003123, [0x403])
+    assert (found["address"], found["root"]) == (hex(vaddr), hex(made.guest.root))
+    assert (found["maddr"], [one["pfn"] for one in found["pfns"]]) == ("0x9003123", ["0x403"])
     assert [
-        f"  {step['level']}: {step['entry_maddr']:>12x} => {step['entry']:x}"
+        f"  {step['level']}: {step['entry_maddr'][2:]:>12} => {step['entry'][2:]}"
         f" ({'|'.join(step['flags'])})"
         for step in found["steps"]
     ] == lines[1:5]
@@ -213,21 +224,23 @@ MAP = """
      f               2  foreign: another domain's frame
      #             512  memory
      i {identity:>15}  identity: not memory, mfn is pfn
-     .             824  missing: nothing is there
+{either}     . {missing:>15}  missing: nothing is there
      one character is 512 pages, 2 MiB
 """
 
 
 def test_map_draws_pfn_space(made: Made, shown: Shown) -> None:
     drawn = shown("map", made.vmcore, made.vmlinux)
-    assert drawn == "  0  #.!i\n" + MAP.format(identity=610)
-    assert shown("map", made.vmcore) == "  0  #.!\n" + MAP.format(identity=98)
+    assert drawn == "  0  #.!i\n" + MAP.format(identity=610, either="", missing=824)
+    either = f"     ?             512  {EITHER}: only the vmlinux shows which\n"
+    legend = MAP.format(identity=98, either=either, missing=312)
+    assert shown("map", made.vmcore) == "  0  #?!\n" + legend
 
 
 def test_map_as_json_has_the_cells_and_their_meaning(shown: Shown, files: list[Path]) -> None:
     found = json.loads(shown("map", "--json", *files))
     assert found["pages_per_cell"] == 512
-    assert found["cells"] == ("#.!i" if len(files) == 2 else "#.!")
+    assert found["cells"] == ("#.!i" if len(files) == 2 else "#?!")
     legend = "".join(
         f"     {one['letter']} {one['pages']:>15,}  {one['meaning']}\n" for one in found["legend"]
     )
@@ -317,17 +330,6 @@ def test_an_argument_that_does_not_fit_is_a_sentence(refused: Shown, files: list
     assert refused("pfn", "800", *files) == f"pfn 800 is above the last one, {last}"
     assert "not canonical" in refused("va", "123456789abcdef", *files)
     assert refused("va", "ffffffffffe00000", *files).endswith("is not mapped")
-
-
-@pytest.mark.parametrize("view", ["pfn", "mfn"])
-@pytest.mark.parametrize("number", ["x", "0x", "12345678901234567"])
-def test_a_number_that_is_none_is_a_wrong_command_line(
-    capsys: pytest.CaptureFixture[str], view: str, number: str
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main([view, number, "vmcore"])
-    assert stop.value.code == 2
-    assert f"{number}: not a hexadecimal number of up to 64 bits" in capsys.readouterr().err
 
 
 def test_a_kernel_that_publishes_no_p2m_needs_its_vmlinux(

@@ -21,6 +21,7 @@ class MadeUpDump:
     memory: PageMemory
     notes: list[Note]
     format: str = "made up"
+    incomplete: str | None = None
 
     def read(self, maddr: int, size: int, what: str) -> bytes:
         return self.memory.read(maddr, size, what)

@@ -11,6 +11,7 @@ from pykdump_ext.p2m.entries import Kind
 
 from .machine import FOREIGN_BIT, IDENTITY_BIT, NOTHING
 
+KINDS = tuple(kind for kind in Kind if kind is not Kind.EITHER)  # of an entry
 Cell = tuple[Kind, int]  # the int is an mfn, for memory and foreign frames
 
 
@@ -78,7 +79,7 @@ class P2m:
         return total
 
 
-def random_cells(random: Random, kinds: Sequence[Kind] = tuple(Kind)) -> list[Cell]:
+def random_cells(random: Random, kinds: Sequence[Kind] = KINDS) -> list[Cell]:
     """Return a leaf's worth of cells of these kinds, in runs, as memory comes."""
     cells: list[Cell] = []
     while len(cells) < 512:

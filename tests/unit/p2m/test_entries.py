@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pykdump_ext.p2m.entries import CODES, Kind, kind_codes, kind_of
 
 from ..made_up.machine import FOREIGN_BIT, IDENTITY_BIT, NOTHING
-from ..made_up.p2m import entry_of
+from ..made_up.p2m import KINDS, entry_of
 from ..made_up.strategies import times
 
 
@@ -34,7 +34,7 @@ def test_the_uppermost_bits_of_an_entry_tell_its_kind(entry: int, kind: Kind) ->
 
 
 @settings(max_examples=times(5))
-@given(st.lists(st.sampled_from(Kind), max_size=60), st.integers(0, 2**40))
+@given(st.lists(st.sampled_from(KINDS), max_size=60), st.integers(0, 2**40))
 def test_each_entry_of_a_leaf_has_its_code(kinds: list[Kind], mfn: int) -> None:
     leaf = b"".join(entry_of((k, mfn), i).to_bytes(8, "little") for i, k in enumerate(kinds))
     assert kind_codes(leaf) == bytes(CODES[kind] for kind in kinds)
