@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import runpy
+import shlex
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ except ImportError:
         " or run pip install setuptools"
     ) from None
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent.resolve()
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
 CRASH_HOST = [
@@ -101,6 +102,22 @@ def python_library() -> tuple[str, str]:
     return folder, name
 
 
+def clone() -> str:
+    """Return the folder of the sources, or nothing where pip has unpacked them for this build."""
+    return "" if any(part.startswith("pip-") for part in HERE.parts) else str(HERE)
+
+
+def pip_install() -> str:
+    """Return the command that a user builds the package again with."""
+    words = [f"{sys.prefix}/bin/pip", "install", "--force-reinstall", clone() or "."]
+    return shlex.join(words) + ("" if clone() else " in a clone of pykdump_ext")
+
+
+def c_string(text: str) -> str:
+    """Return a text as a literal in C."""
+    return '"' + re.sub(r'(["\\\\])', r"\\\1", text) + '"'
+
+
 class BuildHost(build_ext):  # type: ignore[misc]
     """The build of both shared objects; cffi generates a part of ``crash_host.so``."""
 
@@ -133,6 +150,8 @@ class BuildHost(build_ext):  # type: ignore[misc]
         ext.include_dirs.append(str(headers))
         ext.define_macros = [("X86_64", None), ("CRASH_VERSION", f'"{version}"')]
         ext.define_macros.append(("PYTHON_EXECUTABLE", f'"{sys.executable}"'))
+        ext.define_macros.append(("BUILT_FROM", c_string(clone())))
+        ext.define_macros.append(("PIP_INSTALL", c_string(pip_install())))
         defs = (headers / "defs.h").read_text(errors="replace")
         if "error_path" in defs:
             ext.define_macros.append(("HAVE_ERROR_PATH", None))

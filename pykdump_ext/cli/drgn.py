@@ -35,8 +35,8 @@ drgn's prompt, a script, or code. All three have the variable prog.
 drgn shows tasks, modules, per-cpu data, logs, the memory of processes, and the
 stacks of blocked and of running tasks, even if the dump's list is broken.
 
-The exit status is the script's. The command needs drgn:
-pip install 'pykdump-ext[drgn]'"""
+The exit status is the script's. The command needs drgn: in the clone that
+p2mfix was installed from, run pip install '.[drgn]'"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

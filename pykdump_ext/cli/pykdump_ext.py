@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
@@ -13,8 +14,9 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import P2mError
+from ..installed import HOST, build_again, built
 from ..launch.crash_versions import crash_version, installed_crash
-from ..launch.libraries import BUILD_AGAIN, HOST, built_for, host_path
+from ..launch.libraries import host_path
 from ..outputs import new_file
 from . import fail
 
@@ -45,19 +47,24 @@ def write_crashrc(path: Path, lines: list[str]) -> None:
 def edit_crashrc(path: Path, remove: bool) -> str:
     """Add our line to a ``.crashrc``, or remove it; return a sentence on what was done.
 
+    A file that had our line only is removed as a whole.
+
     :raises P2mError: the shared object is not built.
     :raises OSError: the file cannot be read or written.
     """
     old = []
     if path.exists():
         old = path.read_text(errors="surrogateescape").splitlines(keepends=True)
-    wanted = f"extend {host_path()}\n"
     others = [line for line in old if not is_ours(line)]
     if remove:
         if others == old:
             return f"{path}: has no line of pykdump_ext to remove"
+        if not others and not path.is_symlink():
+            path.unlink()
+            return f"{path}: removed, it had the line of pykdump_ext only"
         write_crashrc(path, others)
         return f"{path}: line removed"
+    wanted = f"extend {host_path()}\n"
     if wanted in old and len(others) == len(old) - 1:
         return f"{path}: has the line already"
     if others and not others[-1].endswith("\n"):
@@ -70,8 +77,25 @@ def edit_crashrc(path: Path, remove: bool) -> str:
 # doctor
 
 
-def findings() -> Iterator[tuple[bool, str, str]]:
-    """Yield a triple for each check: True if it passed, its name, what was found or to do."""
+Finding = tuple[bool, str, str]
+"""A check: True if it passed, its name, what was found or is to be done."""
+
+
+def for_building() -> Iterator[Finding]:
+    """Yield what is there of that which only the build needs."""
+    headers = Path(os.environ.get("CRASH_INCLUDE", "/usr/include/crash")) / "defs.h"
+    python = Path(sysconfig.get_path("include")) / "Python.h"
+    compiler = os.environ.get("CC", "cc")
+    for name, there, path, packages in (
+        ("defs.h", headers.is_file(), headers, "crash or crash-devel"),
+        ("Python.h", python.is_file(), python, "libpython3-dev or python3-devel"),
+        ("compiler", shutil.which(compiler), compiler, "gcc and libc6-dev, or gcc"),
+    ):
+        yield bool(there), name, str(path) if there else f"{path} not found: install {packages}"
+
+
+def for_running() -> Iterator[Finding]:
+    """Yield what is there of that which a session needs."""
     running = sysconfig.get_python_version()
     yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
     yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
@@ -80,17 +104,8 @@ def findings() -> Iterator[tuple[bool, str, str]]:
         yield False, "crash", "not installed: install the package crash"
     else:
         yield True, "crash", f"{crash} ({installed_crash()})"
-    headers = Path(os.environ.get("CRASH_INCLUDE", "/usr/include/crash")) / "defs.h"
-    if headers.is_file():
-        yield True, "defs.h", str(headers)
-    else:
-        yield (
-            False,
-            "defs.h",
-            f"{headers}: not found, the build needs it: install crash or crash-devel",
-        )
     if not HOST.is_file():
-        yield False, "host", f"not built: {BUILD_AGAIN}"
+        yield False, "host", f"not built: {build_again()}"
         return
     if any(letter.isspace() for letter in str(HOST)):
         yield (
@@ -99,13 +114,13 @@ def findings() -> Iterator[tuple[bool, str, str]]:
             f"{HOST}: crash cannot load it, because of the blank in its path:"
             " install the package into a venv in another folder",
         )
-    for_crash, for_python = built_for("BUILT_FOR_CRASH"), built_for("BUILT_FOR_PYTHON")
+    for_crash, for_python = built("BUILT_FOR_CRASH"), built("BUILT_FOR_PYTHON")
     fits = for_crash == crash and for_python == running
     yield (
         fits,
         "host",
         f"built for crash {for_crash} and Python {for_python}"
-        + ("" if fits else f": {BUILD_AGAIN}"),
+        + ("" if fits else f": {build_again()}"),
     )
     library = sysconfig.get_config_var("INSTSONAME") or "libpython"
     try:
@@ -133,12 +148,19 @@ def findings() -> Iterator[tuple[bool, str, str]]:
 
 
 def doctor() -> bool:
-    """Print the findings; return True when all checks passed."""
-    well = True
-    for good, what, text in findings():
+    """Print the findings; return True when all checks passed that a session needs."""
+    well = can_build = True
+    for good, what, text in for_running():
         well = well and good
         print(f"{'ok ' if good else 'BAD'}  {what:<12} {text}")
-    print("all is well" if well else "crash would not load the host: do what the BAD lines say")
+    print("only to build it again:")
+    for good, what, text in for_building():
+        can_build = can_build and good
+        print(f"{'ok ' if good else 'no '}  {what:<12} {text}")
+    if not well:
+        print("crash would not load the host: do what the BAD lines say")
+    else:
+        print("all is well" + ("" if can_build else ", but it could not be built again here"))
     return well
 
 

@@ -21,6 +21,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import P2mError, ReadError
+from ..installed import pip_install
 from ..linux.kernel import Kernel
 from ..linux.namelist import Namelist
 from ..linux.root_proof import prove_root
@@ -32,7 +33,7 @@ from ..opened import OpenedDump
 try:
     import drgn
 except ImportError:
-    raise P2mError("drgn is not installed: pip install 'pykdump-ext[drgn]'") from None
+    raise P2mError(f"drgn is not installed: {pip_install('drgn')}") from None
 
 from .crashed_cpu import give_crashed_cpu
 from .registers import add_registers

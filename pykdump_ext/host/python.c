@@ -18,7 +18,7 @@
 #define STRINGIFY_(x) #x
 #define STRINGIFY(x) STRINGIFY_(x)
 #define BUILT_FOR_PYTHON STRINGIFY(PY_MAJOR_VERSION) "." STRINGIFY(PY_MINOR_VERSION)
-#define BUILD_AGAIN "build it again (pip install --force-reinstall pykdump-ext)"
+#define BUILD_AGAIN "build it again: " PIP_INSTALL
 
 /* pykdump-ext doctor finds this in the file. */
 __attribute__((used)) static const char built_for[] = "\0BUILT_FOR_PYTHON=" BUILT_FOR_PYTHON;
@@ -143,7 +143,7 @@ python_start(const char *library)
 		if (!module) {
 			PyErr_Clear();
 			snprintf(problem, sizeof(problem), "%s has no module %s: "
-				"install pykdump-ext with it", executable,
+				BUILD_AGAIN, executable,
 				PyImport_GetModuleDict() &&
 				PyDict_GetItemString(PyImport_GetModuleDict(), "_cffi_backend") ?
 				"pykdump_ext" : "cffi");

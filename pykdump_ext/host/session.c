@@ -23,7 +23,8 @@ extern int read_history(const char *);
 static char own_path[PATH_MAX];
 
 /* pykdump-ext doctor finds this in the file. */
-__attribute__((used)) static const char built_for[] = "\0BUILT_FOR_CRASH=" CRASH_VERSION;
+__attribute__((used)) static const char built_for[] = "\0BUILT_FOR_CRASH=" CRASH_VERSION
+	"\0BUILT_FROM=" BUILT_FROM;
 
 /* ------------------------------------------------------------------ */
 /* The session's state */
@@ -199,7 +200,7 @@ load(void)
 
 	if (!STREQ(build_version, CRASH_VERSION)) {
 		error(INFO, "this crash is version %s, pykdump_ext was built for %s: "
-			"build it again (pip install --force-reinstall pykdump-ext)\n",
+			"build it again: " PIP_INSTALL "\n",
 			build_version, CRASH_VERSION);
 		return;
 	}

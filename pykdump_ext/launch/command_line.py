@@ -23,7 +23,7 @@ from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
 from .crash_versions import crash_version, installed_crash, misses_pv_kernel
 from .environment import AFTERWARDS, DOMAIN
-from .libraries import P2MFIX, host_path
+from .libraries import P2MFIX, host_for
 from .options import relocation
 from .preload import preload
 
@@ -58,8 +58,8 @@ class Help:
 def command_line(request: Request) -> list[str]:
     """Return the command that opens the dump, and set the environment for it.
 
-    :raises P2mError: crash is not installed, a file cannot be opened, or the domain that was
-        asked for cannot be rebuilt.
+    :raises P2mError: crash is not installed, a file cannot be opened, the package was built for
+        another crash, or the domain that was asked for cannot be rebuilt.
     """
     crash = installed_crash()
     if crash is None:
@@ -81,10 +81,11 @@ def command_line(request: Request) -> list[str]:
         later = ["-i", request.input] if request.input else []
         rcfiles = [] if request.rcfiles else ["--no_crashrc"]
         return [crash, *options, *rcfiles, *later, *files]
+    host = host_for(crash)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
     # By path: by its name crash would take a p2mfix.py that lies in the current folder
-    os.write(first, f"extend {host_path()}\nextend {P2MFIX}\n".encode())
+    os.write(first, f"extend {host}\nextend {P2MFIX}\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
     return [crash, *start, *options, *files]
 

@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shared objects that crash loads: their paths, and the versions they were built for."""
+"""The files that crash loads, by their paths."""
 
 from __future__ import annotations
 
-import re
+import sysconfig
 from pathlib import Path
 
 from ..errors import P2mError
+from ..installed import HOST, build_again, built
+from .crash_versions import crash_version
 
-__all__ = ["BUILD_AGAIN", "HOST", "P2MFIX", "PRELOAD", "built_for", "host_path"]
+__all__ = ["P2MFIX", "PRELOAD", "host_for", "host_path"]
 
 PACKAGE = Path(__file__).parent.parent
-HOST = PACKAGE / "host" / "crash_host.so"
 PRELOAD = PACKAGE / "launch" / "p2m_preload.so"
 P2MFIX = PACKAGE / "extensions" / "p2mfix.py"
-BUILD_AGAIN = "build it again: pip install --force-reinstall pykdump-ext"
 
 
 def host_path() -> Path:
@@ -23,15 +23,24 @@ def host_path() -> Path:
     :raises P2mError: it is not built.
     """
     if not HOST.is_file():
-        raise P2mError(f"{HOST}: not built; {BUILD_AGAIN}")
+        raise P2mError(f"{HOST}: not built; {build_again()}")
     return HOST
 
 
-def built_for(name: str) -> str | None:
-    """Return the value of ``name=value`` in ``crash_host.so``, or None.
+def host_for(crash: str) -> Path:
+    """Return the path of ``crash_host.so``, which this crash can load.
 
-    :param name: ``BUILT_FOR_CRASH`` or ``BUILT_FOR_PYTHON``; the value is a version.
-    :raises OSError: the shared object cannot be read.
+    :param crash: the path of the program.
+    :raises P2mError: it is not built, or built for another crash or another Python.
     """
-    found = re.search(rf"\0{name}=([^\0]*)\0".encode(), HOST.read_bytes())
-    return found[1].decode() if found else None
+    host = host_path()
+    for name, found, built_for in (
+        (crash, crash_version(crash), built("BUILT_FOR_CRASH")),
+        ("Python", sysconfig.get_python_version(), built("BUILT_FOR_PYTHON")),
+    ):
+        if found != built_for:
+            raise P2mError(
+                f"{name} is version {found or 'unknown'}, and pykdump_ext was built for"
+                f" {built_for}: {build_again()}"
+            )
+    return host

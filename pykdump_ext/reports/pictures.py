@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pictures of a p2m: pfn space, and where its frames are in machine memory.
 
-They need matplotlib: ``pip install 'pykdump-ext[pictures]'``.
+They need matplotlib: ``pip install '.[pictures]'``.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from ..errors import P2mError
+from ..installed import pip_install
 from ..machine.memory import PAGE_SHIFT
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.entries import CODES, Kind, kind_codes, kind_of
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["drawing", "libraries", "machine_memory"]
 
-WITHOUT = "pictures need matplotlib and Jinja2: pip install 'pykdump-ext[pictures]'"
-
 
 @contextmanager
 def libraries() -> Iterator[None]:
@@ -38,7 +37,7 @@ def libraries() -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise P2mError(WITHOUT) from None
+        raise P2mError(f"pictures need matplotlib and Jinja2: {pip_install('pictures')}") from None
 
 
 def figure(found: Diagnosis) -> Figure:

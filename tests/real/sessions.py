@@ -20,6 +20,7 @@ from tests.lab import cache as lab_cache
 from tests.lab.dump import Dump
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[2]
 SECONDS = 900
 """No session takes so long: what takes longer hangs."""
 PROMPT = "crash> "

@@ -14,7 +14,7 @@ import pexpect
 from tests.lab.dump import Dump
 
 from .packed import filtered
-from .sessions import BIN, SECONDS
+from .sessions import BIN, ROOT, SECONDS
 
 COMMAND = (BIN / "p2mfix", "drgn")
 
@@ -92,7 +92,7 @@ def test_errors_are_sentences(truncated: Dump, not_xen: Dump, tmp_path: Path) ->
     done = subprocess.run(
         [sys.executable, "-c", lacking], capture_output=True, text=True, check=False, cwd="/"
     )
-    sentence = "p2mfix: drgn is not installed: pip install 'pykdump-ext[drgn]'\n"
+    sentence = f"p2mfix: drgn is not installed: {BIN / 'pip'} install '{ROOT}[drgn]'\n"
     assert (done.returncode, done.stderr) == (1, sentence)
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.lab.dump import Dump
 
-from .sessions import BIN, Crash, minimal
+from .sessions import BIN, ROOT, Crash, minimal
 
 
 def test_a_bare_extend_lists_shared_objects_and_python_files(
@@ -232,7 +232,7 @@ def test_built_for_another_crash_it_refuses(crash: Crash, untouched: Dump, host:
     ran = crash(untouched, [f"extend {copy}", "py"], "--minimal", "-s")
     assert (
         f"extend: this crash is version {old.decode()}, pykdump_ext was built for"
-        f" {other.decode()}: build it again (pip install --force-reinstall pykdump-ext)\n"
+        f" {other.decode()}: build it again: {BIN / 'pip'} install --force-reinstall {ROOT}\n"
     ) in ran.text
     assert "py: command not available" in ran.text
 
@@ -269,7 +269,7 @@ def test_without_the_package_it_says_what_is_missing(
     copy = environment_like(host, tmp_path / "env", found[1])
     ran = minimal(crash, untouched, copy, "py", "eval 16")
     assert re.search(
-        r"py: \S+/env/bin/python3 has no module cffi: install pykdump-ext with it\n", ran.text
+        r"py: \S+/env/bin/python3 has no module cffi: build it again: \S+/pip install ", ran.text
     )
     assert "hexadecimal: 10" in ran.text
 
