@@ -54,7 +54,7 @@ def kind_of(path: Path) -> str | None:
     if is_dump(path) or head.startswith(DUMPS):
         return "a dump"
     if head.startswith(b"\x7fELF"):
-        return "an ELF file, as a vmlinux is"
+        return "an ELF file, such as a vmlinux"
     if head.startswith(b"MZ") or head[0x202:0x206] == b"HdrS":  # Linux: arch/x86/boot/header.S
         return "a bootable kernel"
     if SYMBOL_LINE.match(head):

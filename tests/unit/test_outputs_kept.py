@@ -157,8 +157,8 @@ DUMPS = {
     "vmss": struct.pack("<I", 0xBED2BED2) + bytes(4096),
 }
 OTHERS = {
-    "vmlinux": (CORE[:16] + b"\2\0" + CORE[18:], "an ELF file, as a vmlinux is"),
-    "module": (CORE[:16] + b"\1\0" + CORE[18:], "an ELF file, as a vmlinux is"),
+    "vmlinux": (CORE[:16] + b"\2\0" + CORE[18:], "an ELF file, such as a vmlinux"),
+    "module": (CORE[:16] + b"\1\0" + CORE[18:], "an ELF file, such as a vmlinux"),
     "vmlinuz": (KERNEL, "a bootable kernel"),
     "vmlinuz for EFI": (b"MZ" + KERNEL[2:], "a bootable kernel"),
     "System.map": (b"0000000000000000 D __per_cpu_start\n", "a System.map"),

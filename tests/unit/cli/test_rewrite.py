@@ -120,7 +120,7 @@ def test_a_copy_replaces_no_dump_and_no_vmlinux_whatever_was_asked(
     elf = whole.read_bytes()
     for content, says in (
         (elf + b"other", "a dump"),
-        (elf[:16] + b"\2\0" + elf[18:], "an ELF file, as a vmlinux is"),
+        (elf[:16] + b"\2\0" + elf[18:], "an ELF file, such as a vmlinux"),
         (b"KDUMP   " + bytes(4096), "a dump"),
     ):
         out.write_bytes(content)
