@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
@@ -150,6 +151,7 @@ def run(args: argparse.Namespace) -> None:
     else:
         made = iter([report_files(dumps[0], namelists)[0]])
     well = True
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for found in made:
         well = well and found.verdict != "unknown"
         if args.json:
@@ -157,7 +159,7 @@ def run(args: argparse.Namespace) -> None:
         elif len(dumps) > 1:
             print(one_line(found))
         elif not args.html:
-            print("\n".join(lines(found)))
+            print("\n".join(lines(found, width)))
         sys.stdout.flush()
     if not well:
         raise SystemExit(1)

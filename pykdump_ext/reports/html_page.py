@@ -20,8 +20,8 @@ PAGE = """<!DOCTYPE html>
 body { font: 15px/1.5 sans-serif; color: #222; max-width: 62em; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.3em; overflow-wrap: anywhere }
 .verdict { padding: .7em 1em; border-left: 5px solid; margin: 1em 0 }
-.good { border-color: #2e7d32; background: #eef6ee }
-.bad { border-color: #d62728; background: #fdf0f0 }
+.good { border-color: #14427a; background: #eef3fa }
+.bad { border-color: #d1341f; background: #fdf0f0 }
 table { border-collapse: collapse; width: 100% }
 td { vertical-align: top; padding: .15em 1em .15em 0; overflow-wrap: anywhere }
 td:first-child { white-space: nowrap; color: #666 }

@@ -16,14 +16,15 @@ class Look(enum.Enum):
     """The look of a pfn: its letter, its colour in terminals and in pictures, its meaning.
 
     A cell of a map that stands for several pfns has the first of their looks in this order.
+    The colours differ for the colour-blind too (tests/unit/reports/test_map_legend.py).
     """
 
-    LOST = ("!", "bold red", "#d62728", "memory that the dump's list does not have")
-    FOREIGN = ("f", "yellow", "#e0a800", "foreign: another domain's frame")
-    MEMORY = ("#", "green", "#2e7d32", "memory")
-    IDENTITY = ("i", "blue", "#90a4d4", "identity: not memory, mfn is pfn")
-    EITHER = ("?", "cyan", "#c9cfe3", "missing or identity: only the vmlinux shows which")
-    MISSING = (".", "bright_black", "#e8e8e8", "missing: nothing is there")
+    LOST = ("!", "bold red", "#d1341f", "memory that the dump's list does not have")
+    FOREIGN = ("f", "yellow", "#ffc400", "foreign: another domain's frame")
+    MEMORY = ("#", "blue", "#14427a", "memory")
+    IDENTITY = ("i", "cyan", "#5aa9e6", "identity: not memory, mfn is pfn")
+    EITHER = ("?", "magenta", "#b8a9c9", "missing or identity: only the vmlinux shows which")
+    MISSING = (".", "bright_black", "#efefef", "missing: nothing is there")
 
     def __init__(self, letter: str, style: str, colour: str, meaning: str) -> None:
         self.letter = letter

@@ -8,6 +8,7 @@ to Xen, the list is also rebuilt and compared.
 from __future__ import annotations
 
 import shlex
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -266,10 +267,21 @@ def _pairs(result: Report) -> Iterator[tuple[str, str]]:
         yield "next", result.next
 
 
-def lines(result: Report) -> Iterator[str]:
-    """Yield a report as lines of text, a pair on each."""
+def lines(result: Report, width: int | None = None) -> Iterator[str]:
+    """Yield a report as lines of text, a pair on each.
+
+    :param width: of a terminal, in characters: longer texts are wrapped between words, except
+        those that are copied whole: the dump and the command to type next.
+    """
     for name, text in pairs(result):
-        yield f"{name + ':' if name else '':>14} {text}"
+        line = f"{name + ':' if name else '':>14} {text}"
+        if width is None or name in ("dump", "next"):
+            yield line
+            continue
+        yield from textwrap.wrap(
+            line, width, subsequent_indent=" " * 15,
+            break_long_words=False, break_on_hyphens=False,
+        )  # fmt: skip
 
 
 def one_line(result: Report) -> str:

@@ -65,7 +65,7 @@ def test_the_map_of_text() -> None:
 def test_colours_are_for_terminals_only() -> None:
     assert "\x1b" not in text_map(sample())
     coloured = text_map(sample(), colour=True)
-    assert "\x1b[32m##\x1b[0m\x1b[1;31m!!\x1b[0m" in coloured
+    assert "\x1b[34m##\x1b[0m\x1b[1;31m!!\x1b[0m" in coloured
 
 
 @pytest.mark.parametrize(("width", "height"), [(10, 1), (40, 2), (200, 50)])

@@ -80,6 +80,18 @@ def test_what_comes_next_is_quoted_for_a_shell(tmp_path: Path) -> None:
     assert shlex.split(said.partition(" next: ")[2]) == ["crash", "VMLINUX", str(dump)]
 
 
+def test_a_narrow_terminal_gets_whole_words_and_a_whole_command() -> None:
+    result = Report("/var/crash/vmcore", next=f"p2mfix vmlinux {'very-' * 20}long")
+    result.problems = ["the kernel's banner is not in the dump, so no vmlinux can match it"]
+    narrow = list(lines(result, 40))
+    assert [line for line in narrow if len(line) > 40] == [f"{'next:':>14} {result.next}"]
+    said = [line for line in lines(result) if "banner" in line]
+    at = next(number for number, line in enumerate(narrow) if "problem:" in line)
+    whole = " ".join(line.strip() for line in narrow[at:-1])
+    assert len(narrow[at:-1]) > 2 and [whole] == [line.strip() for line in said]
+    assert all(line.startswith(" " * 15) for line in narrow[at + 1 : -1])
+
+
 def test_a_report_as_json_has_the_files(tmp_path: Path) -> None:
     dump = dump_of(named(b"Linux version 6.1 (builder@example) #1\n"), tmp_path / "a b")
     assert json.loads(json.dumps(report_files([str(dump)])[0].as_dict()))["files"] == [str(dump)]
