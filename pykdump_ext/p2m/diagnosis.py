@@ -60,15 +60,19 @@ class Diagnosis:
         leaf = frames.leaf(pfn // PFNS_PER_LEAF)
         return None if leaf is None else read_entry(self.kernel.memory, leaf, pfn)
 
+    def in_identity_leaf(self, pfn: int) -> bool:
+        """Return True if the kernel has the shared identity page as the leaf of ``pfn``."""
+        leaf, leaves = pfn // PFNS_PER_LEAF, self.table.leaves
+        return leaf < len(leaves) and leaves[leaf] == self.table.identity_mfn
+
     def kind(self, pfn: int) -> Kind:
         """Return the kind of ``pfn``, by the kernel's own p2m.
 
         :raises ReadError: its leaf cannot be read.
         """
-        leaf = pfn // PFNS_PER_LEAF
-        if leaf < len(self.table.leaves) and self.table.leaves[leaf] == self.table.identity_mfn:
+        if self.in_identity_leaf(pfn):
             return Kind.IDENTITY
-        mfn = self.rebuilt.leaf(leaf)
+        mfn = self.rebuilt.leaf(pfn // PFNS_PER_LEAF)
         if mfn is None:
             return self.table.kind_of_missing
         content = read_leaf(self.kernel.memory, mfn)

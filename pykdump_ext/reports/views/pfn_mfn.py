@@ -49,6 +49,8 @@ def _pfn_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Ite
     yield f"pfn {pfn:x}: {found.kind(pfn).value}"
     yield f"   dump's list: {words.entry(found, found.published, pfn)}"
     yield f"  rebuilt list: {words.entry(found, found.rebuilt, pfn)}"
+    if found.in_identity_leaf(pfn):
+        yield "  a list has no leaves of identity pfns: what they hold reads as missing"
 
 
 def _pfn_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:

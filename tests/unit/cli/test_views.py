@@ -172,6 +172,12 @@ def test_pfn_shows_the_entry_by_both_lists(shown: Shown, files: list[Path], numb
     assert entries == ["0x" + "f" * 16, "0x9003"]
 
 
+def test_pfn_says_why_an_identity_pfn_is_missing_in_the_lists(made: Made, shown: Shown) -> None:
+    lines = shown("pfn", "601", made.vmcore, made.vmlinux).splitlines()
+    assert lines[0] == "pfn 601: identity" and "missing" in lines[2]
+    assert lines[3] == "  a list has no leaves of identity pfns: what they hold reads as missing"
+
+
 @pytest.mark.parametrize(
     ("number", "kind"),
     [("5", "memory"), ("464", "foreign"), ("466", "identity"), ("200", "missing")],
