@@ -67,13 +67,15 @@ def _candidates(memory: MachineMemory, hints: DomainHints) -> Iterator[SharedInf
         yield hints.shared
     if hints.frame_list_mfn in (0, LIST_INVALID):
         return
+    looked = {NOT_MAPPED}  # the same pages are in the fixmap of all processes
     for root in dict.fromkeys(root.maddr for root in hints.roots):
         try:
             mapped = PageTables(memory, root).frames(FIXMAP, FIXMAP_PAGES)
         except ReadError:
             continue
         for mfn in mapped:
-            if mfn != NOT_MAPPED:
+            if mfn not in looked:
+                looked.add(mfn)
                 try:
                     shared = read_shared_info(memory, mfn)
                 except ReadError:

@@ -68,6 +68,19 @@ def test_a_damaged_address_leads_to_no_long_search() -> None:
     assert len(dump.reads) < 3000
 
 
+def test_pages_of_the_fixmap_are_looked_at_once_whatever_the_number_of_cpus() -> None:
+    guest = talkative(P2M)
+    for number in range(1, 100):
+        guest.space.map(SHARED_INFO - number * PAGE, guest.machine.frame([number] * 512))
+    word(guest, LIST, 5)
+    page = guest.machine.words(guest.root // PAGE)
+    roots = [guest.machine.frame(page) * PAGE for _ in range(20)]
+    dump = CountingDump(guest.machine.memory(), guest.notes())
+    with pytest.raises(P2mError, match="no shared_info with"):
+        diagnose_without_namelist(dump, guest.hints(*roots))
+    assert len([what for _, _, what in dump.reads if what == "shared_info"]) < 150
+
+
 def list_is(mfn: int) -> Callable[[Guest], None]:
     def change(guest: Guest) -> None:
         word(guest, LIST, mfn)
