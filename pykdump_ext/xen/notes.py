@@ -68,8 +68,10 @@ def read_crash_note(notes: Iterable[Note]) -> CrashNote | None:
         return None
     if len(cr3s) > MOST_CPUS:
         raise P2mError(f"the dump has XEN_ELFNOTE_CRASH_REGS notes of over {MOST_CPUS:,} cpus")
-    words = [int.from_bytes(info[i : i + 8], "little") for i in range(0, len(info) & ~7, 8)]
-    if len(words) < 3:
+    count = len(info) // 8
+    if count < 3:
         raise P2mError(f"the XEN_ELFNOTE_CRASH_INFO note has {len(info)} bytes, but needs 24")
-    *_, xen_phys_start, frame_list_mfn = words
-    return CrashNote(f"{words[0]}.{words[1]}", frame_list_mfn, tuple(cr3s), xen_phys_start)
+    major, minor, xen_phys_start, frame_list_mfn = (
+        int.from_bytes(info[i * 8 : i * 8 + 8], "little") for i in (0, 1, count - 2, count - 1)
+    )
+    return CrashNote(f"{major}.{minor}", frame_list_mfn, tuple(cr3s), xen_phys_start)
