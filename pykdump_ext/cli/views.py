@@ -7,11 +7,9 @@ import argparse
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
 
 from ..errors import P2mError
-from ..p2m.verify import Leaf, Leaves
-from ..reports.views import VIEWS, WIDEST, Screen, View, show
+from ..reports.views import VIEWS, WIDEST, Screen, View, show, watch
 from . import HELP_WIDTH, Command
 from .files import open_one
 
@@ -51,17 +49,6 @@ class ViewCommand:
         inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]
         found = opened.diagnosis
         show(self.view, found, args, Screen(width, terminal, watch, inputs))
-
-
-def watch(leaves: Leaves) -> Iterable[Leaf]:
-    """Pass the leaves on one by one, and show on a terminal how many are compared."""
-    if not sys.stderr.isatty():
-        return leaves
-    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
-    from rich.progress import track  # noqa: PLC0415
-
-    terminal = Console(stderr=True)
-    return track(leaves, "p2mfix: comparing leaves", console=terminal, transient=True)
 
 
 VIEW_COMMANDS: dict[str, Command] = {name: ViewCommand(view) for name, view in VIEWS.items()}

@@ -8,18 +8,15 @@ on to a full one.  The command ``p2m`` shows the p2m, undoes the repair and repe
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-from collections.abc import Iterable
 
 from pykdump_ext.host import CommandError, command, crash
 from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
 from pykdump_ext.host.tasks import tasks
-from pykdump_ext.p2m.verify import Leaf, Leaves
 from pykdump_ext.reports import words
-from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show
+from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show, watch
 
 DUMPS_OWN = "dump's"
 
@@ -45,24 +42,14 @@ def status() -> None:
     print(f"   crash reads: by the {'rebuilt' if is_repaired() else DUMPS_OWN} list")
 
 
-def watch(leaves: Leaves) -> Iterable[Leaf]:
-    """Pass the leaves on one by one, and show on a terminal how many are done."""
-    if not os.isatty(2) or not crash.session().terminal:
-        return leaves
-    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
-    from rich.progress import track  # noqa: PLC0415
-
-    terminal = Console(file=os.fdopen(os.dup(2), "w"))
-    return track(leaves, "p2mfix: comparing leaves", console=terminal, transient=True)
-
-
 def screen() -> Screen:
     """Return the size and the colours of the place where the output goes."""
     session = crash.session()
     colour = session.output_terminal
     width = min(shutil.get_terminal_size().columns, WIDEST) if colour else 80
     files = (session.dumpfile, session.namelist, session.namelist_debug)
-    return Screen(width, colour, watch, [path for path in files if path])
+    progress = watch if session.terminal else iter
+    return Screen(width, colour, progress, [path for path in files if path])
 
 
 def parser() -> argparse.ArgumentParser:

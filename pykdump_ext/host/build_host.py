@@ -21,7 +21,10 @@ def builder() -> FFI:
     """Return cffi's description of the shared object: its functions, and its start in Python."""
     ffi = FFI()
     ffi.cdef((FOLDER / "host.h").read_text())
-    ffi.embedding_api("int python_command(char *name, int argc, char **argv);")
+    ffi.embedding_api(
+        "int python_command(char *name, int argc, char **argv);"
+        "char *python_complete(char *text, int state);"
+    )
     ffi.embedding_init_code("import pykdump_ext.host.engine\n")
     ffi.set_source(MODULE, (FOLDER / "python.c").read_text())
     return ffi

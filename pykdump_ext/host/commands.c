@@ -11,6 +11,8 @@
  * - load_extension() (extensions.c) relies on the library's constructor to register commands;
  *   dlopen() does not run the constructor again for a library that has stayed in memory.
  * - exec_command() (main.c) reads the name of a command again after the command has returned.
+ * - parse_line() (tools.c) ends the words of pc->command_line in place and drops double quotes;
+ *   pc->orig_line keeps the line, but without what resolve_aliases() (cmdline.c) put into it.
  */
 #include "host_internal.h"
 #include <dlfcn.h>
@@ -20,11 +22,17 @@ static void command(void);
 static char *help_py[] = {
 	"py",
 	"run Python inside crash",
-	"[file [args]]",
-	"  Run a Python script, with its arguments in sys.argv; or, without a file,",
-	"  open a Python prompt, with history, that Ctrl-D or exit() closes.",
+	"[-c code | file] [args]",
+	"  Run a Python script, with its arguments in sys.argv; or the code that",
+	"  follows -c; or, without either, open a Python prompt, with history, and",
+	"  Tab for names, that Ctrl-D or exit() closes.",
 	"  The module \"crash\" reads the memory and the symbols of the kernel.",
+	"  Code is best put between quotes, as in a shell: outside of quotes and",
+	"  parentheses crash takes | and > for a pipe and a file.",
 	"\nEXAMPLES",
+	"  Print the number of processors:\n",
+	"    %s> py -c 'print(crash.readInt(crash.sym2addr(\"nr_cpu_ids\"), 4))'",
+	"    4\n",
 	"  Read the kernel's banner:\n",
 	"    %s> py",
 	"    >>> import crash",
@@ -209,6 +217,30 @@ host_original_extend(void)
 
 /* ------------------------------------------------------------------ */
 /* What crash calls */
+
+char *
+host_typed(int number)
+{
+	static char typed[BUFSIZE];
+	size_t start, end = 0;
+	int i;
+
+	if (number >= argcnt)
+		return "";
+	for (i = number; i < argcnt; i++) {
+		start = args[i] - pc->command_line;
+		end = start + strlen(args[i]);
+		if (end >= BUFSIZE || strncmp(pc->orig_line + start, args[i], end - start))
+			return NULL;
+	}
+	start = args[number] - pc->command_line;
+	if (pc->orig_line[start - 1] == '"')
+		start--;
+	if (pc->orig_line[end] == '"')
+		end++;
+	snprintf(typed, sizeof(typed), "%.*s", (int)(end - start), pc->orig_line + start);
+	return typed;
+}
 
 /* The function of every command that is written in Python. */
 static void

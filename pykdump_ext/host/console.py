@@ -6,8 +6,11 @@ from __future__ import annotations
 import code
 import os
 import runpy
+import shlex
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 from crash_host import ffi, lib
 
@@ -15,7 +18,7 @@ from . import crash
 from .commands import CommandError
 from .guarded import c_text, check
 
-__all__ = ["py", "read_line"]
+__all__ = ["complete", "py", "read_line"]
 
 HISTORY = "~/.pykdump_ext_history"
 
@@ -39,14 +42,38 @@ def read_line(prompt: str = "") -> str:
 
 
 def py(words: list[str]) -> None:
-    """Run the command ``py [FILE [ARGS]]``: a script, or the prompt without a file.
+    """Run the command ``py``: code after ``-c``, or a script, or the prompt without either.
 
-    :raises CommandError: there is no such file.
+    :raises CommandError: there is no such file, or no code.
     """
-    if words:
-        _script(words)
-    else:
+    if not words:
         _prompt()
+    elif words[0] == "-c":
+        _code(words[1:])
+    else:
+        _script(words)
+
+
+def _code(words: list[str]) -> None:
+    """Run the code of ``py -c CODE [ARGS]``; ARGS can follow only code between quotes.
+
+    crash splits a line at blanks and drops double quotes, so the line is taken as it was typed.
+    """
+    typed = c_text(lib.host_typed(2))
+    text = " ".join(words) if typed is None else typed
+    quoted = text[:1] in ("'", '"')
+    try:
+        code, *arguments = shlex.split(text) if quoted else [text]
+    except ValueError:
+        raise CommandError(f"a quote is not closed: {text}") from None
+    if not code.strip():
+        raise CommandError("no code follows -c (see 'help py')")
+    argv = sys.argv
+    sys.argv = ["-c", *arguments]
+    try:
+        exec(compile(code, "<py -c>", "exec"), {"__name__": "__main__", "crash": crash})
+    finally:
+        sys.argv = argv
 
 
 def _script(words: list[str]) -> None:
@@ -67,7 +94,34 @@ class _Prompt(code.InteractiveConsole):
         return read_line(prompt)
 
 
-_namespace = {"__name__": "__console__", "__doc__": None, "crash": crash}
+_namespace: dict[str, Any] = {"__name__": "__console__", "__doc__": None, "crash": crash}
+
+
+@cache
+def _completer() -> Any:
+    """Return the completer of Python's own prompt, without Python's readline.
+
+    That would take over crash's readline, whose functions have the same names.
+    """
+    modules: dict[str, Any] = sys.modules
+    before = modules.get("readline")
+    modules["readline"] = None  # rlcompleter then does without
+    try:
+        from rlcompleter import Completer  # noqa: PLC0415
+    finally:
+        modules.pop("readline")
+        if before:
+            modules["readline"] = before
+    return Completer(_namespace)
+
+
+def complete(text: str, state: int) -> str | None:
+    """Return the completion number ``state`` of ``text``, or None; raise what names do.
+
+    A name that is not complete yet may be an attribute, as in ``crash.sym``.
+    """
+    found: str | None = _completer().complete(text, state)
+    return found
 
 
 def _prompt() -> None:

@@ -120,3 +120,20 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
             return int(lib.HOST_INTERRUPTED)
         return int(lib.HOST_ERROR)
     return int(lib.HOST_OK)
+
+
+_completion: Any = ffi.NULL  # C copies it after python_complete() has returned
+
+
+@ffi.def_extern(error=ffi.NULL)  # type: ignore[untyped-decorator]
+def python_complete(text: Any, state: int) -> Any:
+    """Return the completion number ``state`` of ``text`` at the prompt of ``py``, or NULL."""
+    global _completion  # noqa: PLW0603
+    from . import console  # noqa: PLC0415  (imports crash)
+
+    try:
+        found = console.complete(ffi.string(text).decode("utf-8", "surrogateescape"), state)
+        _completion = ffi.NULL if found is None else ffi.new("char[]", found.encode())
+    except BaseException:  # of a property or a __dir__() that was asked, and Ctrl-C while it worked
+        return ffi.NULL
+    return _completion

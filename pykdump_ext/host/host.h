@@ -47,6 +47,7 @@ void host_remove_extension(void *extension);
 int host_load_object(char *name);
 int host_unload_object(char *name);
 int host_original_extend(void);
+char *host_typed(int number);  /* the running command from its word number on; NULL: not known */
 
 /* p2m.c: crash's list of p2m leaves */
 int host_set_p2m(uint64_t *leaves, int count);

@@ -24,6 +24,7 @@ void note_preload(void);
 /* tasks.c */
 void init_tasks(void);
 
-/* python.c, and the function of host/engine.py that cffi embeds */
+/* python.c, and the functions of host/engine.py that cffi embeds */
 const char *python_start(const char *library);
 int python_command(char *name, int argc, char **argv);
+char *python_complete(char *text, int state);

@@ -19,6 +19,11 @@ extern void add_history(const char *);
 extern int read_history(const char *);
 extern void *history_get_history_state(void);
 extern void history_set_history_state(void *);
+extern char **rl_completion_matches(const char *, char *(*)(const char *, int));
+extern char **(*rl_attempted_completion_function)(const char *, int, int);
+extern const char *rl_completer_word_break_characters, *rl_completer_quote_characters;
+extern char *(*rl_completion_word_break_hook)(void);
+extern int rl_attempted_completion_over, rl_completion_append_character;
 
 /* ------------------------------------------------------------------ */
 /* Commands */
@@ -167,6 +172,27 @@ struct readline_call {
 	void *crash_history;
 };
 
+/* Readline asks for one completion after the other; a jump must not leave Python's frames. */
+static char *
+completion(const char *text, int state)
+{
+	struct sigaction sigint;
+	char *found;
+
+	sigint_to_python(&sigint);
+	found = python_complete((char *)text, state);
+	sigaction(SIGINT, &sigint, NULL);
+	return found ? strdup(found) : NULL;
+}
+
+static char **
+completions(const char *text, int start, int end)
+{
+	rl_attempted_completion_over = TRUE;  /* or file names would follow */
+	rl_completion_append_character = NULLCHAR;
+	return rl_completion_matches(text, completion);
+}
+
 static void
 read_line(void *arg)
 {
@@ -184,18 +210,26 @@ read_line(void *arg)
 
 /*
  * Read one line from where crash's commands come from, through crash's readline.  The history
- * is separate from crash's, and has a file of its own.
+ * is separate from crash's, and has a file of its own; Tab completes Python's names.
  */
 int
 host_readline(char *prompt, char *history, char **line)
 {
 	static void *ours;
 	struct readline_call call = { prompt, NULL, NULL };
+	char **(*crash_completions)(const char *, int, int) = rl_attempted_completion_function;
+	const char *breaks = rl_completer_word_break_characters;
+	const char *quotes = rl_completer_quote_characters;
+	char *(*gdb_breaks)(void) = rl_completion_word_break_hook;
 	int result;
 
 	if (foreign_thread())
 		return HOST_WRONG_THREAD;
 	if (pc->flags & TTY) {
+		rl_attempted_completion_function = completions;
+		rl_completer_word_break_characters = " \t\n`~!@#$%^&*()-=+[{]}\\|;:'\",<>/?";
+		rl_completer_quote_characters = NULL;
+		rl_completion_word_break_hook = NULL;
 		call.crash_history = history_get_history_state();
 		if (ours)
 			history_set_history_state(ours);
@@ -207,6 +241,10 @@ host_readline(char *prompt, char *history, char **line)
 		}
 	}
 	result = quietly(read_line, &call);
+	rl_attempted_completion_function = crash_completions;
+	rl_completer_word_break_characters = breaks;
+	rl_completer_quote_characters = quotes;
+	rl_completion_word_break_hook = gdb_breaks;
 	if (call.crash_history) {
 		write_history(history);
 		free(ours);

@@ -6,15 +6,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pexpect
 import pytest
 
-from pykdump_ext.linux.namelist import Namelist, release_of
-from tests.lab import cache as lab_cache
 from tests.lab.dump import Dump
 
 from .sessions import BIN, Crash, Terminal, minimal
@@ -95,90 +92,6 @@ def test_py_runs_a_script_with_its_arguments(crash: Crash, untouched: Dump, host
     ]
 
 
-TYPES = """
-import crash, sys, time
-
-def say(call):
-    try: print(call())
-    except Exception as error: print(type(error).__name__, error)
-
-print(crash.symbol_exists('fixed_percpu_data'), crash.sym2addr('fixed_percpu_data'))
-say(lambda: crash.readmem(0, 8))
-print(issubclass(crash.NullPointer, IndexError), issubclass(crash.NullPointer, crash.error))
-banner = crash.sym2addr('linux_banner')
-for read in crash.readmem, crash.read_machine, crash.readInt:
-    say(lambda: read(banner, 1 << 40))
-print([crash.struct_size(name) for name in ('list_head', 'x' * 5000, 'nosuch')])
-print([crash.member_size('task_struct', name) for name in ('pid', 'nosuch', 'x' * 5000)])
-print([crash.member_offset(*names) for names in (('list_head', 'prev'), ('list_head', 'nosuch'))])
-print(crash.sizeof('list_head'), crash.offsetof('list_head', 'prev'))
-for call in (
-    lambda: crash.sizeof('nosuch'), lambda: crash.offsetof('list_head', 'nosuch'),
-    lambda: crash.offsetof('nosuch', 'member'),
-):
-    say(call)
-"""
-
-
-def test_the_module_crash_answers_what_is_odd_as_it_says(
-    crash: Crash, untouched: Dump, host: Path
-) -> None:
-    crash.write("odd.py", TYPES)
-    ran = minimal(crash, untouched, host, "py odd.py")
-    too_large = (
-        "error a read of 1,099,511,627,776 bytes at once is too large:"
-        " read 1,073,741,824 at most, and the rest by further calls"
-    )
-    assert ran.after("loaded\n").splitlines() == [
-        "True 0",
-        "NullPointer read of a NULL pointer",
-        "True False",
-        *([too_large] * 3),
-        "[16, -1, -1]",
-        "[4, -1, -1]",
-        "[8, -1]",
-        "16 8",
-        "error the kernel has no struct or union nosuch",
-        "error struct list_head has no member nosuch",
-        "error the kernel has no struct or union nosuch",
-    ]
-
-
-def test_a_type_that_is_not_there_is_looked_up_once_until_modules_change(
-    crash: Crash, untouched: Dump, host: Path
-) -> None:
-    """mod -s brings types; gdb is asked again after it, and for what is not there only then."""
-    (crash.folder / "types.c").write_text("struct brought { int a[7]; long b; } brought;\n")
-    version = release_of(Namelist(untouched.vmlinux).banner())
-    (module,) = lab_cache.root().glob(
-        f"package-linux-image-{version}-*/lib/modules/*/kernel/drivers/xen/xen-privcmd.ko"
-    )
-    subprocess.run(["cc", "-g", "-c", "types.c"], cwd=crash.folder, check=True)
-    made = crash.folder / "xen-privcmd.ko"
-    subprocess.run(["ld", "-r", "-o", made, module, crash.folder / "types.o"], check=True)
-    crash.write(
-        "types.py",
-        "import crash, time\n"
-        "def asked():\n"
-        "    return crash.struct_size('brought'), crash.member_offset('brought', 'b'),\\\n"
-        "        crash.member_offset('list_head', 'nosuch')\n"
-        "start = time.process_time()\n"
-        "first = asked()\n"
-        "once = time.process_time() - start\n"
-        "assert {first, *(asked() for _ in range(60))} == {first}\n"
-        "print(*first, time.process_time() - start < 20 * once + 0.1)\n",
-    )
-    ran = crash(
-        untouched,
-        [f"extend {host}", "py types.py", f"mod -s xen_privcmd {made} > mod", "py types.py",
-         "mod -d xen_privcmd", "py types.py"],
-        "-s",
-    )  # fmt: skip
-    assert ran.after("object loaded\n").splitlines() == [
-        "-1 -1 -1 True", "40 32 -1 True", "-1 -1 -1 True",
-    ]  # fmt: skip
-
-
 def test_py_is_a_prompt_with_a_memory(terminal: Terminal) -> None:
     greeting = terminal.line("py", ">>> ")
     assert re.match(r"(Python 3\.\d+\.\d+\S* in crash)?", greeting.strip())
@@ -196,6 +109,74 @@ def test_py_is_a_prompt_with_a_memory(terminal: Terminal) -> None:
     terminal.until()
     terminal.child.send("\x10")  # crash's own history has no Python in it
     terminal.child.expect_exact("py")
+
+
+def test_py_dash_c_takes_the_code_as_it_was_typed(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    crash.write(
+        "nested.py",
+        "import crash\nprint(crash.exec_crash_command(\"py -c 'print(\\\"a  b\\\")'\"), end='')\n",
+    )
+    commands = [
+        f"extend {host}", "py -c print(6 * 7)",
+        "py -c 'print(\"a  b | c > d\", crash.readmem(crash.sym2addr(\"linux_banner\"), 5))'",
+        """py -c "import sys; print(sys.argv, 'it is', __name__)" one 'two  three' """,
+        "py -c print( \"x\", (1,  2)) | tr x y", "py -c '1 / 0'", "py -c 'print(1'", "py -c",
+        "py -c 'print(1)", "py nested.py", "alias now py -c", "now print(  \"x\")",
+    ]  # fmt: skip
+    ran = crash(untouched, commands, "-s")
+    said = [line for line in ran.after("loaded\n").splitlines() if line]
+    said[5] = re.sub(r"(?<=SyntaxError: ).*(?=\()", "", said[5])  # in the words of this Python
+    assert said[:8] == [
+        "42",
+        "a  b | c > d b'Linux'",
+        "['-c', 'one', 'two  three'] it is __main__",
+        "y (1, 2)",
+        "py: ZeroDivisionError: division by zero (<py -c>, line 1)",
+        "py: SyntaxError: (<py -c>, line 1)",
+        "py: no code follows -c (see 'help py')",
+        "py: a quote is not closed: 'print(1)",
+    ]
+    assert said[8] == "a  b"
+    assert said[-1].startswith("py: NameError: name 'x' is not defined"), (
+        said
+    )  # an alias: crash's words
+
+
+def test_tab_completes_names_at_the_prompt_of_py_and_symbols_at_crashs(
+    crash: Crash, terminal: Terminal
+) -> None:
+    crash.write(
+        "slow.py",
+        "import crash, time\n"
+        "class Slow:\n"
+        "    def __dir__(self):\n"
+        "        print('slow')\n"
+        "        while True: crash.readmem(crash.sym2addr('linux_banner'), 8)\n"
+        "class Odd:\n"
+        "    def __dir__(self): raise ValueError\n",
+    )
+    terminal.line("py", ">>> ")
+    terminal.child.send("cras\t.sym2\t'linux_banner') == crash.kv\t")
+    terminal.child.expect_exact("crash.sym2addr('linux_banner') == crash.kvtop(")
+    terminal.child.sendline("0)")
+    assert "Error" in terminal.until(">>> ").replace("error", "Error")
+    terminal.line("exec(open('slow.py').read())", ">>> ")
+    terminal.line("slow, odd = Slow(), Odd()", ">>> ")
+    terminal.child.send("odd.\t")
+    terminal.child.send("\x15slow.\t")  # Ctrl-U takes the line away
+    terminal.child.expect_exact("slow\r\n")
+    terminal.interrupt()
+    terminal.child.send("\x15'on' + 'ward'\r")
+    terminal.child.expect_exact("'onward'")
+    terminal.until(">>> ")
+    terminal.child.sendeof()
+    terminal.until()
+    terminal.child.send("print linux_ban\t")
+    terminal.child.expect_exact("linux_banner")
+    terminal.child.sendline("")
+    terminal.until()
 
 
 # --------------------------------------------------------------------------

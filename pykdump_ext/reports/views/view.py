@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,10 +13,21 @@ from typing import Any
 from ...p2m.diagnosis import Diagnosis
 from ...p2m.verify import Leaf, Leaves
 
-__all__ = ["JSON_HELP", "WIDEST", "Screen", "View", "no_arguments", "show"]
+__all__ = ["JSON_HELP", "WIDEST", "Screen", "View", "no_arguments", "show", "watch"]
 
 JSON_HELP = "print JSON, for scripts: addresses and frames as hexadecimal text, counts as numbers"
 WIDEST = 120  # columns, of a map on a wide terminal
+
+
+def watch(leaves: Leaves) -> Iterable[Leaf]:
+    """Pass the leaves on one by one, and show on a terminal how many are compared."""
+    if not os.isatty(2):
+        return leaves
+    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
+    from rich.progress import track  # noqa: PLC0415
+
+    terminal = Console(file=os.fdopen(os.dup(2), "w"))  # in a session sys.stderr is crash's output
+    return track(leaves, "p2mfix: comparing leaves", console=terminal, transient=True)
 
 
 @dataclass(frozen=True)

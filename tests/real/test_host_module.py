@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module crash: what is odd, too large or not there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from pykdump_ext.linux.namelist import Namelist, release_of
+from tests.lab import cache as lab_cache
+from tests.lab.dump import Dump
+
+from .sessions import Crash, minimal
+
+TYPES = """
+import crash, sys, time
+
+def say(call):
+    try: print(call())
+    except Exception as error: print(type(error).__name__, error)
+
+print(crash.symbol_exists('fixed_percpu_data'), crash.sym2addr('fixed_percpu_data'))
+say(lambda: crash.readmem(0, 8))
+print(issubclass(crash.NullPointer, IndexError), issubclass(crash.NullPointer, crash.error))
+banner = crash.sym2addr('linux_banner')
+for read in crash.readmem, crash.read_machine, crash.readInt:
+    say(lambda: read(banner, 1 << 40))
+print([crash.struct_size(name) for name in ('list_head', 'x' * 5000, 'nosuch')])
+print([crash.member_size('task_struct', name) for name in ('pid', 'nosuch', 'x' * 5000)])
+print([crash.member_offset(*names) for names in (('list_head', 'prev'), ('list_head', 'nosuch'))])
+print(crash.sizeof('list_head'), crash.offsetof('list_head', 'prev'))
+for call in (
+    lambda: crash.sizeof('nosuch'), lambda: crash.offsetof('list_head', 'nosuch'),
+    lambda: crash.offsetof('nosuch', 'member'),
+):
+    say(call)
+"""
+
+
+def test_the_module_crash_answers_what_is_odd_as_it_says(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    crash.write("odd.py", TYPES)
+    ran = minimal(crash, untouched, host, "py odd.py")
+    too_large = (
+        "error a read of 1,099,511,627,776 bytes at once is too large:"
+        " read 1,073,741,824 at most, and the rest by further calls"
+    )
+    assert ran.after("loaded\n").splitlines() == [
+        "True 0",
+        "NullPointer read of a NULL pointer",
+        "True False",
+        *([too_large] * 3),
+        "[16, -1, -1]",
+        "[4, -1, -1]",
+        "[8, -1]",
+        "16 8",
+        "error the kernel has no struct or union nosuch",
+        "error struct list_head has no member nosuch",
+        "error the kernel has no struct or union nosuch",
+    ]
+
+
+def test_a_type_that_is_not_there_is_looked_up_once_until_modules_change(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    """mod -s brings types; gdb is asked again after it, and for what is not there only then."""
+    (crash.folder / "types.c").write_text("struct brought { int a[7]; long b; } brought;\n")
+    version = release_of(Namelist(untouched.vmlinux).banner())
+    (module,) = lab_cache.root().glob(
+        f"package-linux-image-{version}-*/lib/modules/*/kernel/drivers/xen/xen-privcmd.ko"
+    )
+    subprocess.run(["cc", "-g", "-c", "types.c"], cwd=crash.folder, check=True)
+    made = crash.folder / "xen-privcmd.ko"
+    subprocess.run(["ld", "-r", "-o", made, module, crash.folder / "types.o"], check=True)
+    crash.write(
+        "types.py",
+        "import crash, time\n"
+        "def asked():\n"
+        "    return crash.struct_size('brought'), crash.member_offset('brought', 'b'),\\\n"
+        "        crash.member_offset('list_head', 'nosuch')\n"
+        "start = time.process_time()\n"
+        "first = asked()\n"
+        "once = time.process_time() - start\n"
+        "assert {first, *(asked() for _ in range(60))} == {first}\n"
+        "print(*first, time.process_time() - start < 20 * once + 0.1)\n",
+    )
+    ran = crash(
+        untouched,
+        [f"extend {host}", "py types.py", f"mod -s xen_privcmd {made} > mod", "py types.py",
+         "mod -d xen_privcmd", "py types.py"],
+        "-s",
+    )  # fmt: skip
+    assert ran.after("object loaded\n").splitlines() == [
+        "-1 -1 -1 True", "40 32 -1 True", "-1 -1 -1 True",
+    ]  # fmt: skip
