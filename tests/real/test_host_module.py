@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -94,3 +95,20 @@ def test_a_type_that_is_not_there_is_looked_up_once_until_modules_change(
     assert ran.after("object loaded\n").splitlines() == [
         "-1 -1 -1 True", "40 32 -1 True", "-1 -1 -1 True",
     ]  # fmt: skip
+
+
+def test_gdb_is_asked_again_for_absent_types_once_the_session_is_full(
+    crash: Crash, truncated: Dump, host: Path
+) -> None:
+    crash.write(
+        "absent.py",
+        "from pykdump_ext.host import datatypes\n"
+        "datatypes.struct_size('list_head')\n"
+        "print(len(datatypes._absent))\n"
+        "datatypes.struct_size('nosuch')\n",
+    )
+    ran = minimal(
+        crash, truncated, host,
+        "py absent.py", "py absent.py", "extend p2mfix.py", "py absent.py", "py absent.py",
+    )  # fmt: skip
+    assert re.findall(r"^\d+$", ran.text, re.MULTILINE) == ["0", "1", "0", "1"]
