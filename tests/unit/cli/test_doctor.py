@@ -18,7 +18,7 @@ def test_a_blank_in_the_path_of_the_host_is_told(
     host.parent.mkdir()
     host.write_bytes(b"")
     monkeypatch.setattr(cli, "HOST", host)
-    monkeypatch.setattr(cli, "built_for", lambda what: "")
-    told = [text for good, what, text in cli.findings() if what == "path" and not good]
+    monkeypatch.setattr(cli, "built", lambda what: "")
+    told = [text for good, what, text in cli.for_running() if what == "path" and not good]
     wanted = f"{host}: crash cannot load it, because of the blank in its path: install the package"
     assert [text.startswith(wanted) for text in told] == ([True] if " " in name else [])
