@@ -118,6 +118,12 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
         )
     if not is_xen:
         return None
+    if dump.incomplete:
+        print(
+            f"p2mfix: the dump is incomplete: {dump.incomplete}; if crash cannot start,"
+            " --zero_excluded may help",
+            file=sys.stderr,
+        )
     try:
         namelist = Namelist(files[0])
         found = OpenedDump(dump, [Relocated(namelist, offset)]).diagnosis

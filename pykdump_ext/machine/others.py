@@ -65,8 +65,8 @@ def refuse_one_domain(core: ElfCore) -> None:
         path = str(core.file.path)
         how = shlex.join(["crash", "VMLINUX", path])
         raise OtherFileError(
-            f"{path}: the dump of one domain, {kind} guest, made by xl dump-core: it has no list,"
-            f" and crash opens it by itself, drgn does not: {how}",
+            f"{path}: the dump of one domain, {kind} guest, made by xl dump-core: it needs no list,"
+            f" and plain crash opens it: {how}",
             verdict=f"the dump of one domain, {kind} guest, made by xl dump-core",
             next=how,
         )

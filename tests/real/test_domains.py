@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+from array import array
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ import pytest
 
 from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.machine.elf import ElfCore
-from pykdump_ext.machine.memory import PAGE_SHIFT
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
 from pykdump_ext.machine.paging import NOT_MAPPED
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
+from pykdump_ext.p2m.entries import Kind, kind_of
+from pykdump_ext.p2m.leaves import read_leaf
 from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.domains import open_xen
 from pykdump_ext.xen.hints import hints_from_note
@@ -25,6 +29,7 @@ from tests.lab.broken import DumpFile, copy_of, truncate_list, with_cr3s
 from tests.lab.dump import Dump
 from tests.lab.guest import MEGABYTES, guest_dump
 from tests.lab.packages import Missing
+from tests.unit.made_up.domain_core import domain_core
 
 from .sessions import BIN, Crash, Ran
 
@@ -175,6 +180,27 @@ def test_dom0_is_opened_though_every_cpu_ran_a_guest_of_the_same_kernel(
 def test_a_domain_that_is_not_there(crash: Crash, guest: Dump, domain: str, said: str) -> None:
     ran = p2mfix(crash, guest, [], "--domain", domain)
     assert (ran.status, ran.text) == (1, f"p2mfix: {said}")
+
+
+def test_the_dump_of_one_domain_is_opened_by_plain_crash(crash: Crash, guest: Dump) -> None:
+    """A file as ``xl dump-core`` writes it, made of the guest's memory."""
+    opened = OpenedDump(ElfCore(guest.vmcore), [Namelist(guest.vmlinux)], domain=1)
+    found, pages = opened.diagnosis, {}
+    for index, leaf in found.table.own_leaves():
+        entries = array("Q", read_leaf(opened.dump, leaf))
+        for pfn, entry in enumerate(entries, index * len(entries)):
+            if kind_of(entry) is Kind.MEMORY:
+                pages[pfn] = (entry, opened.dump.read(entry << PAGE_SHIFT, PAGE_SIZE, "page"))
+    assert len(pages) == GUEST_PAGES
+    core = crash.folder / "guest.core"
+    core.write_bytes(domain_core(pages, root=found.kernel.root.maddr))
+    told = json.loads(crash.run([BIN / "p2mfix", "diagnose", core, "--json"]).text)
+    assert told["verdict"] == "the dump of one domain, a PV guest, made by xl dump-core"
+    program, placeholder, path = shlex.split(told["next"])
+    assert (program, placeholder, path) == ("crash", "VMLINUX", str(core))
+    ran = crash.run([BIN / "p2mfix", guest.vmlinux, path, "-s"], ["sys", "quit"])  # as it is
+    assert ran.status == 0 and "    NODENAME: guest\n" in ran.text
+    core.unlink()
 
 
 def test_a_dump_without_xens_notes_has_no_domains(crash: Crash, not_xen: Dump) -> None:

@@ -15,6 +15,7 @@ from pykdump_ext.machine.compression import SNAPPY, ZSTD
 from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
+from pykdump_ext.p2m.failure import Failure
 from tests.lab.broken import diagnosis, with_list_mfn
 from tests.lab.dump import Dump
 from tests.lab.kdump import edit_notes, flattened, rewritten
@@ -56,6 +57,8 @@ def opens_as(
     files = [vmlinux, *paths]
     died = crash.run(["crash", *files], ["sys"])
     assert died.status == 1 and 'type: "tss_struct ist array"' in died.text
+    packed = open_dump(paths).format.startswith("kdump-compressed")
+    assert f"{Failure.TRUNCATED.crash_says(packed).split('...')[0]}ffff" in died.text
     opened = crash.run(
         [BIN / "p2mfix", *reversed(files)],
         [*to_files(FEW_COMMANDS, crash.folder / "opened"), "quit"],

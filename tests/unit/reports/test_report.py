@@ -27,6 +27,7 @@ from tests.lab.kdump import flattened, kdump
 
 from ..made_up.copies import notes_of, segments_of
 from ..made_up.core import core_bytes, note
+from ..made_up.domain_core import domain_core
 from ..made_up.guest import Guest, guest_with
 from ..made_up.host import Host, dom0_on_host
 from ..made_up.machine import BANNER, PAGE, Machine
@@ -178,6 +179,32 @@ def test_a_packed_dump_names_what_unpacks_it(
     with pytest.raises(SystemExit):
         main(["map", str(path)])
     assert capsys.readouterr().err == f"p2mfix: {path}: packed with {name}: unpack it\n"
+
+
+@pytest.mark.parametrize(("pv", "kind"), [(True, "a PV guest"), (False, "an HVM or PVH guest")])
+def test_the_dump_of_one_domain_is_said_to_be_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], pv: bool, kind: str
+) -> None:
+    path = tmp_path / "guest core"
+    path.write_bytes(domain_core({pfn: (0x5000 + pfn, bytes(PAGE)) for pfn in range(4)}, pv))
+    result = reported(path)
+    assert result.verdict == f"the dump of one domain, {kind}, made by xl dump-core"
+    assert result.next and shlex.split(result.next) == ["crash", "VMLINUX", str(path)]
+    kernel = vmlinux_of(talkative(P2M), tmp_path)
+    for words in (
+        ["map", path],
+        ["domains", path],
+        ["rewrite", path, "out"],
+        ["drgn", kernel, path],
+    ):
+        with pytest.raises(SystemExit):
+            main([str(word) for word in words])
+        said = capsys.readouterr().err
+        assert (
+            f"made by xl dump-core: it needs no list, and plain crash opens it: {result.next}"
+            in said
+        )
+        assert "drgn" not in said
 
 
 # A cpu that ran a guest
