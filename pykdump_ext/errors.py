@@ -3,7 +3,15 @@
 
 from __future__ import annotations
 
-__all__ = ["INCOMPLETE", "NotPvError", "OtherFileError", "P2mError", "ReadError", "printable"]
+__all__ = [
+    "INCOMPLETE",
+    "NotPvError",
+    "OtherFileError",
+    "OtherKernelError",
+    "P2mError",
+    "ReadError",
+    "printable",
+]
 
 
 def printable(text: str) -> str:
@@ -41,6 +49,10 @@ class OtherFileError(P2mError):
         super().__init__(text)
         self.verdict = verdict
         self.next = next
+
+
+class OtherKernelError(P2mError):
+    """The namelist is another kernel's than the dump's; the text names both."""
 
 
 class ReadError(P2mError):

@@ -10,14 +10,19 @@ dump and whose symbols are used as a namelist (see ``host/session.py``).
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
-from .errors import NotPvError, P2mError
+from .errors import NotPvError, P2mError, ReadError
+from .linux.banners import find_banner, release_of
+from .linux.find_namelist import installed_namelists
 from .linux.kernel import Kernel, KernelFile
-from .linux.namelist import release_of
+from .linux.other_kernel import other_build, refuse_others
 from .linux.root_proof import prove_root
 from .machine.dumps import Dump
 from .machine.notes import Note
@@ -65,6 +70,9 @@ class OpenedDump:
         self.domain = domain
         self._failures: dict[str, P2mError] = {}
         self._tables: dict[int, PageTables] = {}
+        self._banners: dict[int, bytes | None] = {}
+        self.found: KernelFile | None = None
+        """The namelist that :meth:`look_for_namelist` took."""
 
     def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
         """Return the result of ``find``; if it failed before, raise that error again."""
@@ -150,20 +158,22 @@ class OpenedDump:
         return self._once("proved", self._proved)
 
     def _proved(self) -> tuple[KernelFile, Kernel]:
-        problems = []
-        for namelist in self.namelists:
-            roots = root_candidates(self.dump, namelist, self.hints, self.published)
-            try:
-                kernel = prove_root(
-                    self.dump, namelist, namelist.banner(), roots, tables=self.tables
-                )
-            except P2mError as error:
-                problems.append((namelist.path, error))
-                continue
-            return namelist, kernel
+        for same_release in (False, True):  # the dump's own before another build of it
+            problems = []
+            for namelist in self.namelists:
+                roots = root_candidates(self.dump, namelist, self.hints, self.published)
+                try:
+                    kernel = prove_root(
+                        self.dump, namelist, namelist.banner(), roots, self.tables, same_release
+                    )
+                except P2mError as error:
+                    problems.append((namelist, error))
+                    continue
+                return namelist, kernel
         self._refuse_hvm()
+        self._refuse_others()
         if len(problems) > 1:
-            reasons = "; ".join(f"{path}: {problem}" for path, problem in problems)
+            reasons = "; ".join(f"{one.path}: {problem}" for one, problem in problems)
             raise self._explained(f"no given vmlinux matches this dump: {reasons}")
         if problems:
             raise self._explained(problems[0][1])
@@ -173,6 +183,86 @@ class OpenedDump:
         """Return a problem as an error that begins with its likely cause: an incomplete dump."""
         why = self.dump.incomplete
         return P2mError(f"{why}: {problem}" if why else str(problem))
+
+    def banner(self, root: int) -> bytes | None:
+        """Return the banner of the kernel that a top page table maps, found without symbols.
+
+        Return None if it maps no Linux kernel.
+
+        :raises ReadError: the page table is not in the dump.
+        """
+        tables = self.tables(root)
+        # All processes share a kernel's tables below the top one; START_KERNEL_MAP is in the
+        # last 512 GiB
+        entry = tables.table(root & ADDRESS_MASK, 0)[-1]
+        if entry not in self._banners:
+            self._banners[entry] = find_banner(tables)
+        return self._banners[entry]
+
+    @cached_property
+    def own_banner(self) -> bytes | None:
+        """The banner of the domain's kernel, found without symbols, or None if it is not.
+
+        Where Xen's memory is not in the dump, a cpu may have run another domain's kernel.
+        """
+        try:
+            roots = [(root.maddr, self.owner(root.maddr)) for root in self.hints.roots]
+        except P2mError:
+            return None
+        found: dict[bytes, bool] = {}
+        for maddr, owner in roots:
+            with suppress(ReadError):
+                banner = self.banner(maddr)
+                if banner is not None:
+                    found[banner] = found.get(banner, False) or owner == self.domain
+        known = [banner for banner, own in found.items() if own] or list(found)
+        return known[0] if len(known) == 1 else None
+
+    def _refuse_others(self) -> None:
+        """Say what the dump's kernel is, and what the given namelists are of.
+
+        :raises OtherKernelError: they are all of another kernel.
+        """
+        try:
+            given = [(namelist.path, namelist.banner()) for namelist in self.namelists]
+        except P2mError:
+            return
+        if given and self.own_banner is not None:
+            refuse_others(given, self.own_banner)
+
+    @property
+    def other_build(self) -> str | None:
+        """A sentence where the namelist is of another build of the dump's release, else None."""
+        namelist, kernel = self.proved
+        return other_build(namelist.path, namelist.banner(), kernel.banner)
+
+    def look_for_namelist(self) -> str | None:
+        """If no namelist was given, take the dump's own where it is installed or beside the dump.
+
+        Return the release that was looked for, or None where none was, or where the dump does
+        not say its release.
+        """
+        release = None if self.namelists else self._release_without_namelist()
+        if release is None:
+            return None
+        folders = dict.fromkeys(Path(path).parent for path in self.paths)
+        for namelist in installed_namelists(release, [*folders]):
+            self.namelists = (namelist,)
+            if self.note is None or self.namelist is not None:
+                self.found = namelist
+                break
+            self.namelists = ()
+            self._failures.pop("proved", None)
+        return release
+
+    def _release_without_namelist(self) -> str | None:
+        if self.own_banner is not None:
+            return release_of(self.own_banner)
+        for note in self.notes:
+            found = re.search(rb"^OSRELEASE=([!-~]+)$", note.data, re.MULTILINE)
+            if note.owner == "VMCOREINFO" and found:
+                return found[1].decode()
+        return None
 
     def _refuse_hvm(self) -> None:
         """Say so where the domain's kernel cannot be found because it is not a PV one.
@@ -214,7 +304,7 @@ class OpenedDump:
     @property
     def release(self) -> str:
         """The release of the domain's kernel, such as ``6.1.0-56-amd64``."""
-        return release_of(self.proved[0].banner())
+        return release_of(self.proved[1].banner)
 
     @cached_property
     def diagnosis(self) -> Diagnosis:

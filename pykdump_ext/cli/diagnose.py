@@ -73,7 +73,7 @@ def at_least_one(text: str) -> int:
 
 
 def reports(
-    dumps: Sequence[Sequence[str]], namelists: Sequence[str], jobs: int
+    dumps: Sequence[Sequence[str]], namelists: Sequence[Sequence[str]], jobs: int
 ) -> Iterator[Report]:
     """Yield the report of each dump, in order; an error in one dump does not stop the others.
 
@@ -97,10 +97,10 @@ def reports(
         yield ready.pop(wanted)
 
 
-def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[str]) -> None:
+def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[Sequence[str]]) -> None:
     """Send the report of a dump; this is all that a process does."""
     try:
-        result = report_files(dump, [Namelist(path) for path in namelists])[0]
+        result = report_files(dump, [Namelist(*files) for files in namelists])[0]
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception as error:
@@ -147,7 +147,7 @@ def run(args: argparse.Namespace) -> None:
             raise P2mError(f"--html takes one dump, and these are {len(dumps)}")
         made = iter([write_page(args.html, dumps[0], namelists)])
     elif len(dumps) > 1:
-        made = reports(dumps, [str(namelist.path) for namelist in namelists], args.jobs)
+        made = reports(dumps, [namelist.given for namelist in namelists], args.jobs)
     else:
         made = iter([report_files(dumps[0], namelists)[0]])
     well = True

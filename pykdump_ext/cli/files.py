@@ -4,31 +4,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import P2mError
-from ..linux.namelist import Namelist
+from ..linux.namelist import Namelist, group_namelists, is_namelist
 from ..machine.dumps import group_dumps, is_dump, open_dump
 from ..opened import OpenedDump
 
-__all__ = ["open_one", "sort_files"]
+__all__ = ["open_one", "open_with_namelist", "say_namelist", "sort_files"]
 
 
 def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
     """Return the files of each dump among these files and folders, and the namelists.
 
     A file that is neither a dump nor a namelist counts as a dump: the error when it is opened
-    says what is wrong with it.
+    says what is wrong with it. Files of a folder that are called vmlinux are namelists.
 
-    :raises P2mError: there is no dump among them.
+    :raises P2mError: there is no dump among them, or a namelist cannot be read.
     """
     dumps: list[str] = []
     in_folders: list[str] = []
-    namelists: list[Namelist] = []
+    given: list[str] = []
+    found: list[Namelist] = []
     for path in paths:
         if os.path.isdir(path):  # noqa: PTH112  (False without permission)
-            inside = map(str, sorted(Path(path).rglob("*")))
+            inside = [*map(str, sorted(Path(path).rglob("*")))]
+            found += _in_folder(inside)
             # A file without read permission is kept, so that the report shows it
             in_folders += [
                 file
@@ -37,14 +40,25 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
             ]
         elif is_dump(path):
             dumps.append(path)
+        elif is_namelist(path):
+            given.append(path)
         else:
-            try:
-                namelists.append(Namelist(path))
-            except P2mError:
-                dumps.append(path)
+            dumps.append(path)
     if not dumps and not in_folders:
         raise P2mError("there is no dump among these files")
-    return group_dumps(dumps, anywhere=True) + group_dumps(in_folders), namelists
+    groups = group_dumps(dumps, anywhere=True) + group_dumps(in_folders)
+    return groups, [*group_namelists(given), *found]
+
+
+def _in_folder(paths: Sequence[str]) -> Iterator[Namelist]:
+    """Yield the namelists among the files of a folder, by name; say what cannot be read."""
+    named = [path for path in paths if Path(path).name.startswith("vmlinux") and is_namelist(path)]
+    folders = dict.fromkeys(Path(path).parent for path in named)
+    for folder in folders:
+        try:
+            yield from group_namelists([path for path in named if Path(path).parent == folder])
+        except P2mError as error:
+            print(f"p2mfix: not used: {error}", file=sys.stderr)
 
 
 def open_one(paths: Sequence[str]) -> OpenedDump:
@@ -57,3 +71,22 @@ def open_one(paths: Sequence[str]) -> OpenedDump:
     if len(dumps) > 1:
         raise P2mError(f"give one dump: {', '.join(files)} are not the files of one split dump")
     return OpenedDump(open_dump(files), namelists, files)
+
+
+def open_with_namelist(paths: Sequence[str]) -> OpenedDump:
+    """Do the same; if none is given, take the namelist that is installed or beside the dump.
+
+    :raises P2mError: as :func:`open_one`.
+    """
+    opened = open_one(paths)
+    opened.look_for_namelist()
+    say_namelist(opened)
+    return opened
+
+
+def say_namelist(opened: OpenedDump) -> None:
+    """Print which namelist was taken, and that it is of another build than the dump's kernel."""
+    if opened.found is not None:
+        print(f"p2mfix: no vmlinux was given: taking {opened.found.path}", file=sys.stderr)
+    if opened.namelist is not None and opened.other_build:
+        print(f"p2mfix: {opened.other_build}", file=sys.stderr)

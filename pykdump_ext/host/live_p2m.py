@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from ..errors import P2mError, printable
-from ..linux.namelist import release_of
+from ..linux.banners import release_of
 from ..p2m.entries import Kind, kind_of
 from ..p2m.layouts import find_layout
 from . import crash

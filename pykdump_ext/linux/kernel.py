@@ -68,6 +68,7 @@ class Kernel:
     """A kernel's memory, read by virtual address through its own page tables.
 
     :param tables: the page tables below ``root``, if they are in use already.
+    :param banner: its ``linux_banner`` in memory, without the final zero byte, if it was read.
     """
 
     def __init__(
@@ -76,11 +77,13 @@ class Kernel:
         symbols: Symbols,
         root: Root,
         tables: PageTables | None = None,
+        banner: bytes = b"",
     ) -> None:
         self.memory = memory
         self.symbols = symbols
         self.root = root
         self.tables = PageTables(memory, root.maddr) if tables is None else tables
+        self.banner = banner
 
     def address(self, name: str) -> int:
         """Return the address of symbol ``name``.

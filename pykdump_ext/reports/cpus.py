@@ -3,23 +3,17 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 from ..errors import P2mError, ReadError
-from ..linux.kernel import START_KERNEL_MAP
-from ..linux.namelist import release_of
-from ..machine.memory import PAGE_SHIFT, PAGE_SIZE
-from ..machine.paging import ADDRESS_MASK, NOT_MAPPED, PageTables
+from ..linux.banners import release_of
+from ..machine.memory import PAGE_SHIFT
+from ..machine.paging import ADDRESS_MASK
 from ..opened import OpenedDump
 
 __all__ = ["Cr3", "Kernels"]
 
-# KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
-KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
 UNREADABLE = ""  # in place of a banner: the page table is not in the dump
-BANNER = re.compile(rb"Linux version [^\0\n]{1,500}\n")
-TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB: no kernel has more text
 
 
 @dataclass(frozen=True)
@@ -36,7 +30,6 @@ class Kernels:
 
     def __init__(self, opened: OpenedDump) -> None:
         self._opened = opened
-        self._by_entry: dict[int, str | None] = {}
 
     def banner(self, root: int) -> str | None:
         """Return the banner of the kernel that a top page table maps; no symbols are needed.
@@ -44,14 +37,11 @@ class Kernels:
         Return None if it maps no Linux kernel (Xen's idle one, or another system's), and
         ``UNREADABLE`` if it is not in the dump.
         """
-        tables = self._opened.tables(root)
         try:
-            entry = tables.table(tables.root, 0)[-1]  # START_KERNEL_MAP is in the last 512 GiB
+            found = self._opened.banner(root)
         except ReadError:
             return UNREADABLE
-        if entry not in self._by_entry:  # all processes share a kernel's tables below the top one
-            self._by_entry[entry] = _banner(tables)
-        return self._by_entry[entry]
+        return None if found is None else found.decode("latin-1")
 
     def of_cpus(self) -> list[Cr3]:
         """Return the top page table of each cpu, in the order of cpus."""
@@ -101,23 +91,3 @@ class Kernels:
         except P2mError:
             return []
         return [mfn << PAGE_SHIFT for mfn in tops if self.banner(mfn << PAGE_SHIFT)]
-
-
-def _banner(tables: PageTables) -> str | None:
-    """Search the kernel that these page tables map for its banner; see :meth:`Kernels.banner`."""
-    try:
-        frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
-    except ReadError:
-        return UNREADABLE
-    before = b""
-    mapped = (mfn for mfn in frames if mfn != NOT_MAPPED)
-    for _, mfn in zip(range(TEXT_PAGES_BEFORE_BANNER), mapped):
-        try:
-            page = tables.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "kernel image")
-        except ReadError:
-            page = b""
-        match = BANNER.search(before + page)
-        if match:
-            return match[0].decode("latin-1").rstrip("\n")
-        before = page
-    return None

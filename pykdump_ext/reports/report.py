@@ -13,9 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ..errors import INCOMPLETE, NotPvError, OtherFileError, P2mError, printable
-from ..linux.kernel import Kernel, Root
-from ..linux.namelist import Namelist, release_of
+from ..errors import (
+    INCOMPLETE,
+    NotPvError,
+    OtherFileError,
+    OtherKernelError,
+    P2mError,
+    printable,
+)
+from ..linux.banners import release_of
+from ..linux.kernel import Kernel, KernelFile, Root
+from ..linux.namelist import Namelist
 from ..machine.dumps import open_dump
 from ..machine.paging import ADDRESS_MASK, NOT_MAPPED
 from ..opened import OpenedDump
@@ -96,6 +104,7 @@ def report_files(
     result = Report(" ".join(paths), list(paths))
     try:
         opened = OpenedDump(open_dump(paths), namelists, paths)
+        opened.look_for_namelist()
         return result, _fill(result, opened)
     except NotPvError as error:
         result.verdict, result.crash_says = NOT_PV, None
@@ -138,10 +147,24 @@ def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
     else:
         result.vmlinux = str(opened.namelist.path)
         result.release = opened.release
+        result.problems.extend(filter(None, (opened.other_build, _refused(opened.namelist))))
         found = opened.diagnosis
     if found is not None:
-        _add_diagnosis(result, found)
+        _add_diagnosis(result, found, _given(opened.namelist))
     return found
+
+
+def _refused(namelist: KernelFile) -> str | None:
+    """Return why crash refuses a namelist, or None."""
+    refused = namelist.refused if isinstance(namelist, Namelist) else None
+    return None if refused is None else f"{namelist.path}: {refused}"
+
+
+def _given(namelist: KernelFile | None) -> Sequence[str]:
+    """Return the files of a namelist that crash takes; a placeholder where there is none."""
+    if not isinstance(namelist, Namelist) or namelist.refused:
+        return ["VMLINUX"]
+    return namelist.given
 
 
 def _without_vmlinux(result: Report, opened: OpenedDump, kernels: Kernels) -> Diagnosis | None:
@@ -159,14 +182,27 @@ def _without_vmlinux(result: Report, opened: OpenedDump, kernels: Kernels) -> Di
     if result.verdict == INCOMPLETE and not banner:
         wanted = "dom0's page tables are not in the file, so no vmlinux can be matched with it"
     else:
-        others = "no given vmlinux matches this dump: " if opened.namelists else ""
         which = f"the vmlinux of {result.release}" if banner else "its kernel's vmlinux"
-        wanted = f"{others}crash needs {which}"
+        wanted = _why_no_namelist(opened, which)
     result.problems.append(wanted)
+    result.problems.extend(filter(None, map(_refused, opened.namelists)))
     known = found or (roots and _add_mapped(result, opened, roots[0]))
     if not known and (banner or result.verdict != INCOMPLETE):
         result.problems.append(problem)
     return found
+
+
+def _why_no_namelist(opened: OpenedDump, wanted: str) -> str:
+    """Return a sentence on the namelist that is missing, or on why those given do not match."""
+    if not opened.namelists:
+        return f"crash needs {wanted}"
+    try:
+        opened.proved  # noqa: B018  (raises the reason)
+    except OtherKernelError as error:
+        return str(error)
+    except P2mError:
+        pass
+    return f"no given vmlinux matches this dump: crash needs {wanted}"
 
 
 def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
@@ -187,11 +223,11 @@ def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
         "the kernel does not publish where its p2m is: its vmlinux adds the layout, the root of the"
         " page tables, and which pfns are missing, identity or foreign"
     )
-    _add_next(result, "p2mfix")
+    _add_next(result, "p2mfix", ["VMLINUX"])
     return True
 
 
-def _add_diagnosis(result: Report, found: Diagnosis) -> None:
+def _add_diagnosis(result: Report, found: Diagnosis, vmlinux: Sequence[str]) -> None:
     coverage = found.coverage
     result.layout = found.table.layout
     result.root = f"{found.kernel.root.maddr & ADDRESS_MASK:x} ({found.kernel.root.source})"
@@ -205,13 +241,13 @@ def _add_diagnosis(result: Report, found: Diagnosis) -> None:
     if result.verdict != INCOMPLETE:
         result.verdict = HEALTHY
     _judge(result, failure_of(found))
-    _add_next(result, "crash" if found.healthy else "p2mfix")
+    _add_next(result, "crash" if found.healthy else "p2mfix", vmlinux)
 
 
-def _add_next(result: Report, program: str) -> None:
+def _add_next(result: Report, program: str, vmlinux: Sequence[str]) -> None:
     """Set the command that opens the dump; crash reads what an incomplete one lacks as zeros."""
     zeros = ["--zero_excluded"] if result.verdict == INCOMPLETE else []
-    result.next = shlex.join([program, result.vmlinux or "VMLINUX", *result.files, *zeros])
+    result.next = shlex.join([program, *vmlinux, *result.files, *zeros])
 
 
 def _judge(result: Report, broken: Failure | None) -> None:

@@ -7,7 +7,8 @@ import re
 import subprocess
 from pathlib import Path
 
-from pykdump_ext.linux.namelist import Namelist, release_of
+from pykdump_ext.linux.banners import release_of
+from pykdump_ext.linux.namelist import Namelist
 from tests.lab import cache as lab_cache
 from tests.lab.dump import Dump
 

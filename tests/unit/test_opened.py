@@ -148,10 +148,10 @@ def test_report_proof_and_diagnosis_share_page_tables(
 FAILURES = {
     "xen": "no VMCOREINFO_XEN note",
     "domains": "no VMCOREINFO_XEN note",
-    "proved": "no page-table root of this kernel",
-    "kernel": "no page-table root of this kernel",
-    "release": "no page-table root of this kernel",
-    "diagnosis": "no page-table root of this kernel",
+    "proved": "is of Linux 1, and the dump is of Linux 5.4.17-test",
+    "kernel": "is of Linux 1, and the dump is of Linux 5.4.17-test",
+    "release": "is of Linux 1, and the dump is of Linux 5.4.17-test",
+    "diagnosis": "is of Linux 1, and the dump is of Linux 5.4.17-test",
     "diagnosis_without_namelist": "no shared_info with the kernel's p2m",
 }
 

@@ -59,7 +59,11 @@ def test_none_of_several_is_the_dumps() -> None:
 
 
 @pytest.mark.parametrize(
-    ("one", "says"), [("other", "another kernel, 'Linux version 5.4.17"), ("no kernel", "program")]
+    ("one", "says"),
+    [
+        ("other", "5.4.18-test, and the dump is of Linux 5.4.17-test"),
+        ("no kernel", "program"),
+    ],
 )
 def test_one_that_is_not_the_dumps_says_why(one: str, says: str) -> None:
     guest, _ = small_guest("linear", 1)

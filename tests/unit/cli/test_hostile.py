@@ -12,8 +12,8 @@ import pytest
 
 from pykdump_ext.cli import domains as cli
 from pykdump_ext.errors import P2mError
+from pykdump_ext.linux.banners import release_of
 from pykdump_ext.linux.kernel import Root
-from pykdump_ext.linux.namelist import release_of
 from pykdump_ext.linux.root_proof import prove_root
 from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump

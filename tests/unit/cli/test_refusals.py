@@ -127,14 +127,20 @@ def test_a_vmlinux_of_another_kernel_is_refused_by_every_view(
 ) -> None:
     for view in VIEWS:
         said = ended(capsys, view, *ARGUMENTS.get(view, []), dump, vmlinux)
-        assert said.startswith("no page-table root of this kernel found: ")
+        assert said == (
+            f"{vmlinux}: is of Linux 9.9.9-other, and the dump is of Linux 5.4.17-test: give the"
+            " vmlinux of 5.4.17-test"
+        )
 
 
 def test_several_of_other_kernels_are_each_given_their_reason(
     capsys: pytest.CaptureFixture[str], dump: Path, vmlinux: Path
 ) -> None:
     said = ended(capsys, "list", dump, vmlinux, vmlinux)
-    assert said.startswith(f"no given vmlinux matches this dump: {vmlinux}: no page-table root")
+    assert said == (
+        "no given vmlinux matches this dump, which is of Linux 5.4.17-test:"
+        f" {vmlinux} is of 9.9.9-other, {vmlinux} is of 9.9.9-other"
+    )
     assert said.count(str(vmlinux)) == 2
 
 
@@ -188,7 +194,8 @@ def test_without_the_vmlinux_missing_and_identity_are_one_kind(
     path = tmp_path / "vmcore"
     path.write_bytes(kdump({m: bytes(p) for m, p in guest.machine.pages.items()},
                            notes=notes_of(guest)))  # fmt: skip
-    kernel = vmlinux_of(guest, tmp_path)
+    (tmp_path / "apart").mkdir()
+    kernel = vmlinux_of(guest, tmp_path / "apart")
 
     def shown(*words: str | Path) -> str:
         main([str(word) for word in words])

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.linux.namelist import LONGEST_BANNER, Namelist, Relocated
+from pykdump_ext.linux.banners import LONGEST_BANNER
+from pykdump_ext.linux.namelist import Namelist, Relocated
 
 from ..made_up.strategies import times
 from ..made_up.vmlinux import link

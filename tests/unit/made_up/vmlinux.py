@@ -4,19 +4,24 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from .guest import Guest
 from .machine import BANNER
 
 
-def link(directory: Path, source: str, *options: str) -> Path:
-    """Compile and link ``source`` as kernels are: at a high address, with no libraries."""
+def link(directory: Path, source: str, *options: str, compiler: Sequence[str] = ()) -> Path:
+    """Compile and link ``source`` as kernels are: at a high address, with no libraries.
+
+    :param options: of the linker.
+    :param compiler: options of the compiler.
+    """
     (directory / "kernel.c").write_text(source)
     program = directory / "vmlinux"
     compiling = ["gcc", "-c", "-mcmodel=kernel", "-fno-pic", "-o", "kernel.o", "kernel.c"]
     linking = ["ld", "-static", "-e", "main", "-Ttext=0xffffffff81000000", "-o", "vmlinux"]
-    subprocess.run(compiling, cwd=directory, check=True)
+    subprocess.run([*compiling, *compiler], cwd=directory, check=True)
     subprocess.run([*linking, *options, "kernel.o"], cwd=directory, check=True)
     return program
 
@@ -30,4 +35,5 @@ def vmlinux_of(guest: Guest, folder: Path) -> Path:
     """
     symbols = dict(guest.symbols)
     start = f"--section-start=.banner={symbols.pop('linux_banner'):#x}"
-    return link(folder, source, start, *(f"--defsym={n}={a:#x}" for n, a in symbols.items()))
+    defined = (f"--defsym={name}={address:#x}" for name, address in symbols.items())
+    return link(folder, source, start, *defined, compiler=["-g"])
