@@ -17,9 +17,10 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import P2mError
-from ..linux.namelist import Namelist
+from ..linux.namelist import Namelist, is_namelist
 from ..machine.dumps import is_dump, open_dump
 from ..opened import OpenedDump
+from .files import say_namelist
 
 if TYPE_CHECKING:
     import drgn
@@ -41,8 +42,13 @@ p2mfix was installed from, run pip install '.[drgn]'"""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix drgn`` to its parser."""
-    parser.add_argument("vmlinux", metavar="VMLINUX", help="dom0's vmlinux, with debug information")
-    parser.add_argument("vmcore", metavar="VMCORE", help="the dump, or the files of a split dump")
+    parser.add_argument(
+        "vmlinux", metavar="VMLINUX",
+        help="dom0's vmlinux, with debug information; not needed if it is beside the dump",
+    )  # fmt: skip
+    parser.add_argument(
+        "vmcore", metavar="VMCORE", nargs="?", help="the dump, or the files of a split dump"
+    )
     _add_others(parser)
 
 
@@ -66,16 +72,19 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump, the vmlinux or the script cannot be opened.
     """
-    usage = f"{NAME} VMLINUX VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
+    usage = f"{NAME} [VMLINUX] VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
     others = argparse.ArgumentParser(NAME, usage, add_help=False)
     _add_others(others)  # options may also come after the files
-    dump = [args.vmlinux, args.vmcore]
-    others.parse_args(args.words, args)
-    while args.words and is_dump(args.words[0]):  # the other files of a split dump
-        dump.append(args.words[0])
+    files = [args.vmlinux]
+    alone = args.vmcore is not None and is_dump(args.vmlinux) and not _is_file_of_dump(args.vmcore)
+    if args.vmcore is not None and not alone:
+        files.append(args.vmcore)
+    others.parse_args([args.vmcore, *args.words] if alone else args.words, args)
+    while args.words and _is_file_of_dump(args.words[0]):  # split dumps, split namelists
+        files.append(args.words[0])
         others.parse_args(args.words[1:], args)
     try:
-        prog = _open(args, sorted(dump, key=is_dump))  # the user may give them in any order
+        prog = _open(args, files)
         if args.code is None and args.words:
             with Path(args.words[0]).open("rb"):
                 pass
@@ -84,10 +93,15 @@ def run(args: argparse.Namespace) -> None:
     _run(args, prog)
 
 
+def _is_file_of_dump(path: str) -> bool:
+    """Return True if a word of the command line is a file of the dump or of its namelist."""
+    return is_dump(path) or is_namelist(path)
+
+
 def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:
     """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed.
 
-    :param files: the vmlinux, then the dump's files.
+    :param files: the vmlinux and the dump's files, in any order.
     """
     # drgn uses the new prompt of Python 3.13, if there is one. That prompt ends in a traceback
     # on a terminal that it cannot clear, where Python itself uses the basic one.
@@ -95,8 +109,12 @@ def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
-    vmlinux, *dump = files
-    prog = open_program(OpenedDump(open_dump(dump), [Namelist(vmlinux)], dump))
+    dump = [path for path in files if is_dump(path)]
+    namelist = [path for path in files if path not in dump]
+    opened = OpenedDump(open_dump(dump), [Namelist(*namelist)] if namelist else [], dump)
+    opened.look_for_namelist()
+    prog = open_program(opened)
+    say_namelist(opened)
     load_symbols(prog, args.symbols)
     return prog
 

@@ -21,6 +21,7 @@ from .. import __version__
 from ..errors import P2mError
 from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
+from ..machine.dumps import is_dump
 from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
 
@@ -80,7 +81,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made = argparse.ArgumentParser(
         prog="p2mfix",
-        usage="p2mfix [-h] [--version] [--domain N] VMLINUX VMCORE... [crash options]\n"
+        usage="p2mfix [-h] [--version] [--domain N] [VMLINUX] VMCORE... [crash options]\n"
         "       p2mfix COMMAND ...",
         description="Open the dump of a Xen host in crash, even where plain crash fails on it: if\n"
         "the dump's list of dom0's frames is broken, p2mfix rebuilds the list and starts\n"
@@ -93,7 +94,7 @@ def parser() -> argparse.ArgumentParser:
         "files",
         nargs="*",
         metavar="FILE",
-        help="dom0's vmlinux, and the dump or the files of a split dump",
+        help="dom0's vmlinux, if it is not installed or beside the dump; the files of the dump",
     )
     files.completer = _first_words  # type: ignore[attr-defined]
     made.add_argument(
@@ -199,7 +200,7 @@ def become_crash(words: list[str]) -> None:
     if args.files and not os.path.lexists(args.files[0]):
         for name in get_close_matches(args.files[0], COMMANDS, 1):
             options.error(f"{args.files[0]} is neither a file nor a command; did you mean {name}?")
-    if len(args.files) < 2:
+    if len(args.files) < 2 and not any(map(is_dump, args.files)):
         options.error("give a vmlinux and a dump: p2mfix VMLINUX VMCORE")
     request = Request(
         files=args.files,

@@ -11,7 +11,7 @@ import textwrap
 from ..errors import P2mError
 from ..reports.views import VIEWS, WIDEST, Screen, View, show, watch
 from . import HELP_WIDTH, Command
-from .files import open_one
+from .files import open_with_namelist
 
 __all__ = ["VIEW_COMMANDS"]
 
@@ -41,7 +41,7 @@ class ViewCommand:
         :raises P2mError: the dump cannot be diagnosed, an argument does not fit it, or a
             picture cannot be written.
         """
-        opened = open_one(args.files)
+        opened = open_with_namelist(args.files)
         if opened.note is None:
             raise P2mError(f"{' '.join(opened.paths)}: not a dump of a Xen host")
         terminal = sys.stdout.isatty()

@@ -113,7 +113,9 @@ def open_program(opened: OpenedDump) -> drgn.Program:
     prog = empty_program(kernel)
     prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
-    load_symbols(prog, [path])
+    namelist = opened.proved[0]
+    # split debug information: drgn joins files of the same build ID
+    load_symbols(prog, namelist.files if isinstance(namelist, Namelist) else [path])
     try:
         prog.type("struct task_struct")
     except LookupError:
@@ -164,4 +166,4 @@ def own_kernel(opened: OpenedDump) -> Kernel:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
     namelist, kernel = opened.proved
     roots = (swapper_root(kernel), kernel.root)
-    return prove_root(opened.dump, namelist, namelist.banner(), roots, opened.tables)
+    return prove_root(opened.dump, namelist, kernel.banner, roots, opened.tables)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import NotPvError, P2mError
+from ..errors import NotPvError, OtherKernelError, P2mError
 from ..linux.namelist import Namelist, Relocated
 from ..machine.dumps import is_dump, open_dump
 from ..machine.elf import ElfCore
@@ -67,13 +67,15 @@ def command_line(request: Request) -> list[str]:
         if chosen:
             raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
         raise P2mError("crash is not installed: install the package crash")
-    files = sorted(request.files, key=is_dump)  # the namelist first
+    dump = [path for path in request.files if is_dump(path)]
+    namelist = [path for path in request.files if path not in dump] or _found(dump, request.domain)
+    files = [*namelist, *dump]
     options = [*request.options, *(word for pair in request.values for word in pair)]
     offset = relocation(request.values)
     if request.domain:
-        needed: Help | None = _help_for_guest(files, offset, request.domain)
+        needed: Help | None = _help_for_guest(namelist, dump, offset, request.domain)
     else:
-        needed = _help_for_dom0(crash, files, offset)
+        needed = _help_for_dom0(crash, namelist, dump, offset)
     if needed is not None and needed.frames is not None:
         preload(needed.frames)
     if needed is None or request.minimal:
@@ -90,21 +92,44 @@ def command_line(request: Request) -> list[str]:
     return [crash, *start, *options, *files]
 
 
-def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None:
+def _found(dump: Sequence[str], domain: int) -> list[str]:
+    """Return the files of the namelist that is installed for the dump's kernel, or beside it.
+
+    :raises P2mError: there is none, or the dump does not say what its kernel is.
+    """
+    opened = OpenedDump(open_dump(dump), (), dump, domain)
+    release = opened.look_for_namelist()
+    if isinstance(opened.found, Namelist):
+        shown = " ".join(opened.found.given)
+        print(f"p2mfix: no vmlinux was given: taking {shown}", file=sys.stderr)
+        return [*opened.found.given]
+    if release is None:
+        raise P2mError("no vmlinux was given; give that of the dump's kernel")
+    raise P2mError(
+        f"no vmlinux was given, and none of Linux {release} is beside the dump or in"
+        " /usr/lib/debug: install the debug package of that kernel, or give its vmlinux"
+    )
+
+
+def _help_for_dom0(
+    crash: str, namelist: Sequence[str], files: Sequence[str], offset: int
+) -> Help | None:
     """Return the help that crash needs to open dom0's kernel, or None: it needs none.
 
-    :param files: the namelist, then the dump's files.
+    :param namelist: the files of the namelist.
+    :param files: the dump's files.
     :param offset: how many bytes above its link-time addresses the kernel ran.
-    :raises P2mError: one of the files cannot be opened, or dom0 is not a PV domain.
+    :raises P2mError: one of the files cannot be opened, the namelist is none or another
+        kernel's, or dom0 is not a PV domain.
     """
-    for path in files:
+    for path in (*namelist, *files):
         try:
             with Path(path).open("rb"):
                 pass
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
     try:
-        dump = open_dump([path for path in files if is_dump(path)])
+        dump = open_dump(files)
         is_xen = OpenedDump(dump).note is not None
     except P2mError:
         return None  # no dump that we can read: crash gives the reason
@@ -124,32 +149,40 @@ def _help_for_dom0(crash: str, files: Sequence[str], offset: int) -> Help | None
             " --zero_excluded may help",
             file=sys.stderr,
         )
+    symbols = Namelist(*namelist)
+    opened = OpenedDump(dump, [Relocated(symbols, offset)])
     try:
-        namelist = Namelist(files[0])
-        found = OpenedDump(dump, [Relocated(namelist, offset)]).diagnosis
-    except NotPvError:
+        found = opened.diagnosis
+    except (NotPvError, OtherKernelError):
         raise
-    except P2mError:
-        return Help()  # diagnosis failed; the extension will say why
+    except P2mError as error:
+        print(f"p2mfix: cannot rebuild the list before crash starts: {error}", file=sys.stderr)
+        return Help()  # the extension tries with what crash knows
+    if opened.other_build:
+        print(f"p2mfix: {opened.other_build}", file=sys.stderr)
     if not found.healthy and found.check.passed:
         return Help(found.rebuilt)
-    misses = misses_pv_kernel(crash_version(crash) or "", namelist)
+    misses = misses_pv_kernel(crash_version(crash) or "", symbols)
     return Help() if misses or not found.healthy else None
 
 
-def _help_for_guest(files: Sequence[str], offset: int, domain: int) -> Help:
+def _help_for_guest(
+    namelist: Sequence[str], files: Sequence[str], offset: int, domain: int
+) -> Help:
     """Return the help that crash needs to open the kernel of a guest; it always needs some.
 
-    :param files: the guest's namelist, then the dump's files.
+    :param namelist: the files of the guest's namelist.
+    :param files: the dump's files.
     :param offset: how many bytes above its link-time addresses the kernel ran.
     :raises P2mError: the dump has no such domain, or the domain's list cannot be rebuilt.
     """
     os.environ[DOMAIN] = str(domain)
-    dump = open_dump([path for path in files if is_dump(path)])
-    opened = OpenedDump(dump, [Relocated(Namelist(files[0]), offset)], domain=domain)
+    opened = OpenedDump(open_dump(files), [Relocated(Namelist(*namelist), offset)], domain=domain)
     if opened.note is None:
         raise P2mError(f"{files[-1]}: not a dump of a Xen host")
     found = opened.diagnosis
+    if opened.other_build:
+        print(f"p2mfix: {opened.other_build}", file=sys.stderr)
     if not found.check.passed:
         raise P2mError(
             f"the list rebuilt for domain {domain} fails its check: the direct map agrees on"

@@ -194,7 +194,6 @@ def test_without_the_vmlinux_missing_and_identity_are_one_kind(
     path = tmp_path / "vmcore"
     path.write_bytes(kdump({m: bytes(p) for m, p in guest.machine.pages.items()},
                            notes=notes_of(guest)))  # fmt: skip
-    (tmp_path / "apart").mkdir()
     kernel = vmlinux_of(guest, tmp_path / "apart")
 
     def shown(*words: str | Path) -> str:

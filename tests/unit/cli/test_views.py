@@ -50,7 +50,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     guest.space.map(MACH2PHYS_VIRT_START + 0x5000 // 512 * PAGE, guest.machine.frame(m2p))
     guest.space.map(DIRECT_MAP + 0x405 * PAGE, 0x4444)
     (folder / "vmcore").write_bytes(core_bytes(segments_of(guest)))
-    (folder / "apart").mkdir()  # a vmlinux beside the dump is taken when none is given
     return Made(guest, folder / "vmcore", vmlinux_of(guest, folder / "apart"))
 
 

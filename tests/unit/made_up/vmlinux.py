@@ -27,7 +27,11 @@ def link(directory: Path, source: str, *options: str, compiler: Sequence[str] = 
 
 
 def vmlinux_of(guest: Guest, folder: Path) -> Path:
-    """Link a vmlinux with the symbols of a guest, and its banner where the guest has it."""
+    """Link a vmlinux with the symbols of a guest, and its banner where the guest has it.
+
+    :param folder: is made if it is not there; not the dump's, whose vmlinux is taken unasked.
+    """
+    folder.mkdir(exist_ok=True)
     banner = BANNER.decode().rstrip("\n")
     source = f"""
     const char linux_banner[] __attribute__((section(".banner"), aligned(1))) = "{banner}\\n";
