@@ -16,7 +16,7 @@ from itertools import compress
 
 from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT
-from ..machine.paging import PageTables
+from ..machine.paging import PageTables, Step
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo
 
 __all__ = ["PGT_L4", "FrameTable", "Owned", "PageInfo"]
@@ -221,21 +221,39 @@ class FrameTable:
         """
         part = PDX_GROUP // (self.entry_size & -self.entry_size)
         places: set[int] = set()
-        empty = 0
-        for first in range(0, self.max_page, part):
-            count = min(part, self.max_page - first)
+        first = empty = 0
+        while first < self.max_page:
             start = self.start + first * self.entry_size
-            try:
-                place = self.tables.translate(start)
-            except ReadError:
-                continue  # a hole in the machine's memory
-            data = self._stretch(start, count * self.entry_size)
+            hole_end = self._hole_end(start)
+            if hole_end > start:
+                first = -(-(hole_end - self.start) // (part * self.entry_size)) * part
+                continue
+            place = self.tables.translate(start, WHAT)
+            data = self._stretch(start, min(part, self.max_page - first) * self.entry_size)
             empty = empty + 1 if data == bytes(len(data)) else 0
             if place in places or empty > MOST_EMPTY_GROUPS:
                 why = "it is damaged: much of it is empty, or is there twice"
                 raise ReadError("kernel virtual address", start, WHAT, why)
             places.add(place)
             yield first, data
+            first += part
+
+    def _hole_end(self, vaddr: int) -> int:
+        """Return where the hole in the machine's memory that ``vaddr`` is in ends.
+
+        Return ``vaddr`` if it is mapped. One entry of a page table may stand for a hole of 512
+        GiB. An entry that leads to a table which is not in this memory is a hole as well.
+        """
+        last: Step | None = None
+        try:
+            for step in self.tables.walk(vaddr):
+                last = step
+            if last is not None and last.present:
+                return vaddr
+        except ReadError:
+            pass
+        size = 1 << 64 if last is None else last.page_size  # None: the root cannot be read
+        return (vaddr | size - 1) + 1
 
     def _stretch(self, vaddr: int, size: int) -> bytes:
         """Return ``size`` bytes; a large page, with which Xen maps the table, is read at once.

@@ -5,18 +5,19 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 import pytest
 
 from pykdump_ext.errors import ReadError
+from pykdump_ext.machine.paging import Step
 from pykdump_ext.xen import frame_table
 from pykdump_ext.xen.domains import open_xen
 
 from ..made_up.dump import CountingDump
 from ..made_up.host import ALLOCATED, DEFAULT, FRAME_TABLE, GROUP, PAGES, TABLE_MFN, Host
-from ..made_up.machine import PAGE, PMD
+from ..made_up.machine import FLAGS, PAGE, PMD, PUD
 
 
 def test_pages_and_kinds() -> None:
@@ -121,3 +122,27 @@ def test_a_table_that_is_larger_than_the_machine_is_told(
     xen = open_xen(host.machine.memory(), host.notes())
     with pytest.raises(ReadError, match="it is damaged: much of it is empty, or is there twice"):
         xen.owned(list(xen.domains()))
+
+
+@pytest.mark.parametrize("missing", [0, 0x7777777])
+def test_a_damaged_number_of_entries_costs_what_is_mapped(missing: int) -> None:
+    """The largest number has a million groups, nearly all of them holes."""
+    host = Host()
+    host.give(host.add(0), host.machine.frame())
+    host.machine.put(host.variables, 2, frame_table.LARGEST_MAX_PAGE)
+    host.table.extend(bytes((GROUP - PAGES) * PAGE))
+    host.memory()
+    table = host.xen.table(FRAME_TABLE, PUD)  # some holes are tables that are not in the dump
+    for index in range(100, 200):
+        host.machine.put(table, index, missing * PAGE | FLAGS if missing else 0)
+    xen = open_xen(host.machine.memory(), host.notes())
+    walks = []
+    real = xen.tables.walk
+
+    def counted(vaddr: int) -> Iterator[Step]:
+        walks.append(vaddr)
+        return real(vaddr)
+
+    xen.frames.tables.walk = counted  # type: ignore[method-assign]
+    assert xen.owned(list(xen.domains()))[0].pages == 1
+    assert len(walks) < 3000
