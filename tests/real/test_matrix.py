@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from _pytest.mark import ParameterSet
 
+from pykdump_ext.linux.namelist import Namelist
 from tests.lab.broken import truncated
 from tests.lab.dump import Dump
 from tests.lab.matrix import CELLS, Cell, untouched
@@ -96,3 +98,27 @@ def test_matrix(cell: Cell, tmp_path: Path, record_property: Callable[[str, obje
     assert "sysrq triggered crash" in wanted["sys"]
     assert "sysrq_handle_crash" in wanted["bt"]
     assert by_command(COMMANDS, tmp_path / "repaired") == wanted
+
+
+@pytest.mark.thorough
+def test_crash_7_2_9_does_not_know_the_kernels_of_4_14_to_4_19_either(tmp_path: Path) -> None:
+    """They have ``pv_init_ops``, and no ``xen_patch()`` (Linux commit edcb5cf84f05, in v4.14).
+
+    The lab has no such kernel: the vmlinux of 5.10 gets the symbol.
+    """
+    cell = next(cell for cell in CELLS if cell.unrecognised)
+    try:
+        place, whole = Place(cell, tmp_path), untouched(cell.kernel)
+    except Missing as error:
+        pytest.skip(str(error))
+    address = Namelist(whole.vmlinux).address("pv_ops")
+    vmlinux = tmp_path / whole.vmlinux.name
+    symbol = f"--add-symbol=pv_init_ops={address:#x},global"
+    subprocess.run(
+        ["objcopy", "--remove-relocations=*", symbol, whole.vmlinux, vmlinux], check=True
+    )
+    files: list[str | Path] = [vmlinux, whole.vmcore, "-s"]
+    assert died_of(place.run(["crash", *files], []), 'type: "pud page"')
+    opened = place.run([place.p2mfix, *files], ["sys"])
+    vmlinux.unlink()
+    assert opened.status == 0 and "    NODENAME: lab\n" in opened.text, opened.text
