@@ -31,7 +31,8 @@ HERE = Path(__file__).parent.resolve()
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
 CRASH_HOST = [
-    f"{HOST}/{name}.c" for name in ("guard", "ask", "run", "commands", "p2m", "tasks", "session")
+    f"{HOST}/{name}.c"
+    for name in ("guard", "ask", "run", "commands", "p2m", "tasks", "rcfiles", "session")
 ]
 PRELOAD = [f"{LAUNCH}/preload.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]

@@ -46,18 +46,17 @@ def start_full_session() -> None:
         )
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
+    planned = os.environ.pop(AFTERWARDS, None)
+    after = json.loads(planned) if planned else None
+    if after and after["rcfiles"]:
+        succeeded(lib.host_read_rcfiles())  # crash has printed what is wrong in them
     if not succeeded(lib.host_full_session()):
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     _repaired = _repaired or bool(lib.host_p2m_is_set())
-    planned = os.environ.pop(AFTERWARDS, None)
-    if planned is not None:
-        after = json.loads(planned)
-        home, local = (path is not None and after["rcfiles"] for path in rcfiles(before))
-        after_file = (
-            ffi.NULL if after["input"] is None else ffi.new("char[]", os.fsencode(after["input"]))
-        )
-        lib.host_replay_rcfiles(home, local, after_file)
+    if after:
+        if after["input"] is not None:
+            lib.host_run_afterwards(os.fsencode(after["input"]))
         return
     refused = list(_refused_lines(before))
     if refused:
@@ -125,4 +124,4 @@ def _run_afterwards(lines: str, before: Any) -> None:
         lines += Path(waiting).read_text(errors="replace")
     handle = os.memfd_create("crashrc", 0)
     os.write(handle, lines.encode())
-    lib.host_replay_rcfiles(0, 0, f"/proc/self/fd/{handle}".encode())
+    lib.host_run_afterwards(f"/proc/self/fd/{handle}".encode())

@@ -63,6 +63,9 @@ struct host_tasks {
 int host_find_tasks(void);  /* read the table again, if this crash has missed most of them */
 void host_get_tasks(struct host_tasks *tasks);
 
+/* rcfiles.c: the .crashrc files of a session that was started without them */
+int host_read_rcfiles(void);  /* make their settings, and have crash run them after this command */
+
 /* session.c: the session.  Strings belong to crash or to this library; NULL where crash has none. */
 struct host_session {
 	int minimal;            /* crash --minimal, and no full session since */
@@ -88,7 +91,7 @@ struct host_session {
 char *host_path(void);      /* this library's file */
 void host_get_session(struct host_session *session);
 int host_full_session(void);
-void host_replay_rcfiles(int home, int local, char *input_file);
+void host_run_afterwards(char *input_file);
 int host_leave(void);       /* nothing but exec() may follow */
 
 /* free() is the C library's, write_history() that of crash's readline; they need no guard. */

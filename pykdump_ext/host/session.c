@@ -141,16 +141,10 @@ host_full_session(void)
 }
 
 void
-host_replay_rcfiles(int home, int local, char *input_file)
+host_run_afterwards(char *input_file)
 {
-	if (home)
-		pc->flags |= RCHOME_IFILE;
-	if (local)
-		pc->flags |= RCLOCAL_IFILE;
-	if (input_file) {
-		pc->input_file = strdup(input_file);
-		pc->flags |= CMDLINE_IFILE;
-	}
+	pc->input_file = strdup(input_file);
+	pc->flags |= CMDLINE_IFILE;
 }
 
 /* ------------------------------------------------------------------ */
