@@ -15,6 +15,7 @@
  *   there is no such type or member; MEMBER_SIZE() returns 0 if a type has no such member.
  * - "mod -s" sets MOD_LOAD_SYMS in the flags of a module, and "mod -d" clears it
  *   (load_module_symbols() and delete_load_module() of symbols.c).
+ * - readmem() takes a user's virtual address for one of tt->current, the session's task.
  */
 #include "host_internal.h"
 
@@ -58,16 +59,37 @@ put_readmem(struct question *q)
 		pc->curcmd_flags |= XEN_MACHINE_ADDR;
 	else
 		pc->curcmd_flags &= ~XEN_MACHINE_ADDR;
+	if (q->task && !(tt->current = task_to_context(q->task)))
+		return HOST_ERROR;
 	if (readmem(q->address, q->memtype, q->buffer, q->length, q->name, RETURN_ON_ERROR))
 		return HOST_OK;
 	return strstr(host_message(), "page excluded") ? HOST_EXCLUDED : HOST_ERROR;
 }
 
+/* task: whose memory a user's virtual address is in; 0 for the session's own task. */
 int
-host_readmem(uint64_t address, int memtype, int machine, void *buffer, long size, char *what)
+host_readmem(uint64_t address, int memtype, uint64_t task, int machine, void *buffer,
+	long size, char *what)
 {
-	return ASK(put_readmem, .address = address, .memtype = memtype, .machine = machine,
-		.buffer = buffer, .length = size, .name = what);
+	struct task_context *current = tt->current;
+	int result = ASK(put_readmem, .address = address, .memtype = memtype, .task = task,
+		.machine = machine, .buffer = buffer, .length = size, .name = what);
+
+	if (task && result != HOST_WRONG_THREAD)
+		tt->current = current;
+	return result;
+}
+
+static int
+put_task(struct question *q)
+{
+	return task_to_context(q->task) ? HOST_OK : HOST_ERROR;
+}
+
+int
+host_task(uint64_t task)
+{
+	return ASK(put_task, .task = task);
 }
 
 static int

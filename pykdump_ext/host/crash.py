@@ -115,7 +115,8 @@ def _read(addr: int, size: int, mtype: int, machine: bool, what: str) -> bytes:
             " the rest by further calls"
         )
     buffer = ffi.new("char[]", size)
-    result = lib.host_readmem(addr & _ALL_BITS, mtype, machine, buffer, size, what.encode())
+    task = _readmem.task if mtype == UVADDR else 0
+    result = lib.host_readmem(addr & _ALL_BITS, mtype, task, machine, buffer, size, what.encode())
     check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
     return bytes(ffi.buffer(buffer, size))
 
@@ -177,13 +178,20 @@ def mem2long(source: bytes, signed: bool = False, array: int = 0) -> int | list[
 def set_readmem_task(task: int) -> None:
     """Make :func:`readmem` read virtual addresses of a task, or of the kernel again.
 
+    The session's own task stays as it is, and ``UVADDR`` means its memory again after a 0.
+
     :param task: the address of its ``struct task_struct``; 0 for the kernel.
     :raises error: crash has no such task.
     """
-    _readmem.task = task
-    _readmem.memtype = UVADDR if task else KVADDR
     if task:
-        exec_crash_command(f"set {task:x}")
+        check(lib.host_task(task & _ALL_BITS), f"crash has no task at {task & _ALL_BITS:x}")
+    _readmem.task = task & _ALL_BITS
+    _readmem.memtype = UVADDR if task else KVADDR
+
+
+def readmem_task() -> int:
+    """Return the task that :func:`set_readmem_task` has set, or 0."""
+    return _readmem.task
 
 
 def _symbol(name: str) -> int | None:

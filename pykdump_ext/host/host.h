@@ -18,7 +18,9 @@ void host_set_message(char *text);  /* crash shows it as the error of the comman
 void host_keep_sigint(void);        /* keep the present handler of SIGINT as Python's */
 
 /* ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer. */
-int host_readmem(uint64_t address, int memtype, int machine, void *buffer, long size, char *what);
+int host_readmem(uint64_t address, int memtype, uint64_t task, int machine, void *buffer,
+	long size, char *what);
+int host_task(uint64_t task);       /* has crash this task? */
 int host_translate(uint64_t address, int user, uint64_t task, uint64_t *physical);
 int host_symbol(char *name, uint64_t *value);
 int host_symbol_near(uint64_t address, char **name, uint64_t *offset);
