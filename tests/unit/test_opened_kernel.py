@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pykdump_ext.errors import P2mError
+from pykdump_ext.errors import OtherKernelError, P2mError
 from pykdump_ext.linux.kernel import Root
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
@@ -18,7 +18,7 @@ from pykdump_ext.p2m.diagnosis import diagnose
 from .made_up.damage import small_guest
 from .made_up.dump import MadeUpDump, MadeUpNamelist
 from .made_up.guest import Guest, guest_with
-from .made_up.machine import LAYOUTS, PAGE
+from .made_up.machine import LAYOUTS, PAGE, SymbolTable
 from .made_up.opened import OnHost, of_guest, same
 from .made_up.p2m import P2M
 from .made_up.strategies import p2ms
@@ -69,6 +69,31 @@ def test_one_that_is_not_the_dumps_says_why(one: str, says: str) -> None:
     guest, _ = small_guest("linear", 1)
     opened, _ = of_guest(guest, namelists_of(guest)[one])
     with pytest.raises(P2mError, match=says):
+        _ = opened.kernel
+
+
+def test_another_build_of_the_release_is_taken_behind_the_dumps_own() -> None:
+    guest, _ = small_guest("linear", 1)
+    right = MadeUpNamelist.of(guest)
+    words = guest.banner.replace(b"\n", b" #2\n")
+    other = MadeUpNamelist(guest.symbols, words, "other")
+    opened, _ = of_guest(guest, other)
+    assert opened.namelist is other
+    assert opened.release == "5.4.17-test"
+    assert "other: is another build of the dump's release: it has '#2'" in (
+        opened.other_build or ""
+    )
+    assert same(opened.diagnosis, of_guest(guest)[0].diagnosis)
+    both, _ = of_guest(guest, other, right)
+    assert both.namelist is right and both.other_build is None
+
+
+def test_another_build_with_other_addresses_is_refused() -> None:
+    guest, _ = small_guest("linear", 1)
+    moved = SymbolTable({**guest.symbols, "linux_banner": guest.symbols["linux_banner"] + 64})
+    words = guest.banner.replace(b"\n", b" #2\n")
+    opened, _ = of_guest(guest, MadeUpNamelist(moved, words, "other"))
+    with pytest.raises(OtherKernelError, match=r"other: is another build of Linux 5\.4\.17-test"):
         _ = opened.kernel
 
 
