@@ -28,6 +28,7 @@ from ..reports import words
 from ..rewrite import copy_dump, rewrite_dump
 from ..xen.frame_table import FrameTable
 from ..xen.vmcoreinfo import read_vmcoreinfo
+from .files import say_namelist
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
@@ -150,7 +151,12 @@ def _diagnosis(opened: OpenedDump) -> Diagnosis:
     except P2mError as error:
         if opened.namelists:
             raise
-        raise P2mError(f"{error}: give dom0's vmlinux with --vmlinux FILE") from None
+        opened.look_for_namelist()
+        if opened.found is None:
+            raise P2mError(f"{error}: give dom0's vmlinux with --vmlinux FILE") from None
+        say_namelist(opened)
+        opened.forget_failures()
+        found = opened.diagnosis
     if not found.healthy and not found.check.passed:
         raise P2mError(words.failed_check(found, "nothing is written"))
     return found

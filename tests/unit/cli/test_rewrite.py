@@ -24,6 +24,7 @@ from ..made_up.copies import Broken, diagnosed, segments_of
 from ..made_up.core import core_bytes
 from ..made_up.guest import guest_with
 from ..made_up.p2m import P2M
+from ..made_up.vmlinux import vmlinux_of
 
 
 def lost(*ranges: tuple[int, int]) -> Diagnosis:
@@ -145,3 +146,18 @@ def test_a_compressed_dump_is_told_what_to_do_with(
     with pytest.raises(SystemExit):
         main(["rewrite", str(path), str(tmp_path / "out")])
     assert "is kdump-compressed" in capsys.readouterr().err
+
+
+def test_the_vmlinux_beside_a_dump_is_taken_where_it_is_needed(
+    signals: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    guest, _ = guest_with("three-level", P2M, 1)
+    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
+    vmcore.write_bytes(core_bytes(segments_of(guest)))
+    with pytest.raises(SystemExit):
+        main(["rewrite", str(vmcore), str(out)])
+    assert "give dom0's vmlinux with --vmlinux FILE" in capsys.readouterr().err
+    vmlinux = vmlinux_of(guest, tmp_path)
+    main(["rewrite", str(vmcore), str(out)])
+    assert f"no vmlinux was given: taking {vmlinux}\n" in capsys.readouterr().err
+    assert diagnosed(guest, ElfCore(out)).healthy
