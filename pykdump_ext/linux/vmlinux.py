@@ -29,7 +29,7 @@ SHT_NOBITS = 8
 SHF_COMPRESSED = 0x800
 NT_GNU_BUILD_ID = 3
 ZSTD = 2  # ELFCOMPRESS_ZSTD
-LARGEST_TABLE = 256 << 20  # bytes of symbols or of names; a kernel has a few MiB
+LARGEST_TABLE = 64 << 20  # bytes of symbols or of names; a kernel has a few MiB
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,8 @@ class VmlinuxFile:
         if len(table) < count * SECTION.size:
             raise P2mError(f"{self.path}: is cut off: its section headers are missing")
         rows = [*SECTION.iter_unpack(table)]
-        strings = self._file.read_at(*rows[names][4:6]) if names < len(rows) else b""
+        at, size = rows[names][4:6] if names < len(rows) else (0, 0)
+        strings = self._file.read_at(at, min(size, LARGEST_TABLE))
         self.sections = [
             Section(_string(strings, row[0]), row[1], row[2], row[4], row[5]) for row in rows
         ]

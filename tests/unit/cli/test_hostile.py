@@ -26,7 +26,16 @@ from pykdump_ext.xen.notes import (
 )
 
 from ..made_up.bounded import p2mfix
-from ..made_up.core import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
+from ..made_up.core import (
+    EHDR,
+    ET_EXEC,
+    IDENT_64_LITTLE,
+    PHDR,
+    PT_NOTE,
+    Segment,
+    core_bytes,
+    note,
+)
 from ..made_up.dump import CountingDump, MadeUpDump
 from ..made_up.host import Host, guest_on_host
 from ..made_up.kdumps import records
@@ -110,6 +119,21 @@ def test_values_of_xen_that_are_damaged(tmp_path: Path, values: dict[str, str], 
     host, _, _ = guest_on_host()
     host.vmcoreinfo.update(values)
     assert says in p2mfix("domains", dump_of(host, tmp_path / "vmcore")).stderr
+
+
+@pytest.mark.parametrize("size", [3 << 29, 1 << 62])
+def test_tables_of_a_vmlinux_that_are_larger_than_memory(tmp_path: Path, size: int) -> None:
+    """A sparse file, with names of sections and symbols of 1.5 GiB and more."""
+    names = b"\0.symtab\0.strtab\0.text\0"
+    section = struct.Struct("<IIQQQQIIQQ")  # Elf64_Shdr
+    rows = [(0, 0), (1, 2), (9, 3), (17, 1)]  # sh_name, sh_type
+    table = b"".join(section.pack(*row, 0, 0, 4096, size, 2, 0, 8, 24) for row in rows)
+    head = EHDR.pack(IDENT_64_LITTLE, ET_EXEC, 62, 1, 0, 0, 64, 0, 64, 56, 0, 64, len(rows), 3)
+    vmlinux, vmcore = tmp_path / "vmlinux", tmp_path / "vmcore"
+    vmlinux.write_bytes((head + table).ljust(4096, b"\0") + names)
+    os.truncate(vmlinux, 4096 + (3 << 29))
+    host, _, _ = guest_on_host()
+    p2mfix("diagnose", dump_of(host, vmcore), vmlinux)
 
 
 def test_a_list_of_domains_without_end_costs_a_bounded_number_of_reads(
