@@ -30,10 +30,10 @@ except ImportError:
 HERE = Path(__file__).parent.resolve()
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
-CRASH_HOST = [
-    f"{HOST}/{name}.c"
-    for name in ("guard", "ask", "run", "commands", "p2m", "tasks", "rcfiles", "session")
-]
+C_FILES = (
+    "guard", "signals", "ask", "run", "commands", "p2m", "tasks", "rcfiles", "session", "leave",
+)  # fmt: skip
+CRASH_HOST = [f"{HOST}/{name}.c" for name in C_FILES]
 PRELOAD = [f"{LAUNCH}/preload.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]

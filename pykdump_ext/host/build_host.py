@@ -22,6 +22,7 @@ def builder() -> FFI:
     ffi = FFI()
     ffi.cdef((FOLDER / "host.h").read_text())
     ffi.embedding_api(
+        "int python_ready(void);"
         "int python_command(char *name, int argc, char **argv);"
         "char *python_complete(char *text, int state);"
     )

@@ -246,16 +246,15 @@ host_typed(int number)
 static void
 command(void)
 {
-	const char *problem = python_start(host_path());
 	struct sigaction crash_sigint;
 	int result;
 
-	if (problem)
-		error(FATAL, "%s\n", problem);
-
+	ready_python();
 	sigint_to_python(&crash_sigint);
 	result = python_command(pc->curcmd, argcnt, args);
-	sigaction(SIGINT, &crash_sigint, NULL);
+	if (result == HOST_LEAVE)
+		leave_session();
+	set_handler(SIGINT, &crash_sigint, NULL);
 
 	/* No Python frame is left on the stack: crash may jump now. */
 	if (result == HOST_INTERRUPTED)
@@ -310,13 +309,20 @@ register_commands(void)
 	return pc->curext->flags & REGISTERED;
 }
 
+/* Make func the function of crash's own command, and return the one that it had. */
+cmd_func_t
+take_over(char *name, cmd_func_t func)
+{
+	struct command_table_entry *entry = entry_named(pc->cmd_table, name);
+	cmd_func_t original = entry ? entry->func : NULL;
+
+	if (entry)
+		entry->func = func;
+	return original;
+}
+
 void
 take_over_extend(void)
 {
-	struct command_table_entry *entry = entry_named(pc->cmd_table, "extend");
-
-	if (entry) {
-		original_extend = entry->func;
-		entry->func = extend_command;
-	}
+	original_extend = take_over("extend", extend_command);
 }

@@ -12,13 +12,15 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
 from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
-from . import crash
+from . import crash, ending
 
 __all__ = ["CrashOutput", "debugging", "python_command", "run"]
 
@@ -43,8 +45,21 @@ class CrashOutput(io.TextIOBase):
 
 sys.stdout = sys.stderr = CrashOutput()
 sys.argv = [""]
-signal.signal(signal.SIGINT, signal.default_int_handler)
-lib.host_keep_sigint()
+
+
+@contextmanager
+def _own_state() -> Iterator[None]:
+    """Give a command output and a readmem of its own, and take back what it makes of them."""
+    outputs, reads = (sys.stdout, sys.stderr), crash.readmem_task()
+    sys.stdout = sys.stderr = CrashOutput()
+    try:
+        yield
+        for output in (sys.stdout, sys.stderr):
+            if hasattr(output, "flush") and not getattr(output, "closed", False):
+                output.flush()
+    finally:
+        sys.stdout, sys.stderr = outputs
+        crash.set_readmem_task(reads)
 
 
 def debugging() -> bool:
@@ -88,21 +103,39 @@ def run(name: str, words: list[str]) -> None:
 
 
 @ffi.def_extern(error=lib.HOST_ERROR)  # type: ignore[untyped-decorator]
+def python_ready() -> int:
+    """Give SIGINT to Python; crash calls this once, which also loads this module."""
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        lib.host_keep_sigint()
+    except KeyboardInterrupt:
+        lib.host_keep_sigint()
+        return int(lib.HOST_INTERRUPTED)
+    return int(lib.HOST_OK)
+
+
+@ffi.def_extern(error=lib.HOST_ERROR)  # type: ignore[untyped-decorator]
 def python_command(name: Any, argc: int, argv: Any) -> int:
     """Run a command for crash; return a ``HOST_`` number of host.h, and raise nothing.
 
     The message of an exception goes to C, and crash shows it.  A reader that closed the output
     (``p2m status | head -1``) is no error.
     """
+    interrupted = lib.HOST_INTERRUPTED
     try:
+        if ending.starting():
+            interrupted = lib.HOST_LEAVE
         words = [
             ffi.string(argv[i]).decode("utf-8", "surrogateescape")
             for i in range(1, argc)
             if argv[i] != ffi.NULL
         ]
-        run(ffi.string(name).decode(), words)
+        with _own_state():
+            run(ffi.string(name).decode(), words)
     except KeyboardInterrupt:
-        return int(lib.HOST_INTERRUPTED)
+        return int(interrupted)
+    except ending.Leave:
+        return int(lib.HOST_LEAVE)
     except crash.ReaderGone:
         return int(lib.HOST_OK)
     except SystemExit as stop:
@@ -117,7 +150,7 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
                 traceback.print_exc()
             lib.host_set_message(_one_line(error).encode("utf-8", "replace"))
         except KeyboardInterrupt:
-            return int(lib.HOST_INTERRUPTED)
+            return int(interrupted)
         return int(lib.HOST_ERROR)
     return int(lib.HOST_OK)
 

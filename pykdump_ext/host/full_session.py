@@ -14,6 +14,7 @@ from crash_host import ffi, lib
 from ..errors import P2mError
 from ..launch.environment import AFTERWARDS, REPAIRED
 from . import crash
+from .ending import starting
 from .extensions import loaded_by
 from .guarded import c_text, succeeded
 
@@ -32,7 +33,8 @@ def start_full_session() -> None:
     """Carry a minimal session on to a full one; in a full session, do nothing.
 
     crash prints its banner, and then runs the lines of ``.crashrc`` that the minimal session
-    refused.  Ctrl-C has no effect until that is done.
+    refused.  Ctrl-C has no effect until that is done; where p2mfix starts the session, Ctrl-C
+    ends it.
 
     :raises P2mError: crash met an error; the session stays minimal, and cannot become a
         full one any more.
@@ -46,11 +48,12 @@ def start_full_session() -> None:
         )
     before = ffi.new("struct host_session *")
     lib.host_get_session(before)
+    ends = starting()
     planned = os.environ.pop(AFTERWARDS, None)
     after = json.loads(planned) if planned else None
     if after and after["rcfiles"]:
         succeeded(lib.host_read_rcfiles())  # crash has printed what is wrong in them
-    if not succeeded(lib.host_full_session()):
+    if not succeeded(lib.host_full_session(ends)):
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     _repaired = _repaired or bool(lib.host_p2m_is_set())

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The only door from Python into crash's code: guarded(), with its messages and signals.
+ * The only door from Python into crash's code: guarded(), and the messages that it keeps.
  *
  * crash leaves its code by longjmp().  A longjmp() over Python's frames destroys the
  * interpreter.  So guarded() makes itself the target of these jumps while crash's code runs,
@@ -11,48 +11,21 @@
  * - error(FATAL) (tools.c) jumps to foreach_loop_env while IN_FOREACH is set, else to
  *   main_loop_env while RUNTIME is set; else, at crash's start, it ends crash.
  * - Since crash commit e6d8f0d (in 7.2.7), if pc->error_path is neither "default" nor
- *   "redirect", error() (tools.c) writes to pc->error_fp only.
+ *   "redirect", error() (tools.c) writes to pc->error_fp only; if it is "redirect", error() makes
+ *   the present fp error_fp.
+ * - "set error" (set_error() of tools.c) closes error_fp, unless it is stdout or fp, and frees
+ *   error_path.  A command's fp that "redirect" left in error_fp may be closed already.
+ * - getopt() and other functions of the C library write to stderr.
  * - On a signal restart() (cmdline.c) calls restore_sanity(), which sets pc->sbrk, closes the
  *   command's pipe or file, and jumps to main_loop_env.
  * - After each request to gdb, gdb_interface() (gdb_interface.c) makes restart() SIGINT's
  *   handler again.
- * - crash has one thread; its jump targets and buffers are globals.
+ * - crash has one thread; its jump targets and buffers are globals (signals.c).
  */
 #include "host_internal.h"
-#include <pthread.h>
 #include <stdio_ext.h>
 
-/* ------------------------------------------------------------------ */
-/* Threads: only the thread that loaded this library may call crash. */
-
-static pthread_t main_thread;
-
-int
-foreign_thread(void)
-{
-	return !pthread_equal(pthread_self(), main_thread);
-}
-
-/* ------------------------------------------------------------------ */
-/* Signals: Ctrl-C belongs to Python while Python runs, otherwise to crash. */
-
-static struct sigaction python_sigint;
-static int have_python_sigint;
 static volatile sig_atomic_t interrupted;
-
-void
-host_keep_sigint(void)
-{
-	sigaction(SIGINT, NULL, &python_sigint);
-	have_python_sigint = TRUE;
-}
-
-/* Give SIGINT to Python's handler, and store crash's, which the caller restores. */
-void
-sigint_to_python(struct sigaction *crashs)
-{
-	sigaction(SIGINT, have_python_sigint ? &python_sigint : NULL, crashs);
-}
 
 static void
 interrupt_guarded(int sig)
@@ -98,18 +71,86 @@ host_set_message(char *text)
 	snprintf(message, sizeof(message), "%s", text);
 }
 
-/* Called once, by crash's own thread. */
+#ifdef HAVE_ERROR_PATH
+/* No word of a command: only this library sets it. */
+#define KEPT "\n"
+
+static int keeping;
+static FILE *crashs_error_fp;
+static char *crashs_error_path;
+static cmd_func_t original_set;
+
+/* Make error() write to message_stream, or to where crash writes its errors. */
+static void
+keep_messages(int keep)
+{
+	if (keep == keeping || !message_stream)
+		return;
+	keeping = keep;
+	if (keep) {
+		crashs_error_fp = pc->error_fp;
+		crashs_error_path = pc->error_path;
+		pc->error_fp = message_stream;
+		pc->error_path = KEPT;
+	} else {
+		pc->error_fp = crashs_error_fp;
+		pc->error_path = crashs_error_path;
+	}
+}
+
+static void
+forget_redirected(void)
+{
+	if (STREQ(pc->error_path, "redirect"))
+		pc->error_fp = stdout;
+}
+
+static int
+can_be_opened(char *path)
+{
+	FILE *file = fopen(path, "a");
+
+	return file && !fclose(file);
+}
+
+/* crash's set, which shows and changes where crash writes its errors. */
+static void
+set_command(void)
+{
+	int kept = keeping;
+
+	if (argcnt > 1 && (STREQ(args[1], "error") || STREQ(args[1], "-v"))) {
+		/* Of a path that crash cannot open it only writes a message: that is kept. */
+		if (argcnt == 2 || STREQ(args[2], "default") || STREQ(args[2], "redirect") ||
+		    can_be_opened(args[2]))
+			keep_messages(FALSE);
+	}
+	if (!keeping)
+		forget_redirected();
+	original_set();
+	if (!keeping)
+		forget_redirected();
+	keep_messages(kept);
+}
+#else
+#define keeping FALSE
+#define keep_messages(keep)
+#endif
+
+/* Called once. */
 void
 guard_start(void)
 {
 	cookie_io_functions_t functions = { .write = take_message };
 
-	main_thread = pthread_self();
 	if ((message_stream = fopencookie(NULL, "w", functions))) {
 		setvbuf(message_stream, NULL, _IONBF, 0);
 		/* A jump out of a write must not leave a lock behind */
 		__fsetlocking(message_stream, FSETLOCKING_BYCALLER);
 	}
+#ifdef HAVE_ERROR_PATH
+	original_set = take_over("set", set_command);
+#endif
 }
 
 /* ------------------------------------------------------------------ */
@@ -131,10 +172,8 @@ struct guard {
 	void *cmd_cleanup_arg;
 	void *sbrk;
 	struct sigaction sigint;
-#ifdef HAVE_ERROR_PATH
-	FILE *error_fp;
-	char *error_path;
-#endif
+	FILE *standard_error;
+	int keeping;
 };
 
 /*
@@ -167,26 +206,26 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 	saved.cmd_cleanup_arg = pc->cmd_cleanup_arg;
 	saved.echo_to = echo_to;
 
+	saved.standard_error = stderr;
+	saved.keeping = keeping;
+
 	message[0] = NULLCHAR;
 	interrupted = 0;
 	saved.sbrk = pc->sbrk;
 	pc->sbrk = NULL;
-#ifdef HAVE_ERROR_PATH
-	saved.error_fp = pc->error_fp;
-	saved.error_path = pc->error_path;
 	if (!pass && message_stream) {
-		pc->error_fp = message_stream;
-		pc->error_path = "kept";
+		keep_messages(TRUE);
 		echo_to = echo;
+		if (echo)
+			stderr = message_stream;
 	}
-#endif
 	BZERO(&action, sizeof(action));
 	action.sa_handler = interrupt_guarded;
 	action.sa_flags = SA_NODEFER;
-	sigaction(SIGINT, NULL, &saved.sigint);
+	set_handler(SIGINT, NULL, &saved.sigint);
 
 	if (!setjmp(pc->main_loop_env)) {
-		sigaction(SIGINT, &action, NULL);
+		set_handler(SIGINT, &action, NULL);
 		memcpy(&pc->foreach_loop_env, &pc->main_loop_env, sizeof(jmp_buf));
 		pc->flags &= ~IN_FOREACH;
 		/*
@@ -196,10 +235,10 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		if (!(pc->flags & RUNTIME))
 			pc->flags |= IN_FOREACH;
 		body(arg);
-		sigaction(SIGINT, &saved.sigint, NULL);
+		set_handler(SIGINT, &saved.sigint, NULL);
 	} else {
 		/* Back to Python's handler, which only sets a flag */
-		sigaction(SIGINT, &saved.sigint, NULL);
+		set_handler(SIGINT, &saved.sigint, NULL);
 		/*
 		 * Ctrl-C ran interrupt_guarded(), or after a request to gdb
 		 * crash's restart(), which sets pc->sbrk.
@@ -230,10 +269,8 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		fp = stdout;
 	else
 		fp = saved.fp;
-#ifdef HAVE_ERROR_PATH
-	pc->error_fp = saved.error_fp;
-	pc->error_path = saved.error_path;
-#endif
+	stderr = saved.standard_error;
+	keep_messages(saved.keeping);
 	pc->sbrk = saved.sbrk;
 	return result;
 }

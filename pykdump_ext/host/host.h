@@ -11,10 +11,13 @@
 #define HOST_INTERRUPTED 2  /* Ctrl-C while crash's code was running */
 #define HOST_EXCLUDED 3     /* the page is excluded from the dump */
 #define HOST_WRONG_THREAD 4 /* only crash's own thread may call crash */
+#define HOST_LEAVE 5        /* from python_command(): the session ends */
 
-/* guard.c: messages and signals */
+/* guard.c: messages */
 char *host_message(void);
 void host_set_message(char *text);  /* crash shows it as the error of the command that runs now */
+
+/* signals.c */
 void host_keep_sigint(void);        /* keep the present handler of SIGINT as Python's */
 
 /* ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer. */
@@ -54,7 +57,7 @@ char *host_typed(int number);  /* the running command from its word number on; N
 /* p2m.c: crash's list of p2m leaves */
 int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
-void host_undo_p2m(void);
+int host_undo_p2m(void);
 
 /* tasks.c: crash's table of tasks */
 struct host_tasks {
@@ -92,9 +95,11 @@ struct host_session {
 };
 char *host_path(void);      /* this library's file */
 void host_get_session(struct host_session *session);
-int host_full_session(void);
+int host_full_session(int interruptible);
 void host_run_afterwards(char *input_file);
-int host_leave(void);       /* nothing but exec() may follow */
+
+/* leave.c: the program that this process becomes when the session ends (HOST_LEAVE) */
+void host_become(char *program, int count, char **words);
 
 /* free() is the C library's, write_history() that of crash's readline; they need no guard. */
 void free(void *memory);

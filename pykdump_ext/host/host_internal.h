@@ -11,11 +11,18 @@
 void guard_start(void);
 int guarded(void (*body)(void *), void *arg, FILE *echo, int pass);
 int quietly(void (*body)(void *), void *arg);
+
+/* signals.c */
+extern volatile sig_atomic_t ended_by_signal;  /* crash's parent is gone, and crash ends */
+void signals_start(void);
 int foreign_thread(void);
+int set_handler(int sig, const struct sigaction *new, struct sigaction *old);
+void ignore_no_sigint(int keeps);
 void sigint_to_python(struct sigaction *crashs);
 
 /* commands.c */
 int register_commands(void);
+cmd_func_t take_over(char *name, cmd_func_t func);
 void take_over_extend(void);
 
 /* p2m.c */
@@ -24,7 +31,13 @@ void note_preload(void);
 /* tasks.c */
 void init_tasks(void);
 
+/* leave.c */
+void ready_python(void);
+void leave_session(void);
+
 /* python.c, and the functions of host/engine.py that cffi embeds */
 const char *python_start(const char *library);
+void python_end(void);
+int python_ready(void);
 int python_command(char *name, int argc, char **argv);
 char *python_complete(char *text, int state);

@@ -57,6 +57,8 @@ host_set_p2m(uint64_t *leaves, int count)
 	struct xen_kdump_data *xkd = get_xen_kdump_data();
 	ulong *copy, *old = xkd->p2m_mfn_frame_list;
 
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
 	if (!XEN_CORE_DUMPFILE() || !(xkd->flags & KDUMP_MFN_LIST) || (xkd->flags & ~0x7UL)) {
 		host_set_message("crash has no p2m of a Xen dom0");
 		return HOST_ERROR;
@@ -88,14 +90,17 @@ host_p2m_is_set(void)
 }
 
 /* Give crash its own list back; if it had none, it builds one at its next read. */
-void
+int
 host_undo_p2m(void)
 {
 	ulong *ours = get_xen_kdump_data()->p2m_mfn_frame_list;
 
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
 	if (!original_p2m.saved)
-		return;
+		return HOST_OK;
 	put_p2m(original_p2m.leaves, original_p2m.count, original_p2m.flags);
 	original_p2m.saved = FALSE;
 	free(ours);
+	return HOST_OK;
 }

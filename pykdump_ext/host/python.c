@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The start of Python inside crash.
+ * The start of Python inside crash, and its end.
  *
  * An interpreter finds the packages of a virtual environment only if it is initialised with
  * that environment's executable (PyConfig, since Python 3.8).  This must happen before cffi
@@ -152,4 +152,23 @@ python_start(const char *library)
 		PyEval_SaveThread();
 	}
 	return problem[0] ? problem : NULL;
+}
+
+/* End Python, once: its threads, its atexit functions, its open files. */
+void
+python_end(void)
+{
+	static int ended;
+	PyObject *module, *done;
+
+	if (ended || !Py_IsInitialized())
+		return;
+	ended = 1;
+	PyGILState_Ensure();
+	module = PyImport_ImportModule("pykdump_ext.host.ending");
+	done = module ? PyObject_CallMethod(module, "end", NULL) : NULL;
+	PyErr_Clear();
+	Py_XDECREF(done);
+	Py_XDECREF(module);
+	Py_FinalizeEx();
 }

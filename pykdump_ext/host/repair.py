@@ -43,7 +43,7 @@ def _patch(frames: FrameList) -> None:
 def unload() -> None:
     """Give crash the dump's list back, unless a guest's kernel is open: that list is dom0's."""
     if not opened_domain:
-        lib.host_undo_p2m()
+        check(lib.host_undo_p2m(), "cannot give crash the dump's list back")
 
 
 def undo() -> None:
@@ -57,7 +57,7 @@ def undo() -> None:
         )
     if not is_repaired():
         raise P2mError("nothing to undo: crash reads by the dump's list")
-    lib.host_undo_p2m()
+    check(lib.host_undo_p2m(), "cannot give crash the dump's list back")
     say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
 
 

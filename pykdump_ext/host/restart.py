@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from crash_host import ffi, lib
 
@@ -22,23 +22,24 @@ from ..errors import P2mError
 from ..launch.environment import HISTORY
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
+from .ending import Leave
 from .extensions import filenames, loaded_by
 from .full_session import rcfiles
-from .guarded import c_text, check
+from .guarded import c_text
 
 __all__ = ["restart"]
 
 
-def restart(frames: FrameList) -> None:
+def restart(frames: FrameList) -> NoReturn:
     """Replace this crash by a new one, with the same command line and a list from its start on.
 
-    The new crash has this one's extensions, history and unread input.  The function does not
-    return, except by an exception.
+    The new crash has this one's extensions, history and unread input.  It starts when Python has
+    ended, and so has written its files.
 
     :param frames: the rebuilt list.
     :raises P2mError: the call comes from a program that runs in crash, which could not go on;
         or the program of crash is not there any more.
-    :raises crash.error: crash cannot leave this session.
+    :raises Leave: the new crash is ready to start.
     """
     if lib.host_nested():
         raise P2mError("a program that runs in crash cannot start crash anew")
@@ -58,16 +59,16 @@ def restart(frames: FrameList) -> None:
         lib.write_history(history.encode())
     else:
         _give_back_input()
-    leaves = preload(frames)
-    check(lib.host_leave(), "crash cannot leave this session")
-    kept = {0, 1, 2, first, leaves}
+    kept = {0, 1, 2, first, preload(frames)}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
         with suppress(OSError):  # the descriptor that iterdir() had open
             os.set_inheritable(fd, False)
     for fd in kept:
         os.set_inheritable(fd, True)
-    # crash takes the last -i
-    os.execv(program, [*words, b"-i", b"/proc/self/fd/%d" % first])
+    words += [b"-i", b"/proc/self/fd/%d" % first]  # crash takes the last -i
+    words_of_c = [ffi.new("char[]", word) for word in words]
+    lib.host_become(os.fsencode(program), len(words), ffi.new("char *[]", words_of_c))
+    raise Leave
 
 
 def _lines(before: Any) -> Iterator[bytes]:

@@ -181,7 +181,7 @@ completion(const char *text, int state)
 
 	sigint_to_python(&sigint);
 	found = python_complete((char *)text, state);
-	sigaction(SIGINT, &sigint, NULL);
+	set_handler(SIGINT, &sigint, NULL);
 	return found ? strdup(found) : NULL;
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * The session: its start, its state, the change from minimal to full, and its end.
+ * The session: its start, its state, and the change from minimal to full.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2 unless a line says otherwise:
  * - In minimal mode main_loop() (main.c) skips what full_session() calls; otherwise it sets
@@ -12,8 +12,6 @@
  * - Until crash commit 4badc62 (in 7.3.1) kernel_init() (kernel.c) recognises a PV kernel only
  *   by what pv_init_ops points to: xen_patch(), since 7.3.0 also paravirt_patch_default().  Linux
  *   commit edcb5cf84f05 (in v4.14) removes xen_patch(), 5c83511bdb98 (in v4.20) pv_init_ops.
- * - restore_sanity() (cmdline.c) closes pipes and waits for their readers; clean_exit()
- *   (main.c) unlinks the namelists that crash unpacked.
  */
 #include "host_internal.h"
 #include <dlfcn.h>
@@ -111,32 +109,45 @@ full_session(void *unused)
 	}
 }
 
+/*
+ * interruptible: Ctrl-C stops this, and the caller ends crash.  Otherwise Ctrl-C has no effect:
+ * a start that stops halfway cannot be repeated.
+ */
 int
-host_full_session(void)
+host_full_session(int interruptible)
 {
 	char *curcmd = pc->curcmd;
 	FILE *stdpipe = pc->stdpipe;
+	struct timespec now = { 0, 0 };
 	sigset_t sigint, before;
 	int result;
 
-	/* Ctrl-C waits: a start that stops halfway cannot be repeated. */
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
 	sigemptyset(&sigint);
 	sigaddset(&sigint, SIGINT);
-	pthread_sigmask(SIG_BLOCK, &sigint, &before);
+	if (!interruptible)
+		pthread_sigmask(SIG_BLOCK, &sigint, &before);
 
 	/* As at crash's start: messages begin with crash's name, and skip the pager. */
 	pc->curcmd = pc->program_name;
 	if (fp != pc->stdpipe)
 		pc->stdpipe = NULL;
 	pc->flags &= ~RUNTIME;
+	ignore_no_sigint(interruptible);
 	result = guarded(full_session, NULL, NULL, TRUE);
+	ignore_no_sigint(FALSE);
 	pc->flags |= RUNTIME;
 	pc->curcmd = curcmd;
 	pc->stdpipe = stdpipe;
 	if (result != HOST_OK)
 		pc->flags |= MINIMAL_MODE;
 	pc->flags &= ~PLEASE_WAIT;
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (!interruptible) {
+		while (sigtimedwait(&sigint, NULL, &now) == SIGINT)
+			;
+		pthread_sigmask(SIG_SETMASK, &before, NULL);
+	}
 	return result;
 }
 
@@ -145,42 +156,6 @@ host_run_afterwards(char *input_file)
 {
 	pc->input_file = strdup(input_file);
 	pc->flags |= CMDLINE_IFILE;
-}
-
-/* ------------------------------------------------------------------ */
-/* The session's end: another crash takes the place of this one */
-
-/* Let the readers of this command's output end, and remove what clean_exit() would remove. */
-static void
-leave(void *unused)
-{
-	FILE **pipes[] = { &pc->pipe, &pc->ifile_pipe };
-	int i;
-
-	fflush(NULL);
-	if (pc->stdpipe) {
-		close(fileno(pc->stdpipe));
-		pc->stdpipe = NULL;
-		waitpid(pc->stdpipe_pid, NULL, 0);
-		pc->stdpipe_pid = 0;
-	}
-	for (i = 0; i < 2; i++)
-		if (*pipes[i]) {
-			pclose(*pipes[i]);
-			*pipes[i] = NULL;
-		}
-	if (pc->namelist_orig && file_exists(pc->namelist, NULL))
-		unlink(pc->namelist);
-	if (pc->namelist_debug_orig && file_exists(pc->namelist_debug, NULL))
-		unlink(pc->namelist_debug);
-	if (pc->cleanup && file_exists(pc->cleanup, NULL))
-		unlink(pc->cleanup);
-}
-
-int
-host_leave(void)
-{
-	return guarded(leave, NULL, NULL, TRUE);
 }
 
 /* ------------------------------------------------------------------ */
@@ -207,6 +182,7 @@ load(void)
 
 	/* Python cannot be removed from a process, so this library stays in memory. */
 	dlopen(own_path, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
+	signals_start();
 	guard_start();
 	take_over_extend();
 	note_preload();

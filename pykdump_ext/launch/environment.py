@@ -17,13 +17,15 @@ __all__ = [
 ]
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
-"""What a full session runs first, as JSON: set by command_line.py, read by full_session.py."""
+"""What a full session that p2mfix starts runs first, as JSON:
+set by command_line.py, read by full_session.py, ending.py and leave.c."""
 
 DOMAIN = "PYKDUMP_EXT_DOMAIN"
 """The id of the domain whose kernel is opened: set by command_line.py, read by session.py."""
 
 REPAIRED = "PYKDUMP_EXT_REPAIRED"
-"""Crash has the rebuilt list from its start: set by preload.py, read by full_session.py."""
+"""Crash has the rebuilt list from its start:
+set by preload.py, read by preload.c and full_session.py."""
 
 LIST_FD = "PYKDUMP_EXT_P2M"
 """A file descriptor of the rebuilt list: set by launch/preload.py, read by launch/preload.c."""

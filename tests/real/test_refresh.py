@@ -190,6 +190,25 @@ def test_the_rest_of_a_pipe_is_run_by_the_new_crash(
     assert "crash reads: by the rebuilt list" in ran.text
 
 
+def test_files_of_python_are_written_before_the_new_crash_starts(
+    crash: Crash, damaged: Dump, host: Path
+) -> None:
+    crash.write(
+        "keeps.py",
+        "import atexit, sys\n"
+        "sys.keep = open('written', 'w')\n"
+        "sys.keep.write('all of it')\n"
+        "atexit.register(print, 'at the end')\n",
+    )
+    lines = [f"extend {host}", "py keeps.py", "extend p2mfix.py", "!cat written", COUNT]
+    ran = crash(damaged, lines, "-s")
+    assert ran.status == 0, ran.text
+    assert re.findall(r"(?m)^(6|all of it.*|at the end)$", ran.text)[:2] == [
+        "at the end",
+        "all of it6",
+    ]
+
+
 def test_a_pipe_that_is_written_to_later_is_read_to_its_end(
     crash: Crash, damaged: Dump, host: Path
 ) -> None:

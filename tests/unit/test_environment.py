@@ -18,17 +18,24 @@ PYTHON_FILES = sorted(PACKAGE.rglob("*.py"))
 
 NAME = re.compile(r"\bPYKDUMP_EXT_[A-Z0-9_]+\b")
 DECLARATION = re.compile(
-    r'^/\* Set by (\S+), read by (\S+): [^\n]+ \*/\n#define ENV_(\w+) "(PYKDUMP_EXT_\w+)"$',
+    r'^/\* Set by (\S+), read by ([^:]+): [^\n]+ \*/\n#define ENV_(\w+) "(PYKDUMP_EXT_\w+)"$',
     re.MULTILINE,
 )
 DESCRIBED = re.compile(
     r'^([A-Z][A-Z0-9_]*) = "(PYKDUMP_EXT_\w+)"\n'
-    r'"""[^"]*: set by (\S+), (?:read|restored) by (\S+)\."""$',
+    r'"""[^"]*:\sset by (\S+), (?:read|restored) by ([^"]+)\."""$',
     re.MULTILINE,
 )
 
+
+def files_in(text: str) -> list[str]:
+    """Return the files that a text names, such as ``full_session.py and leave.c``."""
+    return re.findall(r"[\w/]+\.(?:py|c)\b", text)
+
+
 DECLARED = {
-    match[4]: (match[3], (match[1], match[2])) for match in DECLARATION.finditer(HEADER.read_text())
+    match[4]: (match[3], (match[1], *files_in(match[2])))
+    for match in DECLARATION.finditer(HEADER.read_text())
 }
 """By variable: the C constant without ENV_, and the files that set and read it."""
 SHARED = {
@@ -100,8 +107,9 @@ def test_python_sets_and_reads_each_variable_where_its_constant_says() -> None:
     constants = python_constants()
     described = DESCRIBED.findall(PYTHON.read_text())
     assert sorted(constants) == sorted(name for _, name, *_ in described)
-    for constant, name, *files in described:
+    for constant, name, *texts in described:
         assert constants[name] == [constant]  # a variable has one constant
+        files = [file for text in texts for file in files_in(text)]
         named = {path for file in files for path in PACKAGE.rglob(Path(file).name)}
         assert {path.name for path in named} == {Path(file).name for file in files}
         using = {path for path in PYTHON_FILES if constant in used_in(path)}
