@@ -10,11 +10,14 @@
  * - xen_kdump_p2m() (xen_dom0.c) builds the list at its first read, before any extension can be
  *   loaded: 8.0.2 reads __pgtable_l5_enabled even in minimal mode.  If that fails, crash ends; if
  *   the list has a zero in its middle, crash writes beyond its own table.
+ * - xen_kdump_data (xen_dom0.c) is all zero until crash's main() runs, which is later.
  * - If KDUMP_P2M_INIT is set, xen_kdump_p2m() uses the list and the page as they are.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "environment.h"
@@ -33,6 +36,10 @@ read_list(int fd, int *count)
 	while (done < (size_t)status.st_size &&
 	    (part = pread(fd, list + done, status.st_size - done, done)) > 0)
 		done += part;
+	if (done < (size_t)status.st_size) {
+		free(list);
+		return NULL;
+	}
 	*count = done / sizeof(unsigned long);
 	return (unsigned long *)list;
 }
@@ -40,6 +47,7 @@ read_list(int fd, int *count)
 __attribute__((constructor)) static void
 load(void)
 {
+	static const struct xen_kdump_data unused;
 	struct xen_kdump_data *(*get)(void), *xkd;
 	char *fd = getenv(ENV_P2M), *before = getenv(ENV_LD_PRELOAD);
 	unsigned long *list;
@@ -58,11 +66,19 @@ load(void)
 	unsetenv(ENV_P2M);
 
 	xkd = get();
-	if ((list = read_list(atoi(fd), &count)) && (xkd->page = malloc(4096))) {
+	list = read_list(atoi(fd), &count);
+	close(atoi(fd));
+	if (!xkd || memcmp(xkd, &unused, sizeof(unused)))
+		fprintf(stderr, "p2mfix: this crash has other data where its list belongs, so it does"
+			" not get the rebuilt list: use a crash that docs/compatibility.md names\n");
+	else if (list && (xkd->page = malloc(4096))) {
 		xkd->p2m_mfn_frame_list = list;
 		xkd->p2m_frames = count;
 		xkd->flags |= KDUMP_P2M_INIT;
 		setenv(ENV_PRELOADED, "1", 1);
-	}
-	close(atoi(fd));
+		return;
+	} else
+		fprintf(stderr, "p2mfix: not enough memory for the rebuilt list:"
+			" crash starts without it\n");
+	unsetenv(ENV_REPAIRED);
 }
