@@ -109,7 +109,7 @@ def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
 
-    dump = [path for path in files if is_dump(path)]
+    dump = [path for path in files if is_dump(path)] or files[1:]  # or the one that is none
     namelist = [path for path in files if path not in dump]
     opened = OpenedDump(open_dump(dump), [Namelist(*namelist)] if namelist else [], dump)
     opened.look_for_namelist()
