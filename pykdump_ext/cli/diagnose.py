@@ -10,12 +10,15 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import islice
 from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import P2mError
+from ..launch.crash_versions import crash_version, installed_crash, misses_pv_kernel
+from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
 from ..reports.report import Report, lines, one_line, report_files
@@ -100,7 +103,7 @@ def reports(
 def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[Sequence[str]]) -> None:
     """Send the report of a dump; this is all that a process does."""
     try:
-        result = report_files(dump, [Namelist(*files) for files in namelists])[0]
+        result = report_files(dump, [Namelist(*files) for files in namelists], misses)[0]
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception as error:
@@ -122,6 +125,16 @@ def _received(receiver: Connection, process: BaseProcess, dump: Sequence[str]) -
     return result
 
 
+@cache
+def _version() -> str:
+    return crash_version(installed_crash()) or ""
+
+
+def misses(symbols: Symbols) -> bool:
+    """Return True when the installed crash does not recognise a kernel as Xen PV by itself."""
+    return misses_pv_kernel(_version(), symbols)
+
+
 def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) -> Report:
     """Write the report of a dump as a web page, and return the report.
 
@@ -129,7 +142,7 @@ def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) ->
     """
     from ..reports.html_page import page  # noqa: PLC0415  (only this option needs it)
 
-    result, found = report_files(dump, namelists)
+    result, found = report_files(dump, namelists, misses)
     inputs = [*dump, *(str(namelist.path) for namelist in namelists)]
     write_file(path, page(result, found), inputs)
     return result
@@ -149,7 +162,7 @@ def run(args: argparse.Namespace) -> None:
     elif len(dumps) > 1:
         made = reports(dumps, [namelist.given for namelist in namelists], args.jobs)
     else:
-        made = iter([report_files(dumps[0], namelists)[0]])
+        made = iter([report_files(dumps[0], namelists, misses)[0]])
     well = True
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for found in made:

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from ..errors import P2mError
 from ..linux.namelist import Namelist, group_namelists, is_namelist
-from ..machine.dumps import group_dumps, is_dump, open_dump
+from ..linux.packed import first_bytes
+from ..machine.dumps import HEAD, begins_as_dump, group_dumps, is_dump, open_dump
 from ..opened import OpenedDump
 
 __all__ = ["open_one", "open_with_namelist", "say_namelist", "sort_files"]
@@ -32,11 +33,12 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
         if os.path.isdir(path):  # noqa: PTH112  (False without permission)
             inside = [*map(str, sorted(Path(path).rglob("*")))]
             found += _in_folder(inside)
-            # A file without read permission is kept, so that the report shows it
+            # A packed dump and a file without read permission are kept: the report shows why
             in_folders += [
                 file
                 for file in inside
-                if is_dump(file) or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
+                if begins_as_dump(first_bytes(file, HEAD))
+                or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
             ]
         elif is_dump(path):
             dumps.append(path)

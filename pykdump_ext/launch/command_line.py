@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ..errors import NotPvError, OtherKernelError, P2mError
 from ..linux.namelist import Namelist, Relocated
-from ..machine.dumps import is_dump, open_dump
+from ..linux.packed import first_bytes
+from ..machine.dumps import HEAD, begins_as_dump, is_dump, open_dump
 from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
@@ -68,6 +69,8 @@ def command_line(request: Request) -> list[str]:
             raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
         raise P2mError("crash is not installed: install the package crash")
     dump = [path for path in request.files if is_dump(path)]
+    if not dump:
+        _refuse_packed(request.files)
     namelist = [path for path in request.files if path not in dump] or _found(dump, request.domain)
     files = [*namelist, *dump]
     options = [*request.options, *(word for pair in request.values for word in pair)]
@@ -90,6 +93,16 @@ def command_line(request: Request) -> list[str]:
     os.write(first, f"extend {host}\nextend {P2MFIX}\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
     return [crash, *start, *options, *files]
+
+
+def _refuse_packed(files: Sequence[str]) -> None:
+    """Do nothing, unless one of the files is a packed dump.
+
+    :raises OtherFileError: it is; crash would only say that it does not know its format.
+    """
+    for path in files:
+        if begins_as_dump(first_bytes(path, HEAD)):
+            open_dump([path])
 
 
 def _found(dump: Sequence[str], domain: int) -> list[str]:

@@ -15,8 +15,9 @@ from .memory import MachineMemory
 from .notes import Note
 from .others import refuse_one_domain, refuse_packed
 
-__all__ = ["Dump", "group_dumps", "is_dump", "open_dump"]
+__all__ = ["HEAD", "Dump", "begins_as_dump", "group_dumps", "is_dump", "open_dump"]
 
+HEAD = 18  # bytes that tell a dump
 ELF_CORE = (b"\x7fELF", b"\x04\x00")  # the magic at offset 0; e_type, ET_CORE, at offset 16
 
 
@@ -42,9 +43,14 @@ def is_dump(path: str | Path) -> bool:
         if not Path(path).is_file():
             return False
         with Path(path).open("rb") as file:
-            head = file.read(18)
+            head = file.read(HEAD)
     except OSError:
         return False
+    return begins_as_dump(head)
+
+
+def begins_as_dump(head: bytes) -> bool:
+    """Return True if the first :data:`HEAD` bytes of a file are those of a dump."""
     return head.startswith((SIGNATURE, FLATTENED_SIGNATURE)) or (head[:4], head[16:]) == ELF_CORE
 
 

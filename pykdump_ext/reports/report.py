@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shlex
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from ..errors import (
     printable,
 )
 from ..linux.banners import release_of
-from ..linux.kernel import Kernel, KernelFile, Root
+from ..linux.kernel import Kernel, KernelFile, Root, Symbols
 from ..linux.namelist import Namelist
 from ..machine.dumps import open_dump
 from ..machine.paging import ADDRESS_MASK, NOT_MAPPED
@@ -94,18 +94,21 @@ LOOKS_WHOLE = "the list covers all that the direct map has"
 
 
 def report_files(
-    paths: Sequence[str], namelists: Sequence[Namelist] = ()
+    paths: Sequence[str],
+    namelists: Sequence[Namelist] = (),
+    misses: Callable[[Symbols], bool] = lambda symbols: False,
 ) -> tuple[Report, Diagnosis | None]:
     """Return the report of a dump, and the diagnosis behind it, or None where there is none.
 
     :param paths: the dump's file, or the files of a split dump.
     :param namelists: the kernels it may be of; the report picks the one whose banner matches.
+    :param misses: whether the installed crash needs p2mfix even for a whole list of a kernel.
     """
     result = Report(" ".join(paths), list(paths))
     try:
         opened = OpenedDump(open_dump(paths), namelists, paths)
         opened.look_for_namelist()
-        return result, _fill(result, opened)
+        return result, _fill(result, opened, misses)
     except NotPvError as error:
         result.verdict, result.crash_says = NOT_PV, None
         result.problems = [str(error)]
@@ -119,7 +122,9 @@ def report_files(
         return result, None
 
 
-def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
+def _fill(
+    result: Report, opened: OpenedDump, misses: Callable[[Symbols], bool]
+) -> Diagnosis | None:
     """Fill in the report; return the diagnosis, or None: this is not a Xen host's dump.
 
     :raises P2mError: the rest of the report cannot be found; the text says why.
@@ -150,7 +155,10 @@ def _fill(result: Report, opened: OpenedDump) -> Diagnosis | None:
         result.problems.extend(filter(None, (opened.other_build, _refused(opened.namelist))))
         found = opened.diagnosis
     if found is not None:
-        _add_diagnosis(result, found, _given(opened.namelist))
+        _add_diagnosis(result, found)
+        missed = opened.namelist is not None and misses(opened.namelist)
+        program = "crash" if found.healthy and not missed else "p2mfix"
+        _add_next(result, program, _given(opened.namelist))
     return found
 
 
@@ -227,7 +235,7 @@ def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
     return True
 
 
-def _add_diagnosis(result: Report, found: Diagnosis, vmlinux: Sequence[str]) -> None:
+def _add_diagnosis(result: Report, found: Diagnosis) -> None:
     coverage = found.coverage
     result.layout = found.table.layout
     result.root = f"{found.kernel.root.maddr & ADDRESS_MASK:x} ({found.kernel.root.source})"
@@ -241,7 +249,6 @@ def _add_diagnosis(result: Report, found: Diagnosis, vmlinux: Sequence[str]) -> 
     if result.verdict != INCOMPLETE:
         result.verdict = HEALTHY
     _judge(result, failure_of(found))
-    _add_next(result, "crash" if found.healthy else "p2mfix", vmlinux)
 
 
 def _add_next(result: Report, program: str, vmlinux: Sequence[str]) -> None:

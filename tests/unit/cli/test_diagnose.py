@@ -18,7 +18,7 @@ from pykdump_ext.reports.report import Report
 from ..made_up.bounded import p2mfix
 
 
-def reported(dump: Sequence[str], namelists: Any) -> tuple[Report, None]:
+def reported(dump: Sequence[str], *others: Any) -> tuple[Report, None]:
     """Do what the name of a dump says."""
     (name,) = dump
     if name.startswith("killed"):
@@ -48,7 +48,7 @@ def test_a_worker_that_dies_takes_no_other_dump_with_it(
 
 
 def test_no_more_workers_than_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    def counted(dump: Sequence[str], namelists: Any) -> tuple[Report, None]:
+    def counted(dump: Sequence[str], *others: Any) -> tuple[Report, None]:
         mark = tmp_path / dump[0]
         mark.touch()
         time.sleep(0.02)

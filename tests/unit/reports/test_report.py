@@ -3,14 +3,17 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shlex
 from pathlib import Path
 
 import pytest
 
+from pykdump_ext.cli import diagnose
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.errors import INCOMPLETE
+from pykdump_ext.errors import INCOMPLETE, OtherFileError
+from pykdump_ext.launch.command_line import Request, command_line
 from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.failure import Failure
@@ -181,6 +184,24 @@ def test_a_packed_dump_names_what_unpacks_it(
     assert capsys.readouterr().err == f"p2mfix: {path}: packed with {name}: unpack it\n"
 
 
+def test_a_packed_dump_in_a_folder_and_in_the_place_of_a_dump_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    guest = talkative(P2M)
+    kernel = vmlinux_of(guest, tmp_path)
+    folder = tmp_path / "crash"
+    folder.mkdir()
+    packed = folder / "vmcore.gz"
+    packed.write_bytes(gzip.compress(dump_of(guest, tmp_path / "vmcore").read_bytes()))
+    (folder / "notes.gz").write_bytes(gzip.compress(b"nothing of a dump\n" * 10))
+    main(["diagnose", "--json", str(folder)])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["dump"], told["verdict"]) == (str(packed), "packed with gzip")
+    assert told["next"] == f"gunzip {packed}"
+    with pytest.raises(OtherFileError, match="packed with gzip: unpack it"):
+        command_line(Request([str(kernel), str(packed)]))
+
+
 @pytest.mark.parametrize(("pv", "kind"), [(True, "a PV guest"), (False, "an HVM or PVH guest")])
 def test_the_dump_of_one_domain_is_said_to_be_that(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], pv: bool, kind: str
@@ -270,6 +291,20 @@ def test_a_three_level_kernel_without_its_vmlinux_is_judged_by_the_direct_map(
 
 
 # What crash prints
+
+
+@pytest.mark.parametrize(("version", "program"), [("7.2.9", "p2mfix"), ("8.0.2", "crash")])
+def test_a_crash_that_misses_the_kernel_is_not_what_comes_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    version: str, program: str,
+) -> None:  # fmt: skip
+    guest = talkative(P2M, 4)
+    guest.symbols["pv_ops"] = guest.symbols["max_pfn"]
+    monkeypatch.setattr(diagnose, "_version", lambda: version)
+    dump, kernel = dump_of(guest, tmp_path / "vmcore"), vmlinux_of(guest, tmp_path)
+    main(["diagnose", "--json", str(dump), str(kernel)])
+    told = json.loads(capsys.readouterr().out)
+    assert (told["verdict"], shlex.split(told["next"])[0]) == (HEALTHY, program)
 
 
 def test_a_message_of_crash_is_that_of_the_dumps_format(tmp_path: Path) -> None:
