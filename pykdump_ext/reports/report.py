@@ -30,6 +30,7 @@ from ..opened import OpenedDump
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.entries import Kind
 from ..p2m.failure import Failure, failure_by_direct_map, failure_of, failure_of_list
+from ..p2m.layouts import MAX_PFNS
 from ..p2m.without_namelist import NoNamelist, survey_by_direct_map
 from . import words
 from .cpus import Cr3, Kernels
@@ -222,7 +223,10 @@ def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
         return False
     if not mapped.pages:
         return False
-    result.mapped, result.covered, result.lost = mapped.pages, mapped.covered, mapped.lost
+    shared = opened.hints.shared
+    end = (shared.max_pfn if shared else 0) or MAX_PFNS
+    result.mapped, result.covered = mapped.pages, mapped.covered
+    result.lost = [(first, min(last, end - 1)) for first, last in mapped.lost if first < end]
     broken = failure_by_direct_map(opened.hints.frame_list_mfn, opened.published, mapped)
     if not broken and result.verdict != INCOMPLETE:
         result.verdict = LOOKS_WHOLE

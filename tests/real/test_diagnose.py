@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext.errors import ReadError
+from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
 from pykdump_ext.machine.paging import PageTables
 from pykdump_ext.p2m.diagnosis import Diagnosis
 from pykdump_ext.p2m.failure import Failure
+from pykdump_ext.reports.report import LOOKS_WHOLE
 from tests.lab.broken import DumpFile, copy_of, diagnosis, with_cr3s
 from tests.lab.dump import Dump
 
@@ -124,6 +126,31 @@ def test_without_a_namelist_the_dump_tells_what_it_can(
     assert "cpu 3: 1000, no Linux kernel: Xen's own\n" in text
     assert f"crash needs the vmlinux of {release}\n" in text  # found by its shared_info
     assert "(init_top_pgt)" in whole and "verdict: the list is whole\n" in whole
+
+
+def test_a_kernel_that_does_not_publish_its_p2m_is_judged_by_its_direct_map(
+    crash: Crash, scratch: Dump, truncated: Dump
+) -> None:
+    """As one of 2.6.37 to 3.18 is, whose p2m has three levels."""
+    found = diagnosis(scratch)
+    shared = found.hints.shared
+    assert shared is not None and shared.p2m_cr3
+    page = found.kernel.memory.read(shared.mfn << PAGE_SHIFT, PAGE_SIZE, "shared_info")
+    p2m_cr3 = page.index(shared.p2m_cr3.to_bytes(8, "little"))
+    verdicts = {}
+    for dump in (scratch, Dump(truncated.vmlinux, copy_of(truncated, crash.folder))):
+        file = DumpFile(dump.vmcore)
+        file.write((shared.mfn << PAGE_SHIFT) + p2m_cr3, bytes(8))
+        told = json.loads(p2mfix(crash, "diagnose", dump.vmcore, "--json").text)
+        file.undo()
+        assert (told["layout"], told["mapped"]) == (None, 179_200)
+        assert told["release"] == dump.vmlinux.name.removeprefix("vmlinux-")
+        verdicts[told["verdict"]] = told
+    whole, ends = verdicts[LOOKS_WHOLE], verdicts[Failure.TRUNCATED.meaning]
+    assert (whole["covered"], whole["lost"]) == (179_200, [])
+    wanted = diagnosis(truncated).coverage
+    assert ends["covered"] == wanted.covered
+    assert ends["lost"] == [[hex(first), hex(last)] for first, last in wanted.lost]
 
 
 def test_many_dumps_are_a_line_each_and_a_bad_file_does_not_stop_the_rest(
