@@ -35,10 +35,10 @@ def pip_install(extra: str = "") -> str:
 
     :param extra: an optional part to install with it, such as ``drgn``.
     """
-    clone = built("BUILT_FROM")
-    there = clone is not None and (Path(clone) / "setup.py").is_file()
+    clone = built("BUILT_FROM") or ""
+    there = clone != "" and (Path(clone) / "setup.py").is_file()
     options = [] if extra else ["--force-reinstall"]
-    what = (clone if there and clone else ".") + (f"[{extra}]" if extra else "")
+    what = (clone if there else ".") + (f"[{extra}]" if extra else "")
     command = shlex.join([str(Path(sys.prefix) / "bin" / "pip"), "install", *options, what])
     return command if there else f"{command} in a clone of pykdump_ext"
 
