@@ -238,7 +238,7 @@ TARGETS = {
     "packed": Fuzz(fuzz_files, seeds_of_packed, 50_000, 65536),
     "notes": Fuzz(fuzz_notes, seeds_of_notes, 200_000),
     "records": Fuzz(fuzz_records, seeds_of_damage, 50_000, 512),
-    "xen": Fuzz(fuzz_xen, seeds_of_damage, 20_000, 512),
+    "xen": Fuzz(fuzz_xen, seeds_of_damage, 5_000, 512),
     "rewrite": Fuzz(fuzz_rewrite, seeds_of_damage, 10_000, 256),
     "vmcoreinfo": Fuzz(fuzz_vmcoreinfo, seeds_of_damage, 50_000, 512),
     "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
