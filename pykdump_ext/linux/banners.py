@@ -15,6 +15,8 @@ __all__ = ["BANNER_START", "LONGEST_BANNER", "difference", "find_banner", "relea
 BANNER_START = b"Linux version "
 LONGEST_BANNER = 512
 BANNER = re.compile(rb"Linux version [^\0\n]{1,500}\n")
+# Linux 6.1 and newer have a weak linux_banner too, in init/version.c, without the build's number
+WITHOUT_NUMBER = b" # "
 # KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
 KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
 TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB: no kernel has more text
@@ -28,18 +30,19 @@ def find_banner(tables: PageTables) -> bytes | None:
     :raises ReadError: the page tables are not in the dump.
     """
     frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
-    before = b""
+    before, weak = b"", None
     mapped = (mfn for mfn in frames if mfn != NOT_MAPPED)
     for _, mfn in zip(range(TEXT_PAGES_BEFORE_BANNER), mapped):
         try:
             page = tables.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "kernel image")
         except ReadError:
             page = b""
-        match = BANNER.search(before + page)
-        if match:
-            return match[0].rstrip(b"\n")
+        for match in BANNER.finditer(before + page):
+            if WITHOUT_NUMBER not in match[0]:
+                return match[0].rstrip(b"\n")
+            weak = weak or match[0].rstrip(b"\n")
         before = page
-    return None
+    return weak
 
 
 def release_of(banner: bytes | str) -> str:

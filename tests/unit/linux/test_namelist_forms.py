@@ -15,12 +15,16 @@ import pytest
 
 from pykdump_ext.errors import OtherKernelError, P2mError
 from pykdump_ext.linux import find_namelist, packed
-from pykdump_ext.linux.banners import BANNER_START, difference, release_of
+from pykdump_ext.linux.banners import BANNER_START, difference, find_banner, release_of
 from pykdump_ext.linux.find_namelist import installed_namelists
 from pykdump_ext.linux.namelist import Namelist, group_namelists, is_namelist
 from pykdump_ext.linux.other_kernel import other_build, refuse_others
 from pykdump_ext.linux.system_map import SystemMap, is_system_map
+from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.machine.paging import PageTables
 
+from ..made_up.damage import small_guest
+from ..made_up.machine import PAGE
 from ..made_up.vmlinux import link
 
 BANNER = b"Linux version 6.1.0-56 (builder@example) #1 SMP"
@@ -294,3 +298,18 @@ def test_the_sentence_about_another_kernel() -> None:
         refuse_others([(path, other)], BANNER)
     assert "it has '#2', the dump '#1'" in (other_build(path, other, BANNER) or "")
     assert other_build(path, BANNER, BANNER + b"\n") is None
+
+
+def test_a_banner_without_the_builds_number_is_not_the_kernels() -> None:
+    guest, _ = small_guest("linear", 1)
+    weak = guest.banner.replace(b"#1", b"#")
+    text = guest.symbols["linux_banner"]
+    page = guest.space.maddr(text & -PAGE)
+    assert page is not None
+    memory = guest.machine.memory()
+    content = bytearray(memory.pages[page // PAGE])
+    content[0 : len(weak)] = weak
+    memory = PageMemory({**memory.pages, page // PAGE: bytes(content)})
+    tables = PageTables(memory, guest.root)
+    assert text % PAGE > len(weak)
+    assert find_banner(tables) == guest.banner.rstrip(b"\n")
