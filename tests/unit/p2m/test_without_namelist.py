@@ -10,14 +10,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
+from pykdump_ext.linux.kernel import Kernel, Root
 from pykdump_ext.p2m.diagnosis import diagnose, diagnose_without_namelist
+from pykdump_ext.p2m.framelist import read_list
+from pykdump_ext.p2m.without_namelist import NoNamelist, survey_by_direct_map
 
 from ..made_up.dump import CountingDump
-from ..made_up.guest import Guest
-from ..made_up.machine import NOTHING, P2M_AREA, PAGE, PUD
+from ..made_up.guest import Guest, guest_with
+from ..made_up.machine import DIRECT_MAP, NOTHING, P2M_AREA, PAGE, PUD
 from ..made_up.p2m import P2M
 from ..made_up.strategies import p2ms
-from ..made_up.talkative import CR3, LIST, SHARED_INFO, VADDR, talkative, word
+from ..made_up.talkative import CR3, LIST, SHARED_INFO, TEXT, VADDR, map_text, talkative, word
 
 
 @given(st.data())
@@ -108,3 +111,22 @@ def test_what_the_kernel_does_not_tell_is_not_guessed(
     change(guest)
     with pytest.raises(P2mError, match=said):
         diagnose_without_namelist(guest.machine.memory(), guest.hints())
+
+
+@given(st.data())
+def test_the_direct_map_shows_what_a_list_covers(data: st.DataObject) -> None:
+    p2m = data.draw(p2ms("three-level"))
+    published = data.draw(st.integers(0, p2m.leaf_total))
+    guest, _ = guest_with("three-level", p2m, published)
+    map_text(guest, p2m.memory().get(TEXT // PAGE, TEXT // PAGE))  # no memory of its own
+    pgd, first = guest.space.root, guest.space.index(DIRECT_MAP, 0)
+    for number in range(1, 4):  # damaged page tables have the same again: it counts once
+        guest.machine.put(pgd, first + number, guest.machine.get(pgd, first))
+    memory = guest.machine.memory()
+    kernel = Kernel(memory, NoNamelist(), Root(guest.root, "cr3"))
+    found = survey_by_direct_map(kernel, read_list(memory, guest.list_mfn))
+    pages = {pfn for pfn, mfn in p2m.memory().items() if pfn != mfn}
+    assert found.pages == len(pages)
+    assert found.covered == sum(pfn // 512 < published for pfn in pages)
+    lost = {pfn // 512 for pfn in pages if pfn // 512 >= published}
+    assert {leaf for a, b in found.lost for leaf in range(a // 512, b // 512 + 1)} == lost
