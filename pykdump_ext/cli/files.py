@@ -48,6 +48,9 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
             dumps.append(path)
     if not dumps and not in_folders:
         raise P2mError("there is no dump among these files")
+    given_too = {os.path.realpath(path) for path in dumps}
+    others = {os.path.realpath(path): path for path in in_folders}  # each once
+    in_folders = [path for real, path in others.items() if real not in given_too]
     groups = group_dumps(dumps, anywhere=True) + group_dumps(in_folders)
     return groups, [*group_namelists(given), *found]
 
@@ -66,13 +69,17 @@ def _in_folder(paths: Sequence[str]) -> Iterator[Namelist]:
 def open_one(paths: Sequence[str]) -> OpenedDump:
     """Open the one dump among these files, with the namelists among them.
 
-    :raises P2mError: there is no dump or more than one, or the dump cannot be read.
+    :raises P2mError: there is no dump or more than one, or the dump cannot be read or is not one
+        of a Xen host.
     """
     dumps, namelists = sort_files(paths)
     files = [path for group in dumps for path in group]
     if len(dumps) > 1:
         raise P2mError(f"give one dump: {', '.join(files)} are not the files of one split dump")
-    return OpenedDump(open_dump(files), namelists, files)
+    opened = OpenedDump(open_dump(files), namelists, files)
+    if opened.note is None:
+        raise P2mError(f"{' '.join(files)}: not a dump of a Xen host")
+    return opened
 
 
 def open_with_namelist(paths: Sequence[str]) -> OpenedDump:

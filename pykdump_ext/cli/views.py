@@ -8,7 +8,6 @@ import shutil
 import sys
 import textwrap
 
-from ..errors import P2mError
 from ..reports.views import VIEWS, WIDEST, Screen, View, show, watch
 from . import HELP_WIDTH, Command
 from .files import open_with_namelist
@@ -42,8 +41,6 @@ class ViewCommand:
             picture cannot be written.
         """
         opened = open_with_namelist(args.files)
-        if opened.note is None:
-            raise P2mError(f"{' '.join(opened.paths)}: not a dump of a Xen host")
         terminal = sys.stdout.isatty()
         width = min(shutil.get_terminal_size().columns, WIDEST) if terminal else 80
         inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]

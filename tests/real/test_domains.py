@@ -207,7 +207,4 @@ def test_a_dump_without_xens_notes_has_no_domains(crash: Crash, not_xen: Dump) -
     ran = p2mfix(crash, not_xen, [], "--domain", "1")
     assert (ran.status, ran.text) == (1, f"p2mfix: {not_xen.vmcore}: not a dump of a Xen host\n")
     ran = crash.run([BIN / "p2mfix", "domains", not_xen.vmcore])
-    assert (ran.status, ran.text) == (
-        1,
-        "p2mfix: the dump has no XEN_ELFNOTE_CRASH_INFO note, so its domains cannot be found\n",
-    )
+    assert (ran.status, ran.text) == (1, f"p2mfix: {not_xen.vmcore}: not a dump of a Xen host\n")
