@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import P2mError
-from ..launch.crash_versions import crash_version, installed_crash, misses_pv_kernel
+from ..launch.crash_versions import installed_crash, misses_pv_kernel
 from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
@@ -127,7 +127,10 @@ def _received(receiver: Connection, process: BaseProcess, dump: Sequence[str]) -
 
 @cache
 def _version() -> str:
-    return crash_version(installed_crash()) or ""
+    try:
+        return installed_crash()[1]
+    except P2mError:
+        return ""  # no crash is needed here
 
 
 def misses(symbols: Symbols) -> bool:

@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import __version__
 from ..errors import P2mError
 from ..installed import HOST, build_again, built
-from ..launch.crash_versions import crash_version, installed_crash
+from ..launch.crash_versions import installed_crash
 from ..launch.libraries import host_path
 from ..outputs import new_file
 from . import fail
@@ -99,11 +99,12 @@ def for_running() -> Iterator[Finding]:
     running = sysconfig.get_python_version()
     yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
     yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
-    crash = crash_version(installed_crash())
-    if crash is None:
-        yield False, "crash", "not installed: install the package crash"
-    else:
-        yield True, "crash", f"{crash} ({installed_crash()})"
+    crash = None
+    try:
+        path, crash = installed_crash()
+        yield True, "crash", f"{crash} ({path})"
+    except P2mError as error:
+        yield False, "crash", str(error)
     if not HOST.is_file():
         yield False, "host", f"not built: {build_again()}"
         return
@@ -115,7 +116,7 @@ def for_running() -> Iterator[Finding]:
             " install the package into a venv in another folder",
         )
     for_crash, for_python = built("BUILT_FOR_CRASH"), built("BUILT_FOR_PYTHON")
-    fits = for_crash == crash and for_python == running
+    fits = crash in (None, for_crash) and for_python == running
     yield (
         fits,
         "host",

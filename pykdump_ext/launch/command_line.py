@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NotPvError, OtherKernelError, P2mError
-from ..linux.namelist import Namelist, Relocated
+from ..linux.namelist import Namelist, Relocated, is_namelist
 from ..linux.packed import first_bytes
 from ..machine.dumps import HEAD, begins_as_dump, is_dump, open_dump
 from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
-from .crash_versions import crash_version, installed_crash, misses_pv_kernel
+from .crash_versions import installed_crash, misses_pv_kernel
 from .environment import AFTERWARDS, DOMAIN
 from .libraries import P2MFIX, host_for
 from .options import relocation
@@ -62,15 +62,10 @@ def command_line(request: Request) -> list[str]:
     :raises P2mError: crash is not installed, a file cannot be opened, the package was built for
         another crash, or the domain that was asked for cannot be rebuilt.
     """
-    crash = installed_crash()
-    if crash is None:
-        chosen = os.environ.get("CRASH")
-        if chosen:
-            raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
-        raise P2mError("crash is not installed: install the package crash")
+    crash, version = installed_crash()
     dump = [path for path in request.files if is_dump(path)]
     if not dump:
-        _refuse_packed(request.files)
+        _refuse_what_is_none(request.files)
     namelist = [path for path in request.files if path not in dump] or _found(dump, request.domain)
     files = [*namelist, *dump]
     options = [*request.options, *(word for pair in request.values for word in pair)]
@@ -78,7 +73,7 @@ def command_line(request: Request) -> list[str]:
     if request.domain:
         needed: Help | None = _help_for_guest(namelist, dump, offset, request.domain)
     else:
-        needed = _help_for_dom0(crash, namelist, dump, offset)
+        needed = _help_for_dom0(version, namelist, dump, offset)
     if needed is not None and needed.frames is not None:
         preload(needed.frames)
     if needed is None or request.minimal:
@@ -86,7 +81,7 @@ def command_line(request: Request) -> list[str]:
         later = ["-i", request.input] if request.input else []
         rcfiles = [] if request.rcfiles else ["--no_crashrc"]
         return [crash, *options, *rcfiles, *later, *files]
-    host = host_for(crash)
+    host = host_for(crash, version)
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
     # By path: by its name crash would take a p2mfix.py that lies in the current folder
@@ -95,14 +90,18 @@ def command_line(request: Request) -> list[str]:
     return [crash, *start, *options, *files]
 
 
-def _refuse_packed(files: Sequence[str]) -> None:
-    """Do nothing, unless one of the files is a packed dump.
+def _refuse_what_is_none(files: Sequence[str]) -> None:
+    """Do nothing, unless it is certain that none of the files is a dump that crash can open.
 
-    :raises OtherFileError: it is; crash would only say that it does not know its format.
+    :raises P2mError: one is a packed dump, or all are empty or namelists; crash would only say
+        that it does not know a format, or that it finds no live memory.
     """
     for path in files:
         if begins_as_dump(first_bytes(path, HEAD)):
             open_dump([path])
+    there = [path for path in files if Path(path).is_file()]
+    if there == [*files] and all(is_namelist(p) or not Path(p).stat().st_size for p in files):
+        raise P2mError("there is no dump among these files")
 
 
 def _found(dump: Sequence[str], domain: int) -> list[str]:
@@ -125,10 +124,11 @@ def _found(dump: Sequence[str], domain: int) -> list[str]:
 
 
 def _help_for_dom0(
-    crash: str, namelist: Sequence[str], files: Sequence[str], offset: int
+    version: str, namelist: Sequence[str], files: Sequence[str], offset: int
 ) -> Help | None:
     """Return the help that crash needs to open dom0's kernel, or None: it needs none.
 
+    :param version: that of crash.
     :param namelist: the files of the namelist.
     :param files: the dump's files.
     :param offset: how many bytes above its link-time addresses the kernel ran.
@@ -175,7 +175,7 @@ def _help_for_dom0(
         print(f"p2mfix: {opened.other_build}", file=sys.stderr)
     if not found.healthy and found.check.passed:
         return Help(found.rebuilt)
-    misses = misses_pv_kernel(crash_version(crash) or "", symbols)
+    misses = misses_pv_kernel(version, symbols)
     return Help() if misses or not found.healthy else None
 
 

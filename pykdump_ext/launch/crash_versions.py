@@ -8,26 +8,32 @@ import re
 import shutil
 import subprocess
 
+from ..errors import P2mError
 from ..linux.kernel import Symbols
 
-__all__ = ["crash_version", "installed_crash", "misses_pv_kernel"]
+__all__ = ["installed_crash", "misses_pv_kernel"]
 
 
-def installed_crash() -> str | None:
-    """Return the path of the crash to run, or None: ``$CRASH``, else the ``crash`` in the path."""
-    return shutil.which(os.environ.get("CRASH", "crash"))
+def installed_crash() -> tuple[str, str]:
+    """Return the path and the version of the crash to run: ``$CRASH``, else that in the path.
 
+    The version is text such as ``8.0.2``.
 
-def crash_version(crash: str | None) -> str | None:
-    """Return the version of a crash, such as ``8.0.2``, or None where it does not print one.
-
-    :param crash: the path of the program, or None.
+    :raises P2mError: there is none, or ``$CRASH`` is another program.
     """
-    if crash is None:
-        return None
-    shown = subprocess.run([crash, "--version"], capture_output=True, text=True, check=False)
-    found = re.search(r"^crash (\S+)$", shown.stdout, re.MULTILINE)
-    return found[1] if found else None
+    chosen = os.environ.get("CRASH")
+    path = shutil.which(chosen or "crash")
+    if path is None and chosen:
+        raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
+    if path is None:
+        raise P2mError("crash is not installed: install the package crash")
+    shown = subprocess.run(
+        [path, "--version"], capture_output=True, text=True, errors="replace", check=False
+    )
+    version = re.search(r"^crash (\S+)$", shown.stdout, re.MULTILINE)
+    if version is None:
+        raise P2mError(f"{path}: not crash; set CRASH to the path of crash, or unset it")
+    return path, version[1]
 
 
 def misses_pv_kernel(version: str, symbols: Symbols) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from ..errors import P2mError
 from ..installed import HOST, build_again, built
-from .crash_versions import crash_version
 
 __all__ = ["P2MFIX", "PRELOAD", "host_for", "host_path"]
 
@@ -27,20 +26,21 @@ def host_path() -> Path:
     return HOST
 
 
-def host_for(crash: str) -> Path:
+def host_for(crash: str, version: str) -> Path:
     """Return the path of ``crash_host.so``, which this crash can load.
 
     :param crash: the path of the program.
+    :param version: its version.
     :raises P2mError: it is not built, or built for another crash or another Python.
     """
     host = host_path()
     for name, found, built_for in (
-        (crash, crash_version(crash), built("BUILT_FOR_CRASH")),
+        (crash, version, built("BUILT_FOR_CRASH")),
         ("Python", sysconfig.get_python_version(), built("BUILT_FOR_PYTHON")),
     ):
         if found != built_for:
             raise P2mError(
-                f"{name} is version {found or 'unknown'}, and pykdump_ext was built for"
+                f"{name} is version {found}, and pykdump_ext was built for"
                 f" {built_for}: {build_again()}"
             )
     return host

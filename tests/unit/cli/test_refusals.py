@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext.cli.p2mfix import main
-from pykdump_ext.errors import NotPvError
+from pykdump_ext.errors import NotPvError, P2mError
 from pykdump_ext.launch import command_line
 from pykdump_ext.launch.command_line import Request
 from pykdump_ext.reports.report import NOT_PV
@@ -108,9 +108,23 @@ def test_rewrite_has_no_advice_for_a_pvh_dom0(
 def test_crash_is_not_started_on_a_pvh_dom0(
     monkeypatch: pytest.MonkeyPatch, pvh: Path, vmlinux: Path
 ) -> None:
-    monkeypatch.setattr(command_line, "installed_crash", lambda: "crash")
+    monkeypatch.setattr(command_line, "installed_crash", lambda: ("crash", "8.0.2"))
     with pytest.raises(NotPvError, match=WANTED):
         command_line.command_line(Request([str(vmlinux), str(pvh)]))
+
+
+def test_crash_is_not_started_without_a_dump(
+    monkeypatch: pytest.MonkeyPatch, vmlinux: Path, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(command_line, "installed_crash", lambda: ("crash", "8.0.2"))
+    empty, unknown = tmp_path / "empty", tmp_path / "unknown"
+    empty.touch()
+    unknown.write_text("of a format that crash may know\n")
+    for other in (vmlinux, "/bin/true", empty):
+        with pytest.raises(P2mError, match=r"^there is no dump among these files$"):
+            command_line.command_line(Request([str(vmlinux), str(other)]))
+    files = [str(vmlinux), str(unknown)]
+    assert command_line.command_line(Request(files)) == ["crash", *files]
 
 
 @pytest.fixture

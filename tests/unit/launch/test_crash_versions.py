@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pykdump_ext.launch.crash_versions import misses_pv_kernel
+from pykdump_ext.errors import P2mError
+from pykdump_ext.launch.crash_versions import installed_crash, misses_pv_kernel
 
 from ..made_up.machine import SymbolTable
 
@@ -29,3 +32,33 @@ def test_crash_knows_a_pv_kernel_by_what_pv_init_ops_points_to_until_7_3_1(
     assert misses_pv_kernel(version, V4_20) is misses_4_20
     assert not misses_pv_kernel(version, V4_13)
     assert not misses_pv_kernel(version, XENLINUX)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ("/no/such/crash", "/no/such/crash: not a program; set CRASH to the path of crash"),
+        ("/bin/true", "/bin/true: not crash; set CRASH to the path of crash"),
+    ],
+)
+def test_another_program_is_not_taken_for_crash(
+    monkeypatch: pytest.MonkeyPatch, chosen: str, why: str
+) -> None:
+    monkeypatch.setenv("CRASH", chosen)
+    with pytest.raises(P2mError, match=f"^{why}, or unset it$"):
+        installed_crash()
+
+
+def test_without_crash_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CRASH", raising=False)
+    monkeypatch.setenv("PATH", "/no/such")
+    with pytest.raises(P2mError, match=r"^crash is not installed: install the package crash$"):
+        installed_crash()
+
+
+def test_the_path_and_the_version_of_crash(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    program = tmp_path / "crash"
+    program.write_text("#!/bin/sh\necho; echo crash 8.0.6++; echo Copyright\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("CRASH", str(program))
+    assert installed_crash() == (str(program), "8.0.6++")
