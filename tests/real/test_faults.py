@@ -103,6 +103,20 @@ CASES: list[tuple[Damage, str]] = [
 ]
 
 
+def test_p2mfix_says_before_crash_starts_that_it_cannot_repair(
+    crash: Crash, scratch: Dump, sound: Diagnosis
+) -> None:
+    file = DumpFile(scratch.vmcore)
+    try:
+        zero_max_pfn(file, sound)
+        ran = crash.run([BIN / "p2mfix", scratch.vmlinux, scratch.vmcore], ["eval 16", "quit"])
+    finally:
+        file.undo()
+    before, _, after = ran.text.partition("crash 8")
+    assert before.startswith("p2mfix: cannot rebuild the list before crash starts: max_pfn is 0, ")
+    assert "extend: max_pfn is 0, not 1 to " in after and "hexadecimal: 10" in after
+
+
 @pytest.mark.parametrize(("damage", "sentence"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_damage_is_told_in_a_sentence_and_the_session_goes_on(
     crash: Crash, scratch: Dump, sound: Diagnosis, host: Path, damage: Damage, sentence: str
@@ -143,13 +157,24 @@ def test_a_dump_file_that_ends_early(
     cut.unlink()
 
 
-@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"\x7fELF" + GARBAGE, GARBAGE])
+OURS = "p2mfix: there is no dump among these files\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", OURS),
+        (b"\x7fELF", OURS),
+        (b"\x7fELF" + GARBAGE, OURS),
+        (GARBAGE, "not a supported file format"),
+    ],
+)
 def test_what_is_no_dump_at_all_is_told_by_crash_or_by_us(
-    crash: Crash, truncated: Dump, tmp_path: Path, content: bytes
+    crash: Crash, truncated: Dump, tmp_path: Path, content: bytes, said: str
 ) -> None:
     file = tmp_path / "vmcore"
     file.write_bytes(content)
     ran = crash.run([BIN / "p2mfix", truncated.vmlinux, file], ["quit"])
     assert "Traceback" not in ran.text
-    assert "not a supported file format" in ran.text
+    assert said in ran.text
     assert ran.status == 1
