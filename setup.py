@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Build crash_host.so, which crash's ``extend`` loads, and p2m_preload.so for ``p2mfix``.
+"""Build the shared objects: crash_host.so and stub.so for crash, p2m_preload.so for ``p2mfix``.
 
 pyproject.toml describes the rest of the package.  Where the machine lacks what the build needs,
 the build ends with one sentence that says what to install.
@@ -35,6 +35,7 @@ C_FILES = (
 )  # fmt: skip
 CRASH_HOST = [f"{HOST}/{name}.c" for name in C_FILES]
 PRELOAD = [f"{LAUNCH}/preload.c"]
+STUB = [f"{LAUNCH}/stub.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]
 # -Wno-address: crash's defs.h is older than that warning.  -fvisibility=hidden: otherwise crash's
@@ -120,7 +121,7 @@ def c_string(text: str) -> str:
 
 
 class BuildHost(build_ext):  # type: ignore[misc]
-    """The build of both shared objects; cffi generates a part of ``crash_host.so``."""
+    """The build of the shared objects; cffi generates a part of ``crash_host.so``."""
 
     def get_ext_filename(self, fullname: str) -> str:
         """Return the path of a shared object, without Python's tag: crash loads the file."""
@@ -166,7 +167,7 @@ class BuildHost(build_ext):  # type: ignore[misc]
 
 
 def extension(name: str, sources: list[str]) -> Extension:
-    """Return a shared object to build, with the settings that both have in common."""
+    """Return a shared object to build, with the settings that all have in common."""
     folders = [str(HOST), str(LAUNCH)]
     return Extension(name, sources, include_dirs=folders, depends=DEPENDS, libraries=["dl"])
 
@@ -175,6 +176,7 @@ setup(
     ext_modules=[
         extension("pykdump_ext.host.crash_host", CRASH_HOST),
         extension("pykdump_ext.launch.p2m_preload", PRELOAD),
+        extension("pykdump_ext.launch.stub", STUB),
     ],
     cmdclass={"build_ext": BuildHost},
 )

@@ -10,13 +10,14 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from .. import __version__
 from ..errors import P2mError
 from ..installed import HOST, build_again, built
 from ..launch.crash_versions import installed_crash
-from ..launch.libraries import host_path
+from ..launch.libraries import STUB, host_path
 from ..outputs import new_file
 from . import fail
 
@@ -24,13 +25,69 @@ __all__ = ["main"]
 
 
 # --------------------------------------------------------------------------
-# ~/.crashrc
+# ~/.crashrc, and the stub that it loads
+
+LINK = ".installed"  # STUB_LINK of launch/stub.h
 
 
 def is_ours(line: str) -> bool:
-    """Return True for a line of ``.crashrc`` that loads this package's shared object."""
+    """Return True for a line of ``.crashrc`` that loads the host, by its stub or by its path."""
     words = line.split()
     return len(words) == 2 and words[0] == "extend" and Path(words[1]).name == HOST.name
+
+
+def link_of(stub: Path) -> Path:
+    """Return the path of the link that leads from a stub to the host."""
+    return stub.with_name(stub.name + LINK)
+
+
+def stub_path() -> Path:
+    """Return where the stub belongs: in the user's data folder, which outlives the environment.
+
+    :raises P2mError: crash cannot load a file from there.
+    """
+    chosen = Path(os.environ.get("XDG_DATA_HOME", ""))
+    data = chosen if chosen.is_absolute() else Path("~/.local/share").expanduser()
+    folder = data / "pykdump-ext"
+    if any(letter.isspace() for letter in str(folder)):
+        raise P2mError(
+            f"{folder}: crash cannot load a file from there, because of the blank in this path:"
+            " set XDG_DATA_HOME to a folder without one"
+        )
+    return folder / HOST.name
+
+
+def put_stub() -> Path:
+    """Put the stub and its link where they belong, if they are not there; return its path.
+
+    :raises P2mError: the host is not built, or crash cannot load a file from that folder.
+    :raises OSError: they cannot be written.
+    """
+    host, stub = host_path(), stub_path()
+    link, content = link_of(stub), STUB.read_bytes()
+    stub.parent.mkdir(parents=True, exist_ok=True)
+    if not link.is_symlink() or link.readlink() != host:
+        link.unlink(missing_ok=True)
+        link.symlink_to(host)
+    if not stub.is_file() or stub.read_bytes() != content:
+        stub.unlink(missing_ok=True)  # not written into: crash may run it
+        with new_file(stub) as (_, unfinished):
+            unfinished.write_bytes(content)
+    return stub
+
+
+def remove_stub(stub: Path) -> None:
+    """Remove a stub, its link, and its folder if nothing else is in it.
+
+    :raises OSError: one of them cannot be removed.
+    """
+    link = link_of(stub)
+    if not link.is_symlink():
+        return  # the host itself, or nothing
+    stub.unlink(missing_ok=True)
+    link.unlink()
+    with suppress(OSError):
+        stub.parent.rmdir()
 
 
 def write_crashrc(path: Path, lines: list[str]) -> None:
@@ -47,9 +104,10 @@ def write_crashrc(path: Path, lines: list[str]) -> None:
 def edit_crashrc(path: Path, remove: bool) -> str:
     """Add our line to a ``.crashrc``, or remove it; return a sentence on what was done.
 
-    A file that had our line only is removed as a whole.
+    The stub that the line loads is put into its place, or removed as well.  A file that had our
+    line only is removed as a whole.
 
-    :raises P2mError: the shared object is not built.
+    :raises P2mError: the shared object is not built, or crash cannot load the stub.
     :raises OSError: the file cannot be read or written.
     """
     old = []
@@ -57,6 +115,11 @@ def edit_crashrc(path: Path, remove: bool) -> str:
         old = path.read_text(errors="surrogateescape").splitlines(keepends=True)
     others = [line for line in old if not is_ours(line)]
     if remove:
+        stubs = {Path(line.split()[1]) for line in old if is_ours(line)}
+        with suppress(P2mError):
+            stubs.add(stub_path())
+        for stub in stubs:
+            remove_stub(stub)
         if others == old:
             return f"{path}: has no line of pykdump_ext to remove"
         if not others and not path.is_symlink():
@@ -64,7 +127,7 @@ def edit_crashrc(path: Path, remove: bool) -> str:
             return f"{path}: removed, it had the line of pykdump_ext only"
         write_crashrc(path, others)
         return f"{path}: line removed"
-    wanted = f"extend {host_path()}\n"
+    wanted = f"extend {put_stub()}\n"
     if wanted in old and len(others) == len(old) - 1:
         return f"{path}: has the line already"
     if others and not others[-1].endswith("\n"):
@@ -139,11 +202,22 @@ def for_running() -> Iterator[Finding]:
         )
     crashrc = Path("~/.crashrc").expanduser()
     lines = crashrc.read_text(errors="replace").splitlines() if crashrc.exists() else []
-    ours = [line.split()[1] for line in lines if is_ours(line)]
-    if ours == [str(HOST)]:
-        yield True, ".crashrc", f"{crashrc} loads the host"
+    ours = [Path(line.split()[1]) for line in lines if is_ours(line)]
+    found = [
+        link_of(path).readlink() if path.is_file() and link_of(path).is_symlink() else path
+        for path in ours
+    ]
+    if found == [HOST] == ours:
+        yield (
+            True,
+            ".crashrc",
+            f"{crashrc} loads the host, and would fail in each session once the host is gone:"
+            " pykdump-ext setup makes the line harmless",
+        )
+    elif found == [HOST]:
+        yield True, ".crashrc", f"{crashrc} loads the host, by {ours[0]}"
     elif ours:
-        yield False, ".crashrc", f"{crashrc} loads {ours[0]}: run pykdump-ext setup"
+        yield False, ".crashrc", f"{crashrc} loads {found[0]}: run pykdump-ext setup"
     else:
         yield True, ".crashrc", f"{crashrc} does not load the host; pykdump-ext setup adds the line"
 

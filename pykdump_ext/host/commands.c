@@ -170,18 +170,33 @@ host_remove_extension(void *extension)
 /* ------------------------------------------------------------------ */
 /* extend, for shared objects */
 
+/* This library itself, or the stub in the user's data folder that has a link to it */
+static int
+is_own_file(char *name)
+{
+	char link[PATH_MAX];
+
+	if (!file_exists(name, NULL))
+		return FALSE;
+	if (snprintf(link, PATH_MAX, "%s" STUB_LINK, name) < PATH_MAX && file_exists(link, NULL))
+		name = link;
+	return same_file(name, host_path());
+}
+
 static void
 do_load(void *name)
 {
-	/* This library was unloaded, but has stayed in memory */
-	if (!own_entry() && file_exists(name, NULL) && same_file(name, host_path())) {
+	if (!is_own_file(name))
+		load_extension(name);
+	else if (own_entry())
+		fprintf(fp, "%s: shared object already loaded\n", host_path());
+	else { /* it was unloaded, but has stayed in memory */
 		if (!add_table(host_path(), own_commands)) {
 			host_set_message("not enough memory for crash's table of commands");
 			RESTART(); /* out of guarded() */
 		}
 		fprintf(fp, "%s: shared object loaded\n", host_path());
-	} else
-		load_extension(name);
+	}
 }
 
 static void
@@ -289,7 +304,7 @@ extend_command(void)
 			ours |= !ends_with(args[i], ".so");
 		else if (ends_with(args[i], ".py"))
 			ours = TRUE;
-		else if (same_file(args[i], host_path()))
+		else if (is_own_file(args[i]))
 			self = TRUE;
 	}
 	/* While this library is unloaded, crash's extend handles all files but this library. */
@@ -306,7 +321,11 @@ int
 register_commands(void)
 {
 	register_extension(own_commands);
-	return pc->curext->flags & REGISTERED;
+	if (!(pc->curext->flags & REGISTERED))
+		return FALSE;
+	if (!same_file(pc->curext->filename, host_path())) /* the stub loads this library */
+		pc->curext->filename = host_path();
+	return TRUE;
 }
 
 /* Make func the function of crash's own command, and return the one that it had. */

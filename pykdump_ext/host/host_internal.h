@@ -6,6 +6,7 @@
 #include "defs.h"
 #include "environment.h"
 #include "host.h"
+#include "stub.h"
 
 /* guard.c */
 void guard_start(void);

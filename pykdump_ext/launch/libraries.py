@@ -9,10 +9,11 @@ from pathlib import Path
 from ..errors import P2mError
 from ..installed import HOST, build_again, built
 
-__all__ = ["P2MFIX", "PRELOAD", "host_for", "host_path"]
+__all__ = ["P2MFIX", "PRELOAD", "STUB", "host_for", "host_path"]
 
 PACKAGE = Path(__file__).parent.parent
 PRELOAD = PACKAGE / "launch" / "p2m_preload.so"
+STUB = PACKAGE / "launch" / "stub.so"
 P2MFIX = PACKAGE / "extensions" / "p2mfix.py"
 
 

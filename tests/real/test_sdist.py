@@ -85,7 +85,7 @@ def test_an_sdist_has_every_file_of_a_clone_and_builds(
     assert wanted <= files(unpacked)
     setup(unpacked, "build_ext", "--build-lib", str(tmp_path / "lib"))
     built = {path.name for path in (tmp_path / "lib").rglob("*.so")}
-    assert built == {"crash_host.so", "p2m_preload.so"}
+    assert built == {"crash_host.so", "p2m_preload.so", "stub.so"}
 
 
 def test_pip_builds_a_wheel_from_an_sdist(unpacked: Path, tmp_path: Path) -> None:
@@ -95,6 +95,7 @@ def test_pip_builds_a_wheel_from_an_sdist(unpacked: Path, tmp_path: Path) -> Non
     assert {name for name in package if name.endswith((".py", "py.typed"))} <= found
     assert {name for name in found if name.endswith(".so")} == {
         "pykdump_ext/host/crash_host.so", "pykdump_ext/launch/p2m_preload.so",
+        "pykdump_ext/launch/stub.so",
     }  # fmt: skip
     assert any(name.endswith("/share/man/man1/p2mfix.1") for name in found)
     assert not any(name.startswith(("tests", "examples")) or name.endswith(".c") for name in found)

@@ -160,7 +160,7 @@ WRITING = re.compile(
 WRITERS = {
     "pykdump_ext.outputs": "the door",
     "pykdump_ext.rewrite": "copies into the file that the door has opened",
-    "pykdump_ext.cli.pykdump_ext": "writes the lines of .crashrc into the same",
+    "pykdump_ext.cli.pykdump_ext": "writes the lines of .crashrc, and the link of the stub",
     "pykdump_ext.linux.packed": "unpacks a vmlinux into a file that has no name",
     "pykdump_ext.host.restart": "hands the history on to the next crash",
 }
