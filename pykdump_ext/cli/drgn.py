@@ -43,12 +43,10 @@ p2mfix was installed from, run pip install '.[drgn]'"""
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix drgn`` to its parser."""
     parser.add_argument(
-        "vmlinux", metavar="VMLINUX",
-        help="dom0's vmlinux, with debug information; not needed if it is beside the dump",
+        "first", metavar="FILE",
+        help="the dump, or all files of a split dump; and dom0's vmlinux with debug information,"
+        " if it is not beside the dump",
     )  # fmt: skip
-    parser.add_argument(
-        "vmcore", metavar="VMCORE", nargs="?", help="the dump, or the files of a split dump"
-    )
     _add_others(parser)
 
 
@@ -72,15 +70,12 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump, the vmlinux or the script cannot be opened.
     """
-    usage = f"{NAME} [VMLINUX] VMCORE [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
+    usage = f"{NAME} FILE ... [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
     others = argparse.ArgumentParser(NAME, usage, add_help=False)
     _add_others(others)  # options may also come after the files
-    files = [args.vmlinux]
-    alone = args.vmcore is not None and is_dump(args.vmlinux) and not _is_file_of_dump(args.vmcore)
-    if args.vmcore is not None and not alone:
-        files.append(args.vmcore)
-    others.parse_args([args.vmcore, *args.words] if alone else args.words, args)
-    while args.words and _is_file_of_dump(args.words[0]):  # split dumps, split namelists
+    files = [args.first]
+    others.parse_args(args.words, args)
+    while args.words and _is_file_of_dump(args.words[0], files):
         files.append(args.words[0])
         others.parse_args(args.words[1:], args)
     try:
@@ -93,9 +88,13 @@ def run(args: argparse.Namespace) -> None:
     _run(args, prog)
 
 
-def _is_file_of_dump(path: str) -> bool:
-    """Return True if a word of the command line is a file of the dump or of its namelist."""
-    return is_dump(path) or is_namelist(path)
+def _is_file_of_dump(word: str, before: Sequence[str]) -> bool:
+    """Return True if a word is a file of the dump or of its namelist, not a script.
+
+    :param before: the files before it; after a vmlinux alone a dump has to come.
+    """
+    alone = len(before) == 1 and not is_dump(before[0])
+    return alone or is_dump(word) or is_namelist(word)
 
 
 def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:

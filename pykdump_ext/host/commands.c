@@ -300,7 +300,7 @@ extend_command(void)
 			unload = TRUE;
 		else if (args[i][0] == '-')
 			continue;
-		else if (!file_exists(args[i], NULL))
+		else if (!file_exists(args[i], NULL) || is_directory(args[i]))
 			ours |= !ends_with(args[i], ".so");
 		else if (ends_with(args[i], ".py"))
 			ours = TRUE;

@@ -189,8 +189,11 @@ def load(path: Path, shown: str) -> None:
         _execute(extension, set(old.commands) if old else set())
         if old:
             print(f"{shown}: has changed since it was loaded: loading it anew")
-            _unload(old)
-        _register(extension)
+        try:
+            if old:
+                _unload(old)
+        finally:  # the old one is gone in any case
+            _register(extension)
         print(f"{shown}: loaded")
     elif old.ready:
         print(f"{shown}: already loaded")

@@ -130,6 +130,30 @@ def test_a_changed_file_is_loaded_anew_and_a_broken_one_leaves_the_old(
     assert not list(crash.folder.rglob("*.pyc"))
 
 
+def test_a_changed_file_is_loaded_whatever_the_old_one_does_when_it_goes(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    code = (
+        "from pykdump_ext.host import command\n"
+        "@command('which', minimal=True)\n"
+        "def which(words): print('version', {0})\n"
+        "def unloaded(): 1 / {0}\n"
+    )
+    for number in (0, 1):
+        crash.write(f"version{number}", code.format(number))
+    (crash.folder / "w").mkdir()  # a folder is no extension
+    ran = minimal(
+        crash, untouched, host,
+        "!cp version0 w.py", "extend w", "which", "!cp version1 w.py", "extend w", "which",
+    )  # fmt: skip
+    text = re.sub(r" \(\S+w\.py, line \d+\)|\n(?=\n)", "", ran.after("shared object loaded\n"))
+    assert text.startswith(
+        "./w.py: loaded\nversion 0\n"
+        "./w.py: has changed since it was loaded: loading it anew\n"
+        "extend: ZeroDivisionError: division by zero\nversion 1\n"
+    ), text
+
+
 def test_a_name_without_its_ending_or_its_folder_is_enough(
     crash: Crash, untouched: Dump, host: Path, native: Path
 ) -> None:

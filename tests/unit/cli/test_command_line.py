@@ -108,7 +108,7 @@ def test_options_may_stand_among_the_files() -> None:
     assert args.json and args.files == ["vmcore", "vmlinux"]
     # what follows a script is the script's
     args = parse(["drgn", "vmlinux", "vmcore", "script.py", "-e", "its own"])
-    assert args.code is None and args.words == ["script.py", "-e", "its own"]
+    assert args.code is None and args.words == ["vmcore", "script.py", "-e", "its own"]
 
 
 def test_a_mistyped_command_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
@@ -124,7 +124,7 @@ def test_an_error_names_only_what_is_required(capsys: pytest.CaptureFixture[str]
         main(["drgn"])
     assert stop.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("the following arguments are required: VMLINUX")
+    assert said.endswith("the following arguments are required: FILE")
 
 
 @pytest.mark.parametrize("program", ["p2mfix", "pykdump-ext"])
