@@ -101,7 +101,13 @@ class OpenedDump:
     @cached_property
     def xen(self) -> Xen:
         """Xen's memory."""
-        return self._once("xen", lambda: open_xen(self.dump, self.notes))
+        return self._once("xen", self._open_xen)
+
+    def _open_xen(self) -> Xen:
+        try:
+            return open_xen(self.dump, self.notes)
+        except P2mError as error:
+            raise self._explained(error) from None
 
     @cached_property
     def domains(self) -> list[Domain]:

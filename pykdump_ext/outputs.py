@@ -30,13 +30,17 @@ HEAD = 1024  # bytes, which have all of these
 
 DUMPS = (  # of crash's formats, those that p2mfix does not open
     b"DISKDUMP",  # diskdump.h of crash
+    b"\xed\x23\x8f\x61\x73\x01\x19\xa8", b"\xa8\x19\x01\x73\x61\x8f\x23\xed",  # lkcd_vmdump_v1.h
+    b"QEVM",  # qemu-load.h: virsh save
+    b"PAGEDU64", b"PAGEDUMP",  # of Windows guests, as QEMU's dump-guest-memory -w writes them
     b"LinuxGuestRecord", b"\xed\xeb\x0f\xf0", b"\xee\xeb\x0f\xf0",  # xendump.h: xm save, xm dump
     b"\xd0\xbe\xd0\xbe", b"\xd2\xbe\xd2\xbe", b"\xd3\xbe\xd3\xbe",  # vmware_vmss.h
     b"\xd1\xba\xd1\xba", b"\xd2\xba\xd2\xba",
     b"sadump\0\0",  # sadump.h
 )  # fmt: skip
 PACKED = (
-    b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x5d\0\0", b"\x89LZO\0",  # gzip bzip2 xz lzma lzop
+    b"\x1f\x8b", b"\x1f\x9d", b"BZh",  # gzip compress bzip2
+    b"\xfd7zXZ\0", b"\x5d\0\0", b"\x89LZO\0",  # xz lzma lzop
     b"\x28\xb5\x2f\xfd", b"\x04\x22\x4d\x18", b"\x02\x21\x4c\x18",  # zstd lz4, lz4 of a kernel
     b"PK\x03\x04", b"7z\xbc\xaf", b"!<arch>\n", b"\xed\xab\xee\xdb",  # zip 7z ar rpm
     b"070701",  # cpio

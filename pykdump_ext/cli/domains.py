@@ -93,12 +93,13 @@ def run(args: argparse.Namespace) -> None:
     """
     opened = open_one(args.files)
     xen, domains = opened.xen, opened.domains
-    problem = None
+    why = opened.dump.incomplete
+    problem = f"the dump is incomplete, so pages may be missing here: {why}" if why else None
     owned: dict[int, Owned] = {}
     try:
         owned = xen.owned(domains)
     except ReadError as error:
-        problem = str(error)
+        problem = f"pages and kinds are unknown: {error}"
     cpus: dict[int | None, list[int]] = {}
     for cpu, cr3 in enumerate(xen.note.cr3s):
         cpus.setdefault(opened.owner(cr3), []).append(cpu)
@@ -116,4 +117,4 @@ def run(args: argparse.Namespace) -> None:
     for row in table:
         print("  ".join(text.rjust(width) for text, width in zip(row, widths)))
     if problem:
-        print(f"pages and kinds are unknown: {problem}")
+        print(problem)

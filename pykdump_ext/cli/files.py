@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..errors import P2mError
+from ..errors import P2mError, printable
 from ..linux.namelist import Namelist, group_namelists, is_namelist
 from ..linux.packed import first_bytes
 from ..machine.dumps import HEAD, begins_as_dump, group_dumps, is_dump, open_dump
@@ -96,6 +96,7 @@ def open_with_namelist(paths: Sequence[str]) -> OpenedDump:
 def say_namelist(opened: OpenedDump) -> None:
     """Print which namelist was taken, and that it is of another build than the dump's kernel."""
     if opened.found is not None:
-        print(f"p2mfix: no vmlinux was given: taking {opened.found.path}", file=sys.stderr)
+        shown = printable(str(opened.found.path))
+        print(f"p2mfix: no vmlinux was given: taking {shown}", file=sys.stderr)
     if opened.namelist is not None and opened.other_build:
         print(f"p2mfix: {opened.other_build}", file=sys.stderr)

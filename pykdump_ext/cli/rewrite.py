@@ -14,7 +14,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from ..errors import NotPvError, P2mError
+from ..errors import NotPvError, P2mError, printable
 from ..linux.namelist import Namelist
 from ..machine.dumps import open_dump
 from ..machine.elf import ElfCore
@@ -119,7 +119,8 @@ def _print_size(out: Path, cloned: bool, start: float) -> None:
     """Print the last line, on a copy that was begun at ``start``."""
     seconds = time.perf_counter() - start
     how = "sharing its blocks with the dump, " if cloned else ""
-    print(f"p2mfix: {out}: {out.stat().st_size / 1e9:.1f} GB written, {how}{seconds:.1f} s")
+    size = out.stat().st_size / 1e9
+    print(f"p2mfix: {printable(str(out))}: {size:.1f} GB written, {how}{seconds:.1f} s")
 
 
 def _frame_table(opened: OpenedDump, found: Diagnosis) -> FrameTable | None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import NotPvError, OtherKernelError, P2mError
+from ..errors import NotPvError, OtherKernelError, P2mError, printable
 from ..linux.namelist import Namelist, Relocated, is_namelist
 from ..linux.packed import first_bytes
 from ..machine.dumps import HEAD, begins_as_dump, is_dump, open_dump
@@ -112,7 +112,7 @@ def _found(dump: Sequence[str], domain: int) -> list[str]:
     opened = OpenedDump(open_dump(dump), (), dump, domain)
     release = opened.look_for_namelist()
     if isinstance(opened.found, Namelist):
-        shown = " ".join(opened.found.given)
+        shown = printable(" ".join(opened.found.given))
         print(f"p2mfix: no vmlinux was given: taking {shown}", file=sys.stderr)
         return [*opened.found.given]
     if release is None:

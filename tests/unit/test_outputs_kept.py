@@ -153,6 +153,9 @@ DUMPS = {
     "flattened, kdump-compressed": flattened(kdump(PAGES)),
     "cut off": CORE[:100],
     "diskdump": b"DISKDUMP" + bytes(4096),
+    "lkcd": (0xA8190173618F23ED).to_bytes(8, "little") + bytes(4096),
+    "qemu": b"QEVM" + bytes(4096),
+    "windows": b"PAGEDU64" + bytes(4096),
     "xm dump-core": struct.pack("<I", 0xF00FEBED) + bytes(4096),
     "vmss": struct.pack("<I", 0xBED2BED2) + bytes(4096),
 }
@@ -163,6 +166,7 @@ OTHERS = {
     "vmlinuz for EFI": (b"MZ" + KERNEL[2:], "a bootable kernel"),
     "System.map": (b"0000000000000000 D __per_cpu_start\n", "a System.map"),
     "its end": (b"ffffffff82e00000 B __brk.limit\n", "a System.map"),
+    "compress": (b"\x1f\x9d\x90" + bytes(100), "a compressed file or an archive"),
     "gzip": (gzip.compress(CORE), "a compressed file or an archive"),
     "bzip2": (bz2.compress(CORE), "a compressed file or an archive"),
     "xz": (lzma.compress(CORE), "a compressed file or an archive"),

@@ -67,6 +67,16 @@ def test_a_frame_table_that_is_not_whole_is_told(capsys: pytest.CaptureFixture[s
     )
 
 
+def test_an_incomplete_dump_is_said_to_be_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(MadeUpDump, "incomplete", "the file is cut off")
+    lines = printed(guest_on_host()[0], capsys).splitlines()
+    assert len(lines) == 4 and lines[-1] == (
+        "the dump is incomplete, so pages may be missing here: the file is cut off"
+    )
+
+
 def test_errors_are_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["domains", str(tmp_path / "vmcore")])
