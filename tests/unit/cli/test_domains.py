@@ -18,8 +18,10 @@ from ..made_up.host import FRAME_TABLE, PAGES, Host, guest_on_host
 from ..made_up.machine import PAGE
 
 
-def printed(host: Host, capsys: pytest.CaptureFixture[str], *options: str) -> str:
-    opened = OpenedDump(MadeUpDump(host.memory(), host.notes()))
+def printed(
+    host: Host, capsys: pytest.CaptureFixture[str], *options: str, cut: str | None = None
+) -> str:
+    opened = OpenedDump(MadeUpDump(host.memory(), host.notes(), incomplete=cut))
     parser = argparse.ArgumentParser()
     cli.add_arguments(parser)
     with pytest.MonkeyPatch.context() as patch:
@@ -67,11 +69,8 @@ def test_a_frame_table_that_is_not_whole_is_told(capsys: pytest.CaptureFixture[s
     )
 
 
-def test_an_incomplete_dump_is_said_to_be_one(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(MadeUpDump, "incomplete", "the file is cut off")
-    lines = printed(guest_on_host()[0], capsys).splitlines()
+def test_an_incomplete_dump_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = printed(guest_on_host()[0], capsys, cut="the file is cut off").splitlines()
     assert len(lines) == 4 and lines[-1] == (
         "the dump is incomplete, so pages may be missing here: the file is cut off"
     )
