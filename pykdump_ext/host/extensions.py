@@ -18,7 +18,9 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..launch.libraries import P2MFIX
+from . import crash
 from .commands import Command, CommandError
+from .ending import starting
 
 __all__ = [
     "Extension",
@@ -194,7 +196,8 @@ def load(path: Path, shown: str) -> None:
                 _unload(old)
         finally:  # the old one is gone in any case
             _register(extension)
-        print(f"{shown}: loaded")
+        if not (crash.session().silent and starting()):
+            print(f"{shown}: loaded")
     elif old.ready:
         print(f"{shown}: already loaded")
         return

@@ -14,6 +14,7 @@
  *   commit edcb5cf84f05 (in v4.14) removes xen_patch(), 5c83511bdb98 (in v4.20) pv_init_ops.
  */
 #include "host_internal.h"
+#include "drop.h"
 #include <dlfcn.h>
 
 extern int read_history(const char *);
@@ -191,4 +192,6 @@ load(void)
 		unlink(history);
 		unsetenv(ENV_HISTORY);
 	}
+	if ((pc->flags & SILENT) && getenv(ENV_AFTERWARDS))
+		drop_next_message();
 }

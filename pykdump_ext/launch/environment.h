@@ -17,7 +17,7 @@
 /* Set by restart.py, read by session.c: a file with the command history of the previous crash */
 #define ENV_HISTORY "PYKDUMP_EXT_HISTORY"
 
-/* Set by command_line.py, read by full_session.py, ending.py and leave.c: p2mfix starts this session */
+/* Set by command_line.py, read by full_session.py, ending.py, leave.c, session.c and preload.c: p2mfix starts this session */
 #define ENV_AFTERWARDS "PYKDUMP_EXT_AFTERWARDS"
 
 /* Set by preload.py, read by preload.c and full_session.py: this crash is to have the list */

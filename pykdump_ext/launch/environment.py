@@ -18,7 +18,7 @@ __all__ = [
 
 AFTERWARDS = "PYKDUMP_EXT_AFTERWARDS"
 """What a full session that p2mfix starts runs first, as JSON:
-set by command_line.py, read by full_session.py, ending.py and leave.c."""
+set by command_line.py, read by full_session.py, ending.py, leave.c, session.c and preload.c."""
 
 DOMAIN = "PYKDUMP_EXT_DOMAIN"
 """The id of the domain whose kernel is opened: set by command_line.py, read by session.py."""

@@ -9,7 +9,6 @@
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
  * - load_extension() (extensions.c) reports a library that registers no commands, and
  *   register_extension() one that has none for minimal mode: so there is a hidden one.
- * - load_extension() prints "shared object loaded" to fp as soon as dlopen() has returned.
  * - The layout of struct command_table_entry and its flags (defs.h).
  */
 #define _GNU_SOURCE
@@ -17,6 +16,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
+#include "drop.h"
 #include "stub.h"
 
 #define HIDDEN_COMMAND 0x2
@@ -29,7 +29,6 @@ struct command_table_entry {
 	unsigned long flags;
 };
 
-extern FILE *fp;
 extern void register_extension(struct command_table_entry *);
 extern struct command_table_entry *get_command_table_entry(char *);
 
@@ -50,23 +49,11 @@ static struct command_table_entry commands[] = {
 	{ NULL }
 };
 
-static FILE *output;
-
-/* Drop one message, and give crash its output back. */
-static ssize_t
-drop(void *cookie, const char *text, size_t size)
-{
-	fp = output;
-	return size;
-}
-
 __attribute__((constructor)) static void
 load(void)
 {
-	cookie_io_functions_t functions = { .write = drop };
 	char host[PATH_MAX + sizeof(STUB_LINK)];
 	Dl_info info;
-	FILE *nowhere;
 
 	if (!dladdr(load, &info))
 		return;
@@ -79,9 +66,5 @@ load(void)
 	if (get_command_table_entry(commands[0].name))
 		return;
 	register_extension(commands);
-	if ((nowhere = fopencookie(NULL, "w", functions))) {
-		setvbuf(nowhere, NULL, _IONBF, 0);
-		output = fp;
-		fp = nowhere;
-	}
+	drop_next_message();
 }

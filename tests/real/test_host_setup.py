@@ -65,7 +65,7 @@ def test_the_line_of_setup_loads_the_host_once(
     assert ran.after(already) == f"{host}: shared object unloaded\n{loaded}42\n"
     assert ran.text.count(loaded) == 2
     # as p2mfix starts it, the host is there before .crashrc runs
-    p2mfix: list[str | Path] = [BIN / "p2mfix", "-s", truncated.vmlinux, truncated.vmcore]
+    p2mfix: list[str | Path] = [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore]
     ran = crash.run(p2mfix, ["py -c 'print(40 + 2)'", "quit"])
     assert ran.text.endswith(f"{already}42\n") and ran.text.count(loaded) == 1
 
