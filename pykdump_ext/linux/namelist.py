@@ -10,9 +10,10 @@ from functools import cached_property
 from pathlib import Path
 
 from ..errors import P2mError
+from ..machine.files import OpenFile
 from .banners import BANNER_START, LONGEST_BANNER
 from .kernel import START_KERNEL_MAP, KernelFile
-from .packed import first_bytes, packing
+from .packed import LARGEST, first_bytes, packing
 from .system_map import SystemMap, is_system_map
 from .vmlinux import VmlinuxFile
 
@@ -166,22 +167,29 @@ def _linked(kernel: VmlinuxFile) -> VmlinuxFile | None:
     if kernel.debuglink is None:
         return None
     name, crc = kernel.debuglink
+    if "/" in name:  # a path, perhaps to a device
+        return None
     folder = kernel.path.parent
     for path in (folder / name, folder / ".debug" / name, DEBUG_FOLDER / "boot" / name):
         try:
-            if path.resolve() != kernel.path.resolve() and _crc(path) == crc:
+            if not path.samefile(kernel.path) and _crc(path) == crc:
                 return VmlinuxFile(path)
         except (OSError, P2mError):
             continue
     return None
 
 
-def _crc(path: Path) -> int:
-    """Return the CRC-32 of a file."""
+def _crc(path: Path) -> int | None:
+    """Return the CRC-32 of a file, or None if it is too large to be a debug file.
+
+    :raises P2mError: it cannot be read, or is not a regular file.
+    """
+    file = OpenFile(path)
+    if file.size > LARGEST:
+        return None
     value = 0
-    with path.open("rb") as file:
-        while data := file.read(1 << 20):
-            value = zlib.crc32(data, value)
+    for at in range(0, file.size, 1 << 20):
+        value = zlib.crc32(file.read_at(at, 1 << 20), value)
     return value
 
 
@@ -213,10 +221,11 @@ def group_namelists(paths: Sequence[str]) -> list[Namelist]:
         twins = [elf for elf in (*debugs, *whole) if elf.build_id == kernel.build_id is not None]
         if not twins and len(kernels) == len(debugs) == 1:
             twins = debugs
-        groups.append([str(kernel.path), *(str(twin.path) for twin in twins[:1])])
+        own = [str(twin.path) for twin in twins[:1]]
+        groups.append([str(kernel.path), *own])
         debugs = [elf for elf in debugs if elf not in twins[:1]]
-        if twins and twins[0] in whole:
-            groups.remove([str(twins[0].path)])
+        if twins and twins[0] in whole and own in groups:  # not yet beside another copy
+            groups.remove(own)
     groups += [[str(elf.path)] for elf in debugs]
     if maps and len(groups) == 1:
         return [Namelist(*groups[0], *maps)]
