@@ -11,6 +11,8 @@ import os
 import struct
 from array import array
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import compress
 from pathlib import Path
 
 from ..errors import P2mError
@@ -46,8 +48,8 @@ class Section:
 class VmlinuxFile:
     """An ELF file of a kernel, or of its debug information, packed or not.
 
-    A kernel has two hundred thousand symbols, and few are asked for. So there is no index:
-    the string table is searched for the name, and the symbol table for the name's offset.
+    A kernel has two hundred thousand symbols, and few are asked for. So their names stay as they
+    are: the string table is searched for a name, and its offset there leads to the symbol.
 
     :raises P2mError: the file is not an ELF file that can be read.
     """
@@ -60,7 +62,7 @@ class VmlinuxFile:
         if not self.size:
             raise _unreadable(path, "it is empty")
         self._read_headers()
-        self._symbols = self._names = self._name_of = b""
+        self._symbols = self._names = b""
         self._read_symbols()
 
     @property
@@ -104,14 +106,16 @@ class VmlinuxFile:
         if symtab is None or strtab is None:
             return
         for table in (symtab, strtab):
-            if table.offset + table.size > self.size or symtab.size % SYMBOL.size:
+            if table.offset + table.size > self.size:
                 raise P2mError(f"{self.path}: is cut off: some of its symbols are missing")
             if table.size > LARGEST_TABLE:
                 raise _unreadable(self.path, f"its {table.name} has {table.size:,} bytes")
+        if symtab.size % SYMBOL.size:
+            raise _unreadable(
+                self.path, f"the size of its .symtab is damaged: {symtab.size:,} bytes"
+            )
         self._symbols = self._file.read_at(symtab.offset, symtab.size)
         self._names = self._file.read_at(strtab.offset, strtab.size)
-        # st_name of every symbol, one after another
-        self._name_of = array("I", self._symbols)[:: SYMBOL.size // 4].tobytes()
 
     @property
     def has_symbols(self) -> bool:
@@ -128,23 +132,18 @@ class VmlinuxFile:
         wanted = name.encode() + b"\0"  # a linker may store it as the tail of a longer name
         found = self._names.find(wanted)
         while found >= 0:
-            address = self._address_of_name(found)
-            if address is not None:
-                return address
+            if found in self._values:
+                return self._values[found]
             found = self._names.find(wanted, found + 1)
         return None
 
-    def _address_of_name(self, name_offset: int) -> int | None:
-        key = name_offset.to_bytes(4, "little")
-        found = self._name_of.find(key)
-        while found >= 0:
-            if found % 4 == 0:
-                at = found // 4 * SYMBOL.size
-                _, _, _, section, value, _ = SYMBOL.unpack_from(self._symbols, at)
-                if section:  # 0 is SHN_UNDEF
-                    return int(value)
-            found = self._name_of.find(key, found + 1)
-        return None
+    @cached_property
+    def _values(self) -> dict[int, int]:
+        """The value of each defined symbol, by the offset of its name; the first one's counts."""
+        names = array("I", self._symbols)[:: SYMBOL.size // 4]
+        sections = array("H", self._symbols)[3 :: SYMBOL.size // 2]  # 0 is SHN_UNDEF
+        values = array("Q", self._symbols)[1 :: SYMBOL.size // 8]
+        return dict(compress(zip(names[::-1], values[::-1]), sections[::-1]))
 
     def read(self, vaddr: int, size: int) -> bytes:
         """Return up to ``size`` bytes of initialised data at link-time ``vaddr``.
