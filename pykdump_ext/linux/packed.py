@@ -14,6 +14,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from functools import lru_cache
+from io import DEFAULT_BUFFER_SIZE
 from pathlib import Path
 from typing import BinaryIO
 
@@ -25,6 +26,9 @@ __all__ = ["LARGEST", "first_bytes", "open_plain", "packing"]
 MAGICS = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"(\xb5/\xfd": "zstd"}
 ELF = b"\x7fELF"
 LARGEST = 2 << 30  # bytes of an unpacked vmlinux; one with all debug information has about 1 GiB
+# A vmlinux is some 10 times as large as it is packed; the spare is for a small one
+MOST_TIMES = 64
+SPARE = 8 << 20
 MEMORY = 256 << 20  # bytes, of xz; its highest level needs 65 MiB
 BLOCK = 1 << 20
 PAGE = 4096  # a block of zeros of that size becomes a hole in the file
@@ -68,18 +72,19 @@ def open_plain(path: Path) -> tuple[OpenFile, BinaryIO | None]:
 
 
 @lru_cache(maxsize=8)  # several dumps of one kernel
-def _unpack(path: str, kind: str, _size: int, _changed: int) -> BinaryIO:
+def _unpack(path: str, kind: str, size: int, _changed: int) -> BinaryIO:
     if kind == "zstd":
         raise P2mError(f"{path}: is packed by zstd, which crash cannot unpack: use unzstd first")
+    limit = min(LARGEST, MOST_TIMES * size + SPARE)
     try:
         made = tempfile.TemporaryFile(dir=os.environ.get("TMPDIR", "/var/tmp"))  # noqa: SIM115
         with Path(path).open("rb") as file:
             for data in _unpacked(file, kind, BLOCK):
                 if not made.tell() and not data.startswith(ELF):
                     raise P2mError(f"{path}: is packed by {kind}, and holds no vmlinux")
-                if made.tell() + len(data) > LARGEST:
+                if made.tell() + len(data) > limit:
                     raise P2mError(
-                        f"{path}: is larger than {LARGEST >> 30} GiB when it is unpacked, so it is"
+                        f"{path}: is larger than {limit >> 20:,} MiB when it is unpacked, so it is"
                         " no vmlinux"
                     )
                 if data.count(0) == len(data) >= PAGE:
@@ -97,13 +102,30 @@ def _unpack(path: str, kind: str, _size: int, _changed: int) -> BinaryIO:
 def _unpacked(file: BinaryIO, kind: str, size: int) -> Iterator[bytes]:
     """Yield what is in a packed file, at most ``size`` bytes at a time."""
     if kind == "xz":
-        tool = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
-        while not tool.eof:
-            data = file.read(BLOCK) if tool.needs_input else b""
-            if tool.needs_input and not data:
-                raise EOFError("the file is cut off")
-            yield tool.decompress(data, size)
+        yield from _unpacked_xz(file, size)
         return
     stream = gzip.GzipFile(fileobj=file) if kind == "gzip" else bz2.BZ2File(file)
     while data := stream.read(size):
         yield data
+
+
+def _unpacked_xz(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield what is in an .xz file: lzma.LZMAFile has no limit of memory.
+
+    It may have several streams, as pxz makes them, with zeros between.
+    """
+    packed = file.read(DEFAULT_BUFFER_SIZE)
+    while packed:
+        tool = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=MEMORY)
+        while not tool.eof:
+            if tool.needs_input and not packed:
+                packed = file.read(DEFAULT_BUFFER_SIZE)
+                if not packed:
+                    raise EOFError("the file is cut off")
+            data = tool.decompress(packed, size)
+            packed = b""
+            if data:
+                yield data
+        packed = tool.unused_data.lstrip(b"\0")
+        while not packed and (more := file.read(DEFAULT_BUFFER_SIZE)):
+            packed = more.lstrip(b"\0")
