@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from .errors import NotPvError, P2mError, ReadError
-from .linux.banners import find_banner, release_of
+from .linux.banners import MOST_PAGES, find_banner, release_of
 from .linux.find_namelist import installed_namelists
 from .linux.kernel import Kernel, KernelFile
 from .linux.other_kernel import other_build, refuse_others
@@ -71,6 +71,7 @@ class OpenedDump:
         self._failures: dict[str, P2mError] = {}
         self._tables: dict[int, PageTables] = {}
         self._banners: dict[int, bytes | None] = {}
+        self._pages = iter(range(MOST_PAGES))  # that may still be searched for a banner
         self.found: KernelFile | None = None
         """The namelist that :meth:`look_for_namelist` took."""
 
@@ -200,10 +201,10 @@ class OpenedDump:
         tables = self.tables(root)
         # All processes share a kernel's tables below the top one; START_KERNEL_MAP is in the
         # last 512 GiB
-        entry = tables.table(root & ADDRESS_MASK, 0)[-1]
-        if entry not in self._banners:
-            self._banners[entry] = find_banner(tables)
-        return self._banners[entry]
+        below = tables.table(root & ADDRESS_MASK, 0)[-1] & ADDRESS_MASK
+        if below not in self._banners:
+            self._banners[below] = find_banner(tables, self._pages)
+        return self._banners[below]
 
     @cached_property
     def own_banner(self) -> bytes | None:
@@ -252,12 +253,11 @@ class OpenedDump:
         if release is None:
             return None
         folders = dict.fromkeys(Path(path).parent for path in self.paths)
-        for namelist in installed_namelists(release, [*folders]):
-            self.namelists = (namelist,)
-            if self.note is None or self.namelist is not None:
-                self.found = namelist
-                break
-            self.namelists = ()
+        # All at once, so that the dump's own is taken before another build of the release
+        self.namelists = tuple(installed_namelists(release, [*folders]))
+        if self.namelists:
+            self.found = self.namelists[0] if self.note is None else self.namelist
+            self.namelists = () if self.found is None else (self.found,)
             self._failures.pop("proved", None)
         return release
 

@@ -4,45 +4,65 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 
 from ..errors import ReadError
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE
 from ..machine.paging import NOT_MAPPED, PageTables
 from .kernel import START_KERNEL_MAP
 
-__all__ = ["BANNER_START", "LONGEST_BANNER", "difference", "find_banner", "release_of"]
+__all__ = [
+    "BANNER_START",
+    "LONGEST_BANNER",
+    "MOST_PAGES",
+    "difference",
+    "find_banner",
+    "release_of",
+]
 
 BANNER_START = b"Linux version "
 LONGEST_BANNER = 512
-BANNER = re.compile(rb"Linux version [^\0\n]{1,500}\n")
+BANNER = re.compile(rb"Linux version [^\0\n]{1,500}")  # a newline follows
 # Linux 6.1 and newer have a weak linux_banner too, in init/version.c, without the build's number
 WITHOUT_NUMBER = b" # "
 # KERNEL_IMAGE_SIZE of arch/x86/include/asm/page_64_types.h: 512 MiB, 1 GiB with KASLR
 KERNEL_IMAGE_PAGES = (1 << 30) >> PAGE_SHIFT
 TEXT_PAGES_BEFORE_BANNER = 1 << 16  # 256 MiB: no kernel has more text
+MOST_PAGES = 1 << 18  # of all kernels of a dump: sixty of them have so much text
 
 
-def find_banner(tables: PageTables) -> bytes | None:
+def find_banner(tables: PageTables, budget: Iterator[int]) -> bytes | None:
     """Search the kernel that these page tables map for its banner; no symbols are needed.
 
     Return the banner without its newline, or None where they map no Linux kernel.
 
+    :param budget: one step for each page that may still be searched, of any kernel.
     :raises ReadError: the page tables are not in the dump.
     """
-    frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
     before, weak = b"", None
-    mapped = (mfn for mfn in frames if mfn != NOT_MAPPED)
-    for _, mfn in zip(range(TEXT_PAGES_BEFORE_BANNER), mapped):
-        try:
-            page = tables.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "kernel image")
-        except ReadError:
-            page = b""
-        for match in BANNER.finditer(before + page):
+    seen: set[int] = set()
+    for _, _, mfn in zip(budget, range(TEXT_PAGES_BEFORE_BANNER), _mapped(tables)):
+        page = b""
+        if mfn not in seen:
+            seen.add(mfn)
+            with suppress(ReadError):
+                page = tables.memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "kernel image")
+        text = before[-LONGEST_BANNER:] + page
+        for match in BANNER.finditer(text):
+            if not text.startswith(b"\n", match.end()):
+                continue
             if WITHOUT_NUMBER not in match[0]:
-                return match[0].rstrip(b"\n")
-            weak = weak or match[0].rstrip(b"\n")
+                return match[0]
+            weak = weak or match[0]
         before = page
     return weak
+
+
+def _mapped(tables: PageTables) -> Iterator[int]:
+    """Yield the mfns of the kernel's image."""
+    frames = tables.frames(START_KERNEL_MAP, KERNEL_IMAGE_PAGES)
+    yield from (mfn for mfn in frames if mfn != NOT_MAPPED)
 
 
 def release_of(banner: bytes | str) -> str:
