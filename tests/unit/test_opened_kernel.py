@@ -10,8 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import pykdump_ext.opened as opened_module
 from pykdump_ext.errors import OtherKernelError, P2mError
+from pykdump_ext.linux.banners import find_banner
 from pykdump_ext.linux.kernel import Root
+from pykdump_ext.machine.memory import PageMemory
+from pykdump_ext.machine.paging import PageTables
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 
@@ -106,6 +110,47 @@ def test_without_a_namelist_the_diagnosis_is_what_the_kernel_tells_xen() -> None
         _ = opened.kernel
     named, _ = of_guest(guest)
     assert named.diagnosis.rebuilt.leaf(2) == opened.diagnosis.rebuilt.leaf(2)
+
+
+def test_the_dumps_own_namelist_is_found_behind_another_build(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guest, _ = small_guest("linear", 1)
+    right = MadeUpNamelist.of(guest)
+    other = MadeUpNamelist(guest.symbols, guest.banner.replace(b"\n", b" #2\n"), "other")
+    installed: list[MadeUpNamelist] = []
+    monkeypatch.setattr(opened_module, "installed_namelists", lambda release, at: iter(installed))
+    opened = OpenedDump(MadeUpDump(guest.machine.memory(), guest.notes()))
+    assert opened.look_for_namelist() == "5.4.17-test"
+    assert opened.found is None and opened.namelists == ()
+    installed[:] = [namelists_of(guest)["other"]]  # of another release
+    assert opened.look_for_namelist() == "5.4.17-test"
+    assert opened.found is None and opened.namelists == ()
+    installed[:] = [other, right]
+    assert opened.look_for_namelist() == "5.4.17-test"
+    assert opened.found is right and opened.other_build is None
+    assert opened.namelists == (right,)
+
+
+def test_the_banner_below_entries_that_differ_in_flags_only_is_searched_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    guest, _ = small_guest("linear", 1)
+    memory = guest.machine.memory()
+    top = bytearray(memory.pages[guest.root // PAGE])
+    top[-2:] = b"\x10\x00"  # a bit that is the kernel's to use
+    copy = max(memory.pages) + 1
+    memory = PageMemory({**memory.pages, copy: bytes(top)})
+    opened = OpenedDump(MadeUpDump(memory, guest.notes()))
+    searched: list[PageTables] = []
+    monkeypatch.setattr(
+        opened_module,
+        "find_banner",
+        lambda tables, budget: searched.append(tables) or find_banner(tables, budget),  # type: ignore[func-returns-value]
+    )
+    banners = {opened.banner(guest.root), opened.banner(copy * PAGE)}
+    assert banners == {guest.banner.rstrip(b"\n")}
+    assert len(searched) == 1
 
 
 # Domains

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -41,3 +42,17 @@ def vmlinux_of(guest: Guest, folder: Path) -> Path:
     start = f"--section-start=.banner={symbols.pop('linux_banner'):#x}"
     defined = (f"--defsym={name}={address:#x}" for name, address in symbols.items())
     return link(folder, source, start, *defined, compiler=["-g"])
+
+
+def elf(*sections: tuple[str, int, int, bytes]) -> bytes:
+    """Return an ELF file of x86-64 with these sections: (name, sh_type, sh_flags, contents)."""
+    names = b"\0" + b"".join(name.encode() + b"\0" for name, *_ in sections) + b".shstrtab\0"
+    rows, body = [bytes(64)], b""
+    for name, kind, flags, data in (*sections, (".shstrtab", 3, 0, names)):
+        at = names.index(b"\0" + name.encode() + b"\0") + 1
+        place = (at, kind, flags, 0, 64 + len(body), len(data), 0, 0, 1, 0)
+        rows.append(struct.pack("<IIQQQQIIQQ", *place))
+        body += data
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header = (ident, 2, 62, 1, 0, 0, 64 + len(body), 0, 64, 56, 0, 64, len(rows), len(rows) - 1)
+    return struct.pack("<16sHHIQQQIHHHHHH", *header) + body + b"".join(rows)
