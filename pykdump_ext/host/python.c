@@ -92,22 +92,22 @@ python_start(const char *library)
 
 	if (!same_python(Py_GetVersion())) {
 		snprintf(problem, sizeof(problem), "pykdump_ext was built for Python "
-			BUILT_FOR_PYTHON ", crash has Python %.20s loaded: " BUILD_AGAIN,
-			Py_GetVersion());
+			BUILT_FOR_PYTHON ", crash has Python %.20s loaded: %s",
+			Py_GetVersion(), BUILD_AGAIN);
 		return problem;
 	}
 	find_environment(library, executable, version);
 	if (executable[0] && version[0] && !same_python(version)) {
 		snprintf(problem, sizeof(problem), "pykdump_ext was built for Python "
-			BUILT_FOR_PYTHON ", its environment is now for Python %s: "
-			BUILD_AGAIN, version);
+			BUILT_FOR_PYTHON ", its environment is now for Python %s: %s",
+			version, BUILD_AGAIN);
 		return problem;
 	}
 	if (!executable[0])
 		snprintf(executable, sizeof(executable), "%s", PYTHON_EXECUTABLE);
 	if (access(executable, X_OK)) {
 		snprintf(problem, sizeof(problem), "%s, the Python that pykdump_ext "
-			"was installed with, is gone: " BUILD_AGAIN, executable);
+			"was installed with, is gone: %s", executable, BUILD_AGAIN);
 		return problem;
 	}
 
@@ -142,11 +142,11 @@ python_start(const char *library)
 		}
 		if (!module) {
 			PyErr_Clear();
-			snprintf(problem, sizeof(problem), "%s has no module %s: "
-				BUILD_AGAIN, executable,
+			snprintf(problem, sizeof(problem), "%s has no module %s: %s",
+				executable,
 				PyImport_GetModuleDict() &&
 				PyDict_GetItemString(PyImport_GetModuleDict(), "_cffi_backend") ?
-				"pykdump_ext" : "cffi");
+				"pykdump_ext" : "cffi", BUILD_AGAIN);
 		} else
 			Py_DECREF(module);
 		PyEval_SaveThread();

@@ -170,8 +170,8 @@ load(void)
 
 	if (!STREQ(build_version, CRASH_VERSION)) {
 		error(INFO, "this crash is version %s, pykdump_ext was built for %s: "
-			"build it again: " PIP_INSTALL "\n",
-			build_version, CRASH_VERSION);
+			"build it again: %s\n",
+			build_version, CRASH_VERSION, PIP_INSTALL);
 		return;
 	}
 	if (!dladdr(load, &info) || !realpath(info.dli_fname, own_path)) {

@@ -149,6 +149,14 @@ def test_python_calls_what_the_c_side_declares() -> None:
     assert not called - declared
 
 
+def test_no_path_is_a_part_of_a_format() -> None:
+    """A ``%`` in the path of a clone is an ordinary letter."""
+    for name, text in sources().items():
+        code = re.sub(r"^#define .*$", "", text, flags=re.M)
+        path = r"\b(?:PIP_INSTALL|BUILD_AGAIN|PYTHON_EXECUTABLE)\b"
+        assert not re.search(rf'"\s*{path}|{path}\s*"', code if name.endswith(".c") else ""), name
+
+
 # What makes, changes or removes a file: methods, functions of os and shutil, modes and flags
 WRITING = re.compile(
     r"\.(?:write_text|write_bytes|touch|rename|unlink|symlink_to|hardlink_to)\("
