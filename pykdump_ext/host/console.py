@@ -16,7 +16,7 @@ from crash_host import ffi, lib
 
 from . import crash
 from .commands import CommandError
-from .guarded import c_text, check
+from .guarded import c_name, c_text, check
 
 __all__ = ["complete", "py", "read_line"]
 
@@ -32,7 +32,7 @@ def read_line(prompt: str = "") -> str:
     """
     line = ffi.new("char **")
     history = os.path.expanduser(HISTORY)  # noqa: PTH111  (for a C string)
-    result = lib.host_readline(prompt.encode(), history.encode(), line)
+    result = lib.host_readline(c_name(prompt), history.encode(), line)
     check(result, "cannot read a line of input")
     text = c_text(line[0])
     if text is None:

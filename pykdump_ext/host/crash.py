@@ -29,7 +29,18 @@ from .datatypes import (
     struct_size,
     union_size,
 )
-from .guarded import Excluded, NullPointer, c_text, check, error, ffi, lib, message, succeeded
+from .guarded import (
+    Excluded,
+    NullPointer,
+    c_name,
+    c_text,
+    check,
+    error,
+    ffi,
+    lib,
+    message,
+    succeeded,
+)
 
 __all__ = [
     "KVADDR", "LARGEST_READ", "LONGEST_COMMAND", "PAGESIZE", "PHYSADDR", "UVADDR", "XENMACHADDR",
@@ -116,7 +127,7 @@ def _read(addr: int, size: int, mtype: int, machine: bool, what: str) -> bytes:
         )
     buffer = ffi.new("char[]", size)
     task = _readmem.task if mtype == UVADDR else 0
-    result = lib.host_readmem(addr & _ALL_BITS, mtype, task, machine, buffer, size, what.encode())
+    result = lib.host_readmem(addr & _ALL_BITS, mtype, task, machine, buffer, size, c_name(what))
     check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
     return bytes(ffi.buffer(buffer, size))
 
@@ -196,7 +207,7 @@ def readmem_task() -> int:
 
 def _symbol(name: str) -> int | None:
     value = ffi.new("uint64_t *")
-    return int(value[0]) if succeeded(lib.host_symbol(name.encode(), value)) else None
+    return int(value[0]) if succeeded(lib.host_symbol(c_name(name), value)) else None
 
 
 def sym2addr(name: str) -> int:
@@ -261,7 +272,7 @@ LONGEST_COMMAND = 1499  # bytes: BUFSIZE of crash's defs.h, less the final zero
 
 
 def _captured(function: Any, line: str) -> str:
-    words = line.encode()
+    words = c_name(line)
     if len(words) > LONGEST_COMMAND:
         raise error(
             f"a command of {len(words)} bytes is too long: crash takes {LONGEST_COMMAND} at most"

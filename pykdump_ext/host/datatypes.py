@@ -7,7 +7,7 @@ is no such type or member, as PyKdump's do; ``sizeof()`` and ``offsetof()`` rais
 
 from __future__ import annotations
 
-from .guarded import check, error, ffi, lib
+from .guarded import c_name, check, error, ffi, lib
 
 __all__ = [
     "forget_absent_types",
@@ -44,7 +44,7 @@ def _look_up(name: str, member: str | None) -> tuple[int, int]:
         forget_absent_types()
     if (name, None) in _absent or (name, member) in _absent:
         return NONE, NONE
-    texts = [None if text is None else text.encode() for text in (name, member)]
+    texts = [None if text is None else c_name(text) for text in (name, member)]
     if any(len(text) > LONGEST_NAME for text in texts if text is not None):
         return NONE, NONE
     of = ffi.NULL if texts[1] is None else ffi.new("char[]", texts[1])

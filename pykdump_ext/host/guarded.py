@@ -19,6 +19,7 @@ except ImportError:
 __all__ = [
     "Excluded",
     "NullPointer",
+    "c_name",
     "c_text",
     "check",
     "error",
@@ -55,6 +56,16 @@ class Excluded(error):
 def c_text(pointer: Any) -> str | None:
     """Return the text at a ``char *`` of C, or None for NULL."""
     return None if pointer == ffi.NULL else ffi.string(pointer).decode("utf-8", "replace")
+
+
+def c_name(text: str) -> bytes:
+    """Return a text of Python as C takes it.
+
+    :raises error: C would take less: it has a zero byte.
+    """
+    if "\0" in text:
+        raise error(f"{text!r}: crash takes no zero byte in a name or a command")
+    return text.encode()
 
 
 def message() -> str:

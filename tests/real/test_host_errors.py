@@ -53,6 +53,20 @@ def test_an_error_is_one_line_and_the_session_goes_on(
     assert said[8:] == ["py: nosuch.py: no such file", "2"]
 
 
+def test_crash_reads_no_half_of_a_name(crash: Crash, untouched: Dump, host: Path) -> None:
+    crash.write(
+        "halves.py",
+        "import crash\n"
+        "for call in (crash.sym2addr, crash.struct_size, crash.exec_crash_command,\n"
+        "             crash.exec_gdb_command, lambda name: crash.read_machine(0, 8, name)):\n"
+        "    try: print(call('list_head\\0junk'))\n"
+        "    except crash.error as error: print(error)\n",
+    )
+    ran = minimal(crash, untouched, host, "py halves.py")
+    said = "'list_head\\x00junk': crash takes no zero byte in a name or a command\n"
+    assert ran.after("shared object loaded\n") == said * 5
+
+
 def test_a_traceback_is_shown_only_on_request(crash: Crash, untouched: Dump, host: Path) -> None:
     crash.write("errors.py", ERRORS)
     quiet = minimal(crash, untouched, host, "extend errors.py", "fails")
