@@ -79,10 +79,16 @@ int
 set_handler(int sig, const struct sigaction *new, struct sigaction *old)
 {
 	struct sigaction ours, before, wanted_before;
+	sigset_t this, mask;
+	int result;
 
 	if (sig <= 0 || sig >= NSIG)
 		return sigaction(sig, new, old);
 
+	/* Between the two changes the signal would run the new handler with the old flags. */
+	sigemptyset(&this);
+	sigaddset(&this, sig);
+	pthread_sigmask(SIG_BLOCK, &this, &mask);
 	wanted_before = wanted[sig];
 	if (new) {
 		ours = *new;
@@ -92,7 +98,9 @@ set_handler(int sig, const struct sigaction *new, struct sigaction *old)
 			ours.sa_flags |= SA_SIGINFO;
 		}
 	}
-	if (sigaction(sig, new ? &ours : NULL, &before))
+	result = sigaction(sig, new ? &ours : NULL, &before);
+	pthread_sigmask(SIG_SETMASK, &mask, NULL);
+	if (result)
 		return -1;
 	if (old)
 		*old = before.sa_sigaction == forward ? wanted_before : before;

@@ -179,6 +179,46 @@ def test_only_crashs_own_thread_changes_its_list(crash: Crash, truncated: Dump, 
     assert ran.text.endswith("10000\n")
 
 
+UNLUCKY = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <signal.h>
+int armed;
+int sigaction(int sig, const struct sigaction *new, struct sigaction *old)
+{
+	int (*next)(int, const struct sigaction *, struct sigaction *);
+
+	*(void **)&next = dlsym(RTLD_NEXT, "sigaction");
+	if (armed && sig == SIGINT && new) {
+		armed = 0;
+		raise(sig);
+	}
+	return next(sig, new, old);
+}
+"""
+
+
+def test_a_ctrl_c_at_a_change_of_its_handler_leaves_the_next_one_alive(
+    crash: Crash, untouched: Dump, host: Path, tmp_path: Path
+) -> None:
+    """A library presses the key just before the C library's sigaction()."""
+    (tmp_path / "unlucky.c").write_text(UNLUCKY)
+    build = ["cc", "-shared", "-fPIC", "unlucky.c", "-o", "unlucky.so", "-ldl"]
+    subprocess.run(build, cwd=tmp_path, check=True)
+    crash.write(
+        "unlucky.py",
+        "import crash, ctypes, signal\n"
+        "armed = ctypes.c_int.in_dll(ctypes.CDLL(None), 'armed')\n"
+        "for _ in range(2):\n"
+        "    armed.value = 1\n"
+        "    try: crash.sym2addr('linux_banner')\n"
+        "    except KeyboardInterrupt:\n"
+        "        print('pressed', signal.pthread_sigmask(signal.SIG_BLOCK, []))\n",
+    )
+    ran = minimal(crash, untouched, host, "py unlucky.py", LD_PRELOAD=str(tmp_path / "unlucky.so"))
+    assert ran.text.endswith("pressed set()\npressed set()\n")
+
+
 # --------------------------------------------------------------------------
 # Ctrl-C while p2mfix starts a session
 
