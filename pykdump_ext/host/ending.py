@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import gc
+import io
 import os
 import signal
 import sys
@@ -51,9 +53,29 @@ def end() -> None:
         # What Py_FinalizeEx() calls; it also stops the threads of concurrent.futures
         threading._shutdown()  # type: ignore[attr-defined]
     limit.cancel()
+    # Py_FinalizeEx() calls it again, and since Python 3.13 it then waits for all these threads
+    threading._shutdown = lambda: None  # type: ignore[attr-defined]
     left = [t.name for t in threading.enumerate() if not t.daemon and t.ident != this]
     if left:
         print(f"py: crash ends and stops threads that still run: {', '.join(left)}")
+    # In a thread: one that was stopped may have the lock of a file for ever
+    writer = threading.Thread(target=_write_files, daemon=True)
+    writer.start()
+    writer.join(SECONDS)
+
+
+def _write_files() -> None:
+    """Write what open files have in their buffers.
+
+    Py_FinalizeEx() closes the files of modules, but not those of a function that still runs,
+    because it called crash's ``quit``, or because its thread was stopped.
+    """
+    files = gc.get_objects()
+    for kind in io.TextIOWrapper, io.BufferedWriter, io.BufferedRandom:  # a text is in a buffer
+        for file in files:
+            if issubclass(type(file), kind):
+                with suppress(OSError, ValueError):
+                    file.flush()
 
 
 def _say_unraisable(unraisable: Any) -> None:

@@ -49,10 +49,12 @@ sys.argv = [""]
 
 @contextmanager
 def _own_state() -> Iterator[None]:
-    """Give a command output and a readmem of its own, and take back what it makes of them."""
+    """Give a command output, readmem and Ctrl-C of its own; take back what it makes of them."""
     outputs, reads = (sys.stdout, sys.stderr), crash.readmem_task()
+    sigint = signal.getsignal(signal.SIGINT)
     sys.stdout = sys.stderr = CrashOutput()
     try:
+        _handle_sigint(signal.default_int_handler)
         yield
         for output in (sys.stdout, sys.stderr):
             if hasattr(output, "flush") and not getattr(output, "closed", False):
@@ -60,6 +62,36 @@ def _own_state() -> Iterator[None]:
     finally:
         sys.stdout, sys.stderr = outputs
         crash.set_readmem_task(reads)
+        _handle_sigint(sigint)
+
+
+def _handle_sigint(handler: Any) -> None:
+    """Make ``handler`` that of SIGINT, unless it is: C puts its own function before Python's."""
+    if signal.getsignal(signal.SIGINT) != handler:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _children_end() -> Iterator[None]:
+    """End a child that os.fork() made in a command; it would go on as a second crash.
+
+    Its exit status is that of Python: of ``sys.exit()``, or 1 after an exception.
+    """
+    this, status = os.getpid(), 1
+    try:
+        yield
+        status = 0
+    except SystemExit as stop:
+        if os.getpid() == this:
+            raise
+        status = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except BaseException as error:
+        if os.getpid() == this:
+            raise
+        print(_one_line(error))
+    finally:
+        if os.getpid() != this:
+            os._exit(status & 0xFF)
 
 
 def debugging() -> bool:
@@ -130,7 +162,7 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
             for i in range(1, argc)
             if argv[i] != ffi.NULL
         ]
-        with _own_state():
+        with _children_end(), _own_state():
             run(ffi.string(name).decode(), words)
     except KeyboardInterrupt:
         return int(interrupted)

@@ -15,6 +15,7 @@ int quietly(void (*body)(void *), void *arg);
 
 /* signals.c */
 extern volatile sig_atomic_t ended_by_signal;  /* crash's parent is gone, and crash ends */
+extern int is_child;  /* this process is one that Python forked */
 void signals_start(void);
 int foreign_thread(void);
 int set_handler(int sig, const struct sigaction *new, struct sigaction *old);

@@ -149,7 +149,7 @@ host_write(char *data, size_t length)
 	clearerr(out);
 	errno = 0;
 	written = fwrite(data, 1, length, out);
-	if (out == stdout || out == stderr)
+	if (out == stdout || out == stderr || is_child)
 		fflush(out);
 	if ((written == length) && !ferror(out))
 		return 0;

@@ -271,11 +271,42 @@ signals_start(void)
 static struct sigaction python_sigint;
 static int have_python_sigint;
 
+int is_child;
+
+/* A child gets a copy of what is not yet written. */
+static void
+before_fork(void)
+{
+	if (!foreign_thread())
+		fflush(fp);
+}
+
+/*
+ * In a child that fork() makes, its only thread stands for crash's own.  crash's handlers would
+ * jump from Python into crash, which would go on there as a second crash.
+ */
+static void
+in_child(void)
+{
+	struct sigaction action;
+
+	BZERO(&action, sizeof(action));
+	action.sa_handler = SIG_DFL;
+	sigaction(SIGSEGV, &action, NULL);
+	if (foreign_thread()) {
+		fp = stdout;
+		set_handler(SIGINT, &python_sigint, NULL);
+	}
+	main_thread = pthread_self();
+	is_child = TRUE;
+}
+
 void
 host_keep_sigint(void)
 {
 	sigaction(SIGINT, NULL, &python_sigint);
 	have_python_sigint = TRUE;
+	pthread_atfork(before_fork, NULL, in_child);
 }
 
 /* Give SIGINT to Python's handler, and store crash's, which the caller restores. */

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from tests.lab.dump import Dump
@@ -15,14 +16,19 @@ def test_a_command_finds_nothing_of_the_one_before(
 ) -> None:
     crash.write(
         "takes.py",
-        "import io, sys, crash\n"
+        "import io, signal, sys, crash\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
         "sys.stdout = sys.keep = open('taken', 'w')\n"
         "print('taken')\n"
         "print(crash.exec_crash_command('py hello.py'), end='')\n"
         "sys.stderr.close()\n",
     )
     crash.write(
-        "hello.py", "import sys\nprint('hello', flush=True)\nprint('err', file=sys.stderr)\n"
+        "hello.py",
+        "import signal, sys\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('hello', flush=True)\n"
+        "print('err', file=sys.stderr)\n",
     )
     ran = minimal(crash, untouched, host, "py takes.py", "!cat taken", "py hello.py > out")
     assert ran.after("shared object loaded\n") == "taken\nhello\nerr\n"
@@ -68,18 +74,60 @@ def test_python_ends_too_where_a_program_ends_crash_and_waits_for_no_thread_for_
     crash.write(
         "quits.py",
         "import atexit, crash, threading, time\n"
+        "from concurrent.futures import ThreadPoolExecutor\n"
         "threading.Thread(target=time.sleep, args=(600,), name='sleeper').start()\n"
+        "ThreadPoolExecutor(1, 'pool').submit(time.sleep, 600)\n"
         "atexit.register(print, 'at the end')\n"
-        "file = open('written', 'w')\n"
-        "file.write('all of it')\n"
-        "crash.exec_crash_command('quit')\n",
+        "def main():\n"
+        "    file, data, both = open('written', 'w'), open('data', 'wb'), open('both', 'w+b')\n"
+        "    file.write('all of it'), data.write(b'all'), both.write(b'all')\n"
+        "    crash.exec_crash_command('quit')\n"
+        "main()\n",
     )
+    started = time.monotonic()
     ran = minimal(crash, untouched, host, "py quits.py")
+    assert time.monotonic() - started < 300
     assert ran.status == 0
     assert ran.text.endswith(
-        "py: crash ends and stops threads that still run: sleeper\nat the end\n"
+        "py: crash ends and stops threads that still run: sleeper, pool_0\nat the end\n"
     )
-    assert (crash.folder / "written").read_text() == "all of it"
+    written = [(crash.folder / name).read_text() for name in ("written", "data", "both")]
+    assert written == ["all of it", "all", "all"]
+
+
+def test_a_child_of_python_is_no_second_crash(crash: Crash, untouched: Dump, host: Path) -> None:
+    crash.write(
+        "forks.py",
+        "import os, signal, sys, threading, time, crash\n"
+        "def ended(child): print('ended', os.waitpid(child, 0)[1])\n"
+        "print('begun')\n"
+        "for work in ('sys.exit()', 'sys.exit(3)', 'crash.exec_crash_command(\"rd 0\")'):\n"
+        "    child = os.fork()\n"
+        "    if child: ended(child)\n"
+        "    else:\n"
+        "        print('in child')\n"
+        "        exec(work)\n"
+        "        break\n"
+        "else:\n"
+        "    def fork():\n"
+        "        global child\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            try: time.sleep(600)\n"
+        "            except KeyboardInterrupt: os._exit(7)\n"
+        "    thread = threading.Thread(target=fork)\n"
+        "    thread.start()\n"
+        "    thread.join()\n"
+        "    time.sleep(0.3)\n"
+        "    os.kill(child, signal.SIGINT)\n"
+        "    ended(child)\n",
+    )
+    ran = minimal(crash, untouched, host, "py forks.py > out", "eval 16")
+    assert (crash.folder / "out").read_text() == (
+        "begun\nin child\nended 0\nin child\nended 768\n"
+        "in child\nno current user process\nended 256\nended 1792\n"
+    )
+    assert ran.text.count("hexadecimal: 10") == 1
 
 
 def test_messages_of_getopt_are_part_of_what_a_command_prints(
