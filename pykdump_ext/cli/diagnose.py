@@ -17,7 +17,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from ..errors import P2mError
-from ..launch.crash_versions import installed_crash, misses_pv_kernel
+from ..launch.crash_versions import installed_crash, needs_help
 from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
@@ -103,7 +103,7 @@ def reports(
 def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[Sequence[str]]) -> None:
     """Send the report of a dump; this is all that a process does."""
     try:
-        result = report_files(dump, [Namelist(*files) for files in namelists], misses)[0]
+        result = report_files(dump, [Namelist(*files) for files in namelists], is_helped)[0]
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception as error:
@@ -133,9 +133,9 @@ def _version() -> str:
         return ""  # no crash is needed here
 
 
-def misses(symbols: Symbols) -> bool:
-    """Return True when the installed crash does not recognise a kernel as Xen PV by itself."""
-    return misses_pv_kernel(_version(), symbols)
+def is_helped(release: str, symbols: Symbols) -> bool:
+    """Return True when the installed crash needs p2mfix even for the whole list of a kernel."""
+    return needs_help(_version(), release, symbols)
 
 
 def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) -> Report:
@@ -145,7 +145,7 @@ def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) ->
     """
     from ..reports.html_page import page  # noqa: PLC0415  (only this option needs it)
 
-    result, found = report_files(dump, namelists, misses)
+    result, found = report_files(dump, namelists, is_helped)
     inputs = [*dump, *(str(namelist.path) for namelist in namelists)]
     write_file(path, page(result, found), inputs)
     return result
@@ -165,7 +165,7 @@ def run(args: argparse.Namespace) -> None:
     elif len(dumps) > 1:
         made = reports(dumps, [namelist.given for namelist in namelists], args.jobs)
     else:
-        made = iter([report_files(dumps[0], namelists, misses)[0]])
+        made = iter([report_files(dumps[0], namelists, is_helped)[0]])
     well = True
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
     for found in made:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line that opens a dump in crash, and the environment it needs.
 
-Plain crash opens a dump that it can read by itself.  For a dump with a broken list crash starts
-as a minimal session, which p2mfix.py repairs and carries on to a full one.  Such a crash is
-preloaded: it has the rebuilt list before its first read, so the dump's list cannot stop it.
+Plain crash opens a dump that it can read by itself, with all tasks.  Otherwise crash starts as a
+minimal session, which p2mfix.py repairs and carries on to a full one.  If the dump's list is
+broken, such a crash is preloaded: it has the rebuilt list before its first read, so the dump's
+list cannot stop it.
 """
 
 from __future__ import annotations
@@ -22,11 +23,11 @@ from ..machine.dumps import HEAD, begins_as_dump, is_dump, open_dump
 from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
-from .crash_versions import installed_crash, misses_pv_kernel
+from .crash_versions import installed_crash, needs_help
 from .environment import AFTERWARDS, DOMAIN
 from .libraries import P2MFIX, host_for
 from .options import relocation
-from .preload import preload
+from .preload import preload, preload_without_list
 
 __all__ = ["Request", "command_line"]
 
@@ -51,9 +52,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Help:
-    """The help that crash needs to open a dump: the rebuilt list, or None where there is none."""
+    """The help that crash needs to open a dump: the rebuilt list, or None where there is none.
+
+    ``whole`` is True if the dump's list is whole, and crash needs other help.
+    """
 
     frames: FrameList | None = None
+    whole: bool = False
 
 
 def command_line(request: Request) -> list[str]:
@@ -82,6 +87,8 @@ def command_line(request: Request) -> list[str]:
         rcfiles = [] if request.rcfiles else ["--no_crashrc"]
         return [crash, *options, *rcfiles, *later, *files]
     host = host_for(crash, version)
+    if needed.whole:
+        preload_without_list()
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
     # By path: by its name crash would take a p2mfix.py that lies in the current folder
@@ -175,8 +182,9 @@ def _help_for_dom0(
         print(f"p2mfix: {opened.other_build}", file=sys.stderr)
     if not found.healthy and found.check.passed:
         return Help(found.rebuilt)
-    misses = misses_pv_kernel(version, symbols)
-    return Help() if misses or not found.healthy else None
+    if not found.healthy:
+        return Help()
+    return Help(whole=True) if needs_help(version, opened.release, symbols) else None
 
 
 def _help_for_guest(

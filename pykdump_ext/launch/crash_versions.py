@@ -11,7 +11,7 @@ import subprocess
 from ..errors import P2mError
 from ..linux.kernel import Symbols
 
-__all__ = ["installed_crash", "misses_pv_kernel"]
+__all__ = ["installed_crash", "misses_pv_kernel", "misses_tasks", "needs_help"]
 
 
 def installed_crash() -> tuple[str, str]:
@@ -36,6 +36,36 @@ def installed_crash() -> tuple[str, str]:
     return path, version[1]
 
 
+def needs_help(version: str, release: str, symbols: Symbols) -> bool:
+    """Return True when a crash of that version needs p2mfix even for the whole list of a kernel.
+
+    :param version: such as ``8.0.2``; empty where no crash is installed.
+    :param release: the kernel's, such as ``6.1.0-56-amd64``.
+    :param symbols: the kernel's.
+    """
+    return misses_pv_kernel(version, symbols) or misses_tasks(version, release)
+
+
+def misses_tasks(version: str, release: str) -> bool:
+    """Return True when a crash of that version may miss most tasks of a kernel of that release.
+
+    Crash reads too little of each ``struct pid`` before 8.0.4 (crash commit 88580068b7dd), if
+    the kernel has Linux commit b69f0aeb0689: 6.5 and newer have it, and 6.1.39 and newer of the
+    stable series. A release such as ``6.1.0-56-amd64`` does not name the stable version, so the
+    answer is True from 6.1 on; the session, which knows the struct, helps only if it must.
+
+    :param version: such as ``8.0.2``.
+    :param release: such as ``6.1.0-56-amd64``.
+    """
+    numbers = _numbers(version)
+    return bool(numbers) and numbers < (8, 0, 4) and _numbers(release)[:2] >= (6, 1)
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """Return the first three numbers of a version, or fewer if it has fewer."""
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+
+
 def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
     """Return True when a crash of that version does not recognise this kernel as Xen PV.
 
@@ -49,7 +79,7 @@ def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
     :param version: such as ``7.2.9``.
     :param symbols: the kernel's.
     """
-    numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:3])
+    numbers = _numbers(version)
     if not numbers or numbers >= (7, 3, 1):
         return False
     if symbols.address("pv_init_ops") is None:

@@ -5,7 +5,7 @@
  */
 #pragma once
 
-/* Set by preload.py, read by preload.c: the file descriptor of the list, an 8-byte mfn per leaf */
+/* Set by preload.py, read by preload.c: the file descriptor of the list, an 8-byte mfn per leaf; empty: no list */
 #define ENV_P2M "PYKDUMP_EXT_P2M"
 
 /* Set by preload.py, read by preload.c: the user's own LD_PRELOAD, which crash's children get */

@@ -28,7 +28,8 @@ REPAIRED = "PYKDUMP_EXT_REPAIRED"
 set by preload.py, read by preload.c and full_session.py."""
 
 LIST_FD = "PYKDUMP_EXT_P2M"
-"""A file descriptor of the rebuilt list: set by launch/preload.py, read by launch/preload.c."""
+"""A file descriptor of the rebuilt list; empty where crash reads by the dump's list:
+set by launch/preload.py, read by launch/preload.c."""
 
 LD_PRELOAD_BEFORE = "PYKDUMP_EXT_LD_PRELOAD"
 """The user's own LD_PRELOAD: set by launch/preload.py, restored by launch/preload.c."""

@@ -91,8 +91,6 @@ fflush(FILE *stream)
 	return original(stream);
 }
 
-/* ------------------------------------------------------------------ */
-
 static int
 is_silent(int argc, char **argv)
 {
@@ -101,6 +99,15 @@ is_silent(int argc, char **argv)
 			return 1;
 	return 0;
 }
+
+static void
+drop_note_if_silent(int argc, char **argv)
+{
+	if (getenv(ENV_AFTERWARDS) && is_silent(argc, argv))
+		wait_for_note();
+}
+
+/* ------------------------------------------------------------------ */
 
 __attribute__((constructor)) static void
 load(int argc, char **argv)
@@ -122,6 +129,10 @@ load(int argc, char **argv)
 		unsetenv("LD_PRELOAD");
 	unsetenv(ENV_LD_PRELOAD);
 	unsetenv(ENV_P2M);
+	if (!*fd) {  /* there is no list: the dump's is whole */
+		drop_note_if_silent(argc, argv);
+		return;
+	}
 
 	xkd = get();
 	list = read_list(atoi(fd), &count);
@@ -134,8 +145,7 @@ load(int argc, char **argv)
 		xkd->p2m_frames = count;
 		xkd->flags |= KDUMP_P2M_INIT;
 		setenv(ENV_PRELOADED, "1", 1);
-		if (getenv(ENV_AFTERWARDS) && is_silent(argc, argv))
-			wait_for_note();
+		drop_note_if_silent(argc, argv);
 		return;
 	} else
 		fprintf(stderr, "p2mfix: not enough memory for the rebuilt list:"

@@ -93,23 +93,26 @@ NOT_XEN = "not a dump of a Xen host"
 NOT_PV = "dom0 is not a PV domain"
 LOOKS_WHOLE = "the list covers all that the direct map has"
 
+Helped = Callable[[str, Symbols], bool]
+"""Whether the installed crash needs p2mfix even for a whole list, by release and symbols."""
+
 
 def report_files(
     paths: Sequence[str],
     namelists: Sequence[Namelist] = (),
-    misses: Callable[[Symbols], bool] = lambda symbols: False,
+    is_helped: Helped = lambda release, symbols: False,
 ) -> tuple[Report, Diagnosis | None]:
     """Return the report of a dump, and the diagnosis behind it, or None where there is none.
 
     :param paths: the dump's file, or the files of a split dump.
     :param namelists: the kernels it may be of; the report picks the one whose banner matches.
-    :param misses: whether the installed crash needs p2mfix even for a whole list of a kernel.
+    :param is_helped: whether the installed crash needs p2mfix even for the whole list of a kernel.
     """
     result = Report(" ".join(paths), list(paths))
     try:
         opened = OpenedDump(open_dump(paths), namelists, paths)
         opened.look_for_namelist()
-        return result, _fill(result, opened, misses)
+        return result, _fill(result, opened, is_helped)
     except NotPvError as error:
         result.verdict, result.crash_says = NOT_PV, None
         result.problems = [str(error)]
@@ -123,9 +126,7 @@ def report_files(
         return result, None
 
 
-def _fill(
-    result: Report, opened: OpenedDump, misses: Callable[[Symbols], bool]
-) -> Diagnosis | None:
+def _fill(result: Report, opened: OpenedDump, is_helped: Helped) -> Diagnosis | None:
     """Fill in the report; return the diagnosis, or None: this is not a Xen host's dump.
 
     :raises P2mError: the rest of the report cannot be found; the text says why.
@@ -157,8 +158,8 @@ def _fill(
         found = opened.diagnosis
     if found is not None:
         _add_diagnosis(result, found)
-        missed = opened.namelist is not None and misses(opened.namelist)
-        program = "crash" if found.healthy and not missed else "p2mfix"
+        helped = is_helped(result.release or "", opened.namelist or NoNamelist())
+        program = "p2mfix" if helped or not found.healthy else "crash"
         _add_next(result, program, _given(opened.namelist))
     return found
 

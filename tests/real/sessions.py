@@ -168,6 +168,24 @@ def minimal(crash: Crash, dump: Dump, host: Path, *commands: str, **variables: s
     return crash(dump, [f"extend {host}", *commands], "--minimal", "-s", **variables)
 
 
+def opens_whole(crash: Crash, words: Sequence[str | Path], commands: Sequence[str]) -> None:
+    """Open a dump of the main kernel by p2mfix, where nothing is to be repaired.
+
+    Plain crash must do exactly the same, unless it misses tasks; then the session has them all.
+    What the commands write into files is what they wrote in the session of p2mfix.
+    """
+    plain = None if misses_tasks() else crash.run(["crash", *words], commands)
+    opened = crash.run([BIN / "p2mfix", *words], commands)
+    if plain is not None:
+        assert "PANIC: " in plain.text
+        assert (opened.text, opened.status) == (plain.text, plain.status)
+        return
+    assert opened.status == 0, opened.text
+    assert "(100.0%): nothing to repair, nothing changed\n" in opened.text
+    found = re.search(r"(?m)^p2mfix: .* misses most tasks; now it has all (\d+)$", opened.text)
+    assert found and re.search(rf"(?m)^ +TASKS: {found[1]}$", opened.text), opened.text
+
+
 class Terminal:
     """crash as at a terminal: keys can be sent while it works."""
 

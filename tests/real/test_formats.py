@@ -24,7 +24,7 @@ from tests.lab.kdump import edit_notes, flattened, rewritten
 from .conftest import Packed, Plain
 from .outputs import FEW_COMMANDS, printed, to_files
 from .packed import filtered
-from .sessions import BIN, Crash, Ran
+from .sessions import BIN, Crash, Ran, opens_whole
 
 
 @pytest.fixture(scope="module")
@@ -195,16 +195,14 @@ def test_a_flattened_elf_dump_that_crash_may_misread_is_told_what_to_do_with(
     assert f"makedumpfile -R DUMP < {flat} makes a plain dump" in ran.text
 
 
-def test_a_healthy_compressed_dump_is_opened_by_plain_crash(
-    crash: Crash, untouched: Dump, whole: Dump, tmp_path: Path
+def test_a_healthy_compressed_dump_is_opened_as_plain_crash_does_and_with_all_tasks(
+    crash: Crash, untouched: Dump, whole: Dump, tmp_path: Path, wanted: list[str]
 ) -> None:
     split = filtered(untouched, tmp_path, "-c", files=2)
-    for files in ([whole.vmcore], split):
-        words = [untouched.vmlinux, *files]
-        plain = crash.run(["crash", *words], ["sys", "quit"])
-        opened = crash.run([BIN / "p2mfix", *words], ["sys", "quit"])
-        assert plain.status == 0 and "PANIC: " in plain.text
-        assert (opened.text, opened.status) == (plain.text, plain.status)
+    for name, files in {"one": [whole.vmcore], "split": split}.items():
+        commands = [*to_files(FEW_COMMANDS, crash.folder / name), "quit"]
+        opens_whole(crash, [untouched.vmlinux, *files], commands)
+        assert printed(crash.folder / name) == wanted
 
 
 def test_a_compressed_dump_on_which_crash_cannot_start_opens(

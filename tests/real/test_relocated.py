@@ -17,7 +17,7 @@ from tests.lab.shifted import shifted
 
 from .conftest import Plain
 from .outputs import printed, to_files
-from .sessions import BIN, Crash, finds_tasks, misses_tasks
+from .sessions import BIN, Crash, opens_whole
 
 MIB_16 = 16 << 20
 COMMANDS = (
@@ -66,16 +66,11 @@ def test_p2mfix_opens_a_dump_whose_list_is_absent(
     copy.unlink()
 
 
-def test_a_healthy_dump_is_opened_by_plain_crash(
-    crash: Crash, untouched: Dump, vmlinux: Path, host: Path, wanted: list[str]
+def test_a_healthy_dump_is_opened_as_plain_crash_does_and_with_all_tasks(
+    crash: Crash, untouched: Dump, vmlinux: Path, wanted: list[str]
 ) -> None:
     files: list[str | Path] = ["--kaslr=16m", vmlinux, untouched.vmcore]
-    first = finds_tasks(host) if misses_tasks() else []
-    commands = [*first, *to_files(COMMANDS, crash.folder / "out"), "quit"]
-    plain = crash.run(["crash", *files], commands)
-    assert printed(crash.folder / "out") == wanted
-    by_p2mfix = crash.run([BIN / "p2mfix", *files], commands)
-    assert (by_p2mfix.text, by_p2mfix.status) == (plain.text, 0)
+    opens_whole(crash, files, [*to_files(COMMANDS, crash.folder / "out"), "quit"])
     assert printed(crash.folder / "out") == wanted
 
 

@@ -11,11 +11,14 @@ import pytest
 
 from tests.lab.broken import diagnosis
 from tests.lab.dump import Dump
+from tests.lab.matrix import MAIN
+from tests.lab.matrix import untouched as whole_dump
+from tests.lab.packages import Missing
 
 from .conftest import Once, Plain
 from .counted import shown_count
 from .outputs import MANY_COMMANDS, digest, printed, silent, to_files, without_dumpfile
-from .sessions import BIN, Crash, misses_tasks
+from .sessions import BIN, Crash, Ran, misses_tasks
 
 
 @dataclass(frozen=True)
@@ -164,14 +167,28 @@ def test_p2mfix_opens_the_truncated_dump_in_one_command(crash: Crash, truncated:
     assert "sysrq_handle_crash" in opened.text
 
 
-def test_p2mfix_opens_a_healthy_dump_exactly_as_plain_crash_does(
-    crash: Crash, untouched: Dump
+@pytest.mark.parametrize("kernel", [MAIN, pytest.param("5.10", marks=pytest.mark.thorough)])
+def test_p2mfix_opens_a_healthy_dump_as_plain_crash_does_and_with_all_tasks(
+    crash: Crash, kernel: str
 ) -> None:
-    files = [untouched.vmlinux, untouched.vmcore]
-    plain = crash.run(["crash", *files], ["sys", "quit"])
-    opened = crash.run([BIN / "p2mfix", *files], ["sys", "quit"])
-    assert plain.status == 0 and "PANIC: " in plain.text
-    assert (opened.text, opened.status) == (plain.text, plain.status)
+    try:
+        whole = whole_dump(kernel)
+    except Missing as error:
+        pytest.skip(str(error))
+    commands = ["sys", "bt | head -3", "nosuchcommand"]  # ends with the input
+    plain = crash.run(["crash", *_files(whole)], commands)
+    opened = crash.run([BIN / "p2mfix", *_files(whole)], commands)
+    assert "PANIC: " in plain.text and "nosuchcommand" in plain.text
+    assert opened.status == plain.status
+    if kernel == MAIN and misses_tasks():
+        helped = r"(?m)^p2mfix: crash .* misses most tasks; now it has all (\d+)\n"
+        found = re.search(helped, opened.text)
+        assert found and re.findall(r"TASKS: (\d+)", opened.text) == [found[1]] * 2
+        plain, opened = (
+            Ran(re.sub(rf"{helped}|TASKS: \d+", "", ran.text).partition("KERNEL:")[2], ran.status)
+            for ran in (plain, opened)
+        )
+    assert opened.text == plain.text
 
 
 def test_p2mfix_takes_files_and_options_in_any_order(crash: Crash, truncated: Dump) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext.errors import P2mError
-from pykdump_ext.launch.crash_versions import installed_crash, misses_pv_kernel
+from pykdump_ext.launch.crash_versions import installed_crash, misses_pv_kernel, misses_tasks
 
 from ..made_up.machine import SymbolTable
 
@@ -32,6 +32,21 @@ def test_crash_knows_a_pv_kernel_by_what_pv_init_ops_points_to_until_7_3_1(
     assert misses_pv_kernel(version, V4_20) is misses_4_20
     assert not misses_pv_kernel(version, V4_13)
     assert not misses_pv_kernel(version, XENLINUX)
+
+
+@pytest.mark.parametrize(
+    ("version", "release", "misses"),
+    [("7.2.9", "6.1.0-56-amd64", True), ("8.0.2", "6.1.0-56-amd64", True),
+     ("8.0.3++", "6.12.94+deb13-amd64", True), ("8.0.2", "6.1", True), ("8.0.2", "7.2.12", True),
+     ("8.0.2", "5.10.0-32-amd64", False), ("8.0.2", "4.19.0+1", False),
+     ("8.0.2", "unknown", False), ("8.0.2", "", False), ("8.0.4", "6.1.0-56-amd64", False),
+     ("9.0.2", "6.12.94", False), ("", "6.1.0-56-amd64", False)],
+)  # fmt: skip
+def test_crash_may_miss_tasks_of_linux_6_1_and_newer_until_8_0_4(
+    version: str, release: str, misses: bool
+) -> None:
+    """Crash commit 88580068b7dd, for Linux commit b69f0aeb0689."""
+    assert misses_tasks(version, release) is misses
 
 
 @pytest.mark.parametrize(

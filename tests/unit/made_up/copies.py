@@ -11,6 +11,7 @@ from pykdump_ext.machine.elf import PN_XNUM, SH_INFO, ElfCore
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO, XEN_ELFNOTE_CRASH_REGS
+from tests.lab.kdump import kdump
 
 from .core import EHDR, PHDR, PT_NOTE, Segment, core_bytes, note
 from .guest import Guest, guest_with
@@ -27,6 +28,13 @@ def notes_of(guest: Guest, *more: bytes) -> bytes:
         note(b"Xen", XEN_ELFNOTE_CRASH_INFO, info),
         *more,
     ))  # fmt: skip
+
+
+def dump_of(guest: Guest, path: Path) -> Path:
+    """Write a guest's machine as a compressed dump of a Xen host."""
+    pages = {mfn: bytes(content) for mfn, content in guest.machine.pages.items()}
+    path.write_bytes(kdump(pages, notes=notes_of(guest)))
+    return path
 
 
 def segments_of(guest: Guest, *more: bytes) -> list[Segment]:

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from .guest import Guest, guest_with
-from .machine import DIRECT_MAP, KERNEL_MAP, P2M_AREA, PAGE
-from .p2m import P2m
+from .machine import DIRECT_MAP, KERNEL_MAP, P2M_AREA, PAGE, Machine
+from .p2m import P2M, P2m
 
 SHARED_INFO = 0xFFFFFFFFFF57C000
 TEXT = 0x1000000
@@ -24,6 +24,16 @@ def talkative(p2m: P2m, published: int = 1) -> Guest:
     """A guest with shared_info, and with something else mapped right behind its p2m."""
     guest, _ = guest_with("linear", p2m, published)
     tell(guest, p2m)
+    return guest
+
+
+def named(banner: bytes) -> Guest:
+    """Return a kernel with that banner, which publishes its p2m."""
+    guest = Guest(Machine(), banner)
+    planted = guest.plant("linear", P2M)
+    guest.direct_map(P2M.memory())
+    guest.publish(P2M, planted)
+    tell(guest, P2M)
     return guest
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .guest import Guest
-from .machine import BANNER
 
 
 def link(directory: Path, source: str, *options: str, compiler: Sequence[str] = ()) -> Path:
@@ -33,7 +32,7 @@ def vmlinux_of(guest: Guest, folder: Path) -> Path:
     :param folder: is made if it is not there; not the dump's, whose vmlinux is taken unasked.
     """
     folder.mkdir(exist_ok=True)
-    banner = BANNER.decode().rstrip("\n")
+    banner = guest.banner.decode().rstrip("\n")
     source = f"""
     const char linux_banner[] __attribute__((section(".banner"), aligned(1))) = "{banner}\\n";
     int main(void) {{ return linux_banner[0]; }}

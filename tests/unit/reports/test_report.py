@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from pykdump_ext.cli import diagnose
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.errors import INCOMPLETE, OtherFileError
 from pykdump_ext.launch.command_line import Request, command_line
@@ -28,34 +27,17 @@ from pykdump_ext.reports.report import (
 )
 from tests.lab.kdump import flattened, kdump
 
-from ..made_up.copies import notes_of, segments_of
+from ..made_up.copies import dump_of, notes_of, segments_of
 from ..made_up.core import core_bytes, note
 from ..made_up.domain_core import domain_core
 from ..made_up.guest import Guest, guest_with
 from ..made_up.host import Host, dom0_on_host
-from ..made_up.machine import BANNER, PAGE, Machine
+from ..made_up.machine import BANNER, PAGE
 from ..made_up.p2m import P2M, P2m
-from ..made_up.talkative import TEXT, map_text, talkative, tell
+from ..made_up.talkative import TEXT, map_text, named, talkative
 from ..made_up.vmlinux import vmlinux_of
 
 ESCAPES = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e"
-
-
-def dump_of(guest: Guest, path: Path) -> Path:
-    """Write a guest's machine as a compressed dump of a Xen host."""
-    pages = {mfn: bytes(content) for mfn, content in guest.machine.pages.items()}
-    path.write_bytes(kdump(pages, notes=notes_of(guest)))
-    return path
-
-
-def named(banner: bytes) -> Guest:
-    """Return a kernel with that banner, which publishes its p2m."""
-    guest = Guest(Machine(), banner)
-    planted = guest.plant("linear", P2M)
-    guest.direct_map(P2M.memory())
-    guest.publish(P2M, planted)
-    tell(guest, P2M)
-    return guest
 
 
 def test_what_a_dump_contains_never_reaches_the_terminal_raw(
@@ -291,20 +273,6 @@ def test_a_three_level_kernel_without_its_vmlinux_is_judged_by_the_direct_map(
 
 
 # What crash prints
-
-
-@pytest.mark.parametrize(("version", "program"), [("7.2.9", "p2mfix"), ("8.0.2", "crash")])
-def test_a_crash_that_misses_the_kernel_is_not_what_comes_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-    version: str, program: str,
-) -> None:  # fmt: skip
-    guest = talkative(P2M, 4)
-    guest.symbols["pv_ops"] = guest.symbols["max_pfn"]
-    monkeypatch.setattr(diagnose, "_version", lambda: version)
-    dump, kernel = dump_of(guest, tmp_path / "vmcore"), vmlinux_of(guest, tmp_path)
-    main(["diagnose", "--json", str(dump), str(kernel)])
-    told = json.loads(capsys.readouterr().out)
-    assert (told["verdict"], shlex.split(told["next"])[0]) == (HEALTHY, program)
 
 
 def test_a_message_of_crash_is_that_of_the_dumps_format(tmp_path: Path) -> None:
