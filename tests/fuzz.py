@@ -14,7 +14,10 @@ some bytes, its seeds, and how many cases.
 from __future__ import annotations
 
 import argparse
+import bz2
 import contextlib
+import gzip
+import lzma
 import os
 import re
 import struct
@@ -34,6 +37,7 @@ with atheris.instrument_imports(include=["pykdump_ext"]):
     import pykdump_ext.reports.views  # noqa: F401  (what made_up/damage.py uses of it is covered)
     from pykdump_ext.drgn.prog import empty_program
     from pykdump_ext.errors import P2mError
+    from pykdump_ext.linux.namelist import group_namelists
     from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD
     from pykdump_ext.machine.dumps import open_dump
     from pykdump_ext.machine.elf import ElfCore
@@ -65,6 +69,7 @@ from .unit.made_up.damage import (
 from .unit.made_up.damage_xen import XEN_PARTS, edited, look_at_host
 from .unit.made_up.dump import MadeUpNamelist
 from .unit.made_up.machine import LAYOUTS
+from .unit.made_up.vmlinux import kernel_files
 
 KEPT = Path(".fuzz")
 SECONDS_A_CASE = 10
@@ -189,6 +194,29 @@ def fuzz_vmcoreinfo(data: bytes) -> None:
         empty_program(kernel(text, data[0] * 256 + data[-1] if data[0] % 8 == 7 else len(text)))
 
 
+PACKS = (bytes, gzip.compress, bz2.compress, lzma.compress)
+
+
+def fuzz_namelists(data: bytes) -> None:
+    """Whatever has become of a kernel's files, packed or not: their banner, or a sentence."""
+    count, first, pack, packed_too = (
+        data[0] // n % m for n, m in ((1, 3), (3, 4), (12, 4), (48, 2))
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"file{number}" for number in range(count + 1)]
+        for number, path in enumerate(paths):
+            strokes = data[1 + number * 4 * STROKE.size :][: 4 * STROKE.size]
+            content = struck(kernel_files()[(first + number) % 4], strokes, 64)
+            content = PACKS[pack](content)
+            path.write_bytes(struck(content, strokes * packed_too, len(content)))
+        with contextlib.suppress(P2mError):
+            for found in group_namelists([str(path) for path in paths]):
+                assert found.address("no_such_symbol") is None
+                assert found.refused != ""
+                assert found.files
+                assert len(found.banner()) <= 512
+
+
 def seeds_of_files() -> Iterator[bytes]:
     """Yield a dump in each format."""
     notes = next(seeds_of_notes())
@@ -241,6 +269,7 @@ TARGETS = {
     "xen": Fuzz(fuzz_xen, seeds_of_damage, 5_000, 512),
     "rewrite": Fuzz(fuzz_rewrite, seeds_of_damage, 10_000, 256),
     "vmcoreinfo": Fuzz(fuzz_vmcoreinfo, seeds_of_damage, 50_000, 512),
+    "namelists": Fuzz(fuzz_namelists, seeds_of_damage, 20_000, 128),
     "lists": Fuzz(fuzz_lists, seeds_of_damage, 20_000),
     "tables": Fuzz(fuzz_tables, seeds_of_damage, 20_000),
     "views": Fuzz(fuzz_views, seeds_of_damage, 10_000),
