@@ -21,8 +21,8 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
 # Packages of the distribution: those that the build needs, and those that only the lab needs
 BUILD_PACKAGES := crash gcc libc6-dev zlib1g-dev libpython3-dev python3-venv
-LAB_PACKAGES := binutils cpio e2fsprogs makedumpfile mmdebstrap python3-libkdumpfile \
-	qemu-system-x86
+LAB_PACKAGES := binutils bzip2 cpio e2fsprogs makedumpfile mmdebstrap python3-libkdumpfile \
+	qemu-system-x86 xz-utils
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
 
