@@ -85,17 +85,30 @@ def failure_by_direct_map(
     frame_list_mfn: int, published: FrameList, mapped: Mapped
 ) -> Failure | None:
     """Return the failure of a list that the direct map shows, or None if it shows none."""
-    plain = failure_of_list(frame_list_mfn, published)
-    if plain is not None or not mapped.lost:
+    if not mapped.lost:
+        return failure_of_list(frame_list_mfn, published)
+    plain = _failure_of_incomplete(frame_list_mfn, published, mapped.covered)
+    if plain is not None:
         return plain
-    if not mapped.covered:
+    ends = mapped.lost[0][0] > mapped.last_covered
+    return Failure.TRUNCATED if ends else Failure.LEAVES_MISSING
+
+
+def _failure_of_incomplete(
+    frame_list_mfn: int, published: FrameList, covered: int
+) -> Failure | None:
+    """Return the failure of a list that lacks pages, or None: it depends on which it lacks.
+
+    :param covered: how many pages it has.
+    """
+    plain = failure_of_list(frame_list_mfn, published)
+    if plain is not None:
+        return plain
+    if not covered:
         return Failure.NO_LIST
     if published.gap is not None:
         return Failure.HOLES
-    if published.problems:
-        return Failure.DAMAGED
-    ends = mapped.lost[0][0] > mapped.last_covered
-    return Failure.TRUNCATED if ends else Failure.LEAVES_MISSING
+    return Failure.DAMAGED if published.problems else None
 
 
 def failure_of(found: Diagnosis) -> Failure | None:
@@ -103,15 +116,9 @@ def failure_of(found: Diagnosis) -> Failure | None:
     if found.healthy:
         return None
     published, coverage = found.published, found.coverage
-    plain = failure_of_list(found.hints.frame_list_mfn, published)
+    plain = _failure_of_incomplete(found.hints.frame_list_mfn, published, coverage.covered)
     if plain is not None:
         return plain
-    if not coverage.covered:
-        return Failure.NO_LIST
-    if published.gap is not None:
-        return Failure.HOLES
-    if published.problems:
-        return Failure.DAMAGED
     lost = [
         leaf
         for first, last in coverage.lost
