@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pykdump_ext import outputs
+
 from .made_up.copies import Broken, broken_dump
 from .made_up.opened import OnHost, host_dump
 
@@ -19,3 +21,12 @@ def broken(tmp_path: Path) -> Broken:
 @pytest.fixture
 def on_host() -> OnHost:
     return host_dump()
+
+
+@pytest.fixture(params=[True, False], ids=["unnamed", "named"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """The two ways to write: the file system has files without a name, or it has none."""
+    unnamed: bool = request.param
+    if not unnamed:
+        monkeypatch.setattr(outputs, "_unnamed", lambda folder: None)
+    return unnamed

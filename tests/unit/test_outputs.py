@@ -25,13 +25,7 @@ from pykdump_ext.outputs import new_file, write_file
 LARGE = bytes(1 << 20)
 
 
-@pytest.fixture(params=[True, False], ids=["unnamed", "named"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """The two ways to write: the file system has files without a name, or it has none."""
-    unnamed: bool = request.param
-    if not unnamed:
-        monkeypatch.setattr(outputs, "_unnamed", lambda folder: None)
-    return unnamed
+pytestmark = pytest.mark.usefixtures("way")
 
 
 @pytest.fixture(params=[0o022, 0o077, 0o002, 0o000], ids=oct)

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pykdump_ext import outputs, rewrite
+from pykdump_ext import rewrite
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.dumps import is_dump, open_dump
 from pykdump_ext.machine.elf import ElfCore
@@ -24,14 +24,7 @@ from pykdump_ext.rewrite import copy_dump, rewrite_dump
 
 from .made_up.copies import Broken, headers, list_by
 
-
-@pytest.fixture(params=[True, False], ids=["unnamed", "named"], autouse=True)
-def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """The two ways to write: the file system has files without a name, or it has none."""
-    unnamed: bool = request.param
-    if not unnamed:
-        monkeypatch.setattr(outputs, "_unnamed", lambda folder: None)
-    return unnamed
+pytestmark = pytest.mark.usefixtures("way")
 
 
 # What goes wrong leaves nothing behind
