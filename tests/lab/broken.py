@@ -175,14 +175,18 @@ def lose(dump: Dump, copy: Path, pfns: Iterable[int]) -> None:
         file.write(list_entry(found, leaf), new.to_bytes(8, "little"))
 
 
-def truncated(dump: Dump) -> Dump:
-    """Return the dump of the report: the same, its list truncated at ``nr_pages``."""
+def truncated(dump: Dump, prefix: str = "") -> Dump:
+    """Return the dump of the report: the same, its list truncated at ``nr_pages``.
+
+    :param prefix: what the product's name begins with: the cache keeps few of a name.
+    """
 
     def make(folder: Path) -> None:
         truncate_list(dump, copy_of(dump, folder))
 
     made_from = (1, str(dump.vmcore))
-    folder = product(f"truncated-{dump.vmlinux.name.removeprefix('vmlinux-')}", made_from, make)
+    name = f"{prefix}truncated-{dump.vmlinux.name.removeprefix('vmlinux-')}"
+    folder = product(name, made_from, make)
     return Dump(dump.vmlinux, folder / "vmcore")
 
 

@@ -33,6 +33,7 @@ MACHINE_OPTIONS = (
     "-machine", "pc,max-ram-below-4g=600M", "-m", "1536M", "-smp", "4",
     "-accel", "tcg,thread=multi", "-cpu", "qemu64",
 )  # fmt: skip
+SPARSE = "discard=unmap,detect-zeroes=unmap"  # zeros that are written stay holes of the file
 INIT = Path(__file__).with_name("init")
 BOOT_SECONDS = 1800  # it takes one minute; on a machine that does much else, ten
 BOOTS = 3
@@ -44,6 +45,34 @@ class Dump:
 
     vmlinux: Path
     vmcore: Path
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The emulated machine, and what its Xen and its Linux are told.
+
+    Without options for Xen there is none: Linux boots by itself.  ``disk``: bytes that the
+    dump may have.
+    """
+
+    hardware: tuple[str, ...] = MACHINE_OPTIONS
+    xen: str | None = XEN_OPTIONS
+    linux: str = LINUX_OPTIONS
+    disk: int = 2 << 30
+
+    def boots(self, source: Source, initrd: Path, folder: Path) -> list[str]:
+        """Return the emulator's options for what it boots; Xen is put into ``folder``."""
+        if self.xen is None:
+            files = ["-kernel", str(source.vmlinuz()), "-initrd", str(initrd)]
+            return [*files, "-append", self.linux]
+
+        def escaped(text: object) -> str:  # a comma separates modules, two are one
+            return str(text).replace(",", ",,")
+
+        xen_image = folder / "xen"
+        xen_image.write_bytes(source.xen())
+        modules = f"{escaped(source.vmlinuz())} {escaped(self.linux)},{escaped(initrd)}"
+        return ["-kernel", str(xen_image), "-append", self.xen, "-initrd", modules]
 
 
 @dataclass(frozen=True)
@@ -173,33 +202,30 @@ def libraries_of(program: Path, xens: Archive = HOST) -> list[Path]:
     return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
 
 
-def crash_machine(source: Source, folder: Path, more: bytes = b"") -> None:
-    """Boot Xen and Linux in the emulator, let dom0 crash, keep its vmcore.
+def crash_machine(
+    source: Source, folder: Path, more: bytes = b"", machine: Machine | None = None
+) -> None:
+    """Boot Xen and Linux, or Linux alone, in the emulator, let it crash, keep its vmcore.
 
-    :param more: an initramfs whose files dom0 has as well, or instead.
+    :param more: an initramfs whose files the first kernel has as well, or instead.
     """
-    xen_image = folder / "xen"
-    xen_image.write_bytes(source.xen())
+    machine = machine or Machine()
     initrd = _initramfs(source, folder)
     with initrd.open("ab") as file:
         file.write(more)
     disk = folder / "vmcore"
     with disk.open("wb") as file:
-        file.truncate(2 << 30)
+        file.truncate(machine.disk)
     console = folder / "console.log"
-
-    def escaped(text: object) -> str:  # a comma separates modules, two are one
-        return str(text).replace(",", ",,")
-
     command = [
-        "qemu-system-x86_64", *MACHINE_OPTIONS, "-nic", "none", "-no-reboot",
+        "qemu-system-x86_64", *machine.hardware, "-nic", "none", "-no-reboot",
         "-display", "none", "-serial", f"file:{console}",
-        "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe",
-        "-kernel", str(xen_image), "-append", XEN_OPTIONS,
-        "-initrd", f"{escaped(source.vmlinuz())} {escaped(LINUX_OPTIONS)},{escaped(initrd)}",
+        "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe,{SPARSE}",
+        *machine.boots(source, initrd, folder),
     ]  # fmt: skip
     for attempt in range(1, BOOTS + 1):
-        say("booting Xen and dom0 in the emulator, about a minute")
+        what = "Linux" if machine.xen is None else "Xen and dom0"
+        say(f"booting {what} in the emulator, about a minute")
         try:
             subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=BOOT_SECONDS)
         except subprocess.TimeoutExpired:
@@ -216,7 +242,7 @@ def crash_machine(source: Source, folder: Path, more: bytes = b"") -> None:
         raise RuntimeError(f"the machine made no dump; its console ended:\n{printed[-3000:]}")
     os.truncate(disk, int(saved[1]))
     initrd.unlink()
-    xen_image.unlink()
+    (folder / "xen").unlink(missing_ok=True)
 
 
 def made_from(source: Source) -> tuple[object, ...]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 from elftools.elf.elffile import ELFFile
@@ -36,11 +37,16 @@ class Growth:
 
     def frame(self, content: bytes = b"") -> int:
         """Return the mfn of a new frame; one without content is a hole in the file."""
-        mfn = (NEW_MEMORY >> PAGE_SHIFT) + self.frames
-        self.frames += 1
+        mfn = self.reserve(1)
         if content:
             self.pages[mfn] = bytearray(content.ljust(PAGE_SIZE, b"\0"))
         return mfn
+
+    def reserve(self, count: int) -> int:
+        """Return the mfn of the first of ``count`` new frames, which are a hole in the file."""
+        first = (NEW_MEMORY >> PAGE_SHIFT) + self.frames
+        self.frames += count
+        return first
 
     def entry(self, table: int, index: int) -> int:
         """Return an entry of the table page at that mfn."""
@@ -115,7 +121,7 @@ def grow(dump: Dump, copy: Path, size: int, leaves: int = 64) -> list[int]:
     each, whose page begins with its :func:`mark`.
     """
     found = diagnosis(dump)
-    growth = Growth(DumpFile(copy), found.kernel, _roots(found))
+    growth = Growth(DumpFile(copy), found.kernel, roots_of(found))
     old, total = len(found.table.leaves), size >> PAGE_SHIFT
     count = total // PFNS_PER_LEAF
     new = [count - 1 - (count - old) * n // leaves for n in range(leaves)]
@@ -131,9 +137,19 @@ def grow(dump: Dump, copy: Path, size: int, leaves: int = 64) -> list[int]:
             growth.map(base + (first + offset << PAGE_SHIFT), mfn)
         firsts.append(first)
 
+    map_p2m(growth, found, own, total)
+    growth.close()
+    return firsts
+
+
+def map_p2m(growth: Growth, found: Diagnosis, own: Mapping[int, int], total: int) -> None:
+    """Map a p2m of ``total`` pfns, and have the kernel's variables say so.
+
+    :param own: the mfn of each leaf that is not the missing one, by its index.
+    """
     missing = found.table.missing_mfn
     all_missing = growth.frame(struct.pack("<Q", missing << PAGE_SHIFT | 1) * ENTRIES)
-    for group in range(-(-count // ENTRIES)):
+    for group in range(-(-total // PFNS_PER_LEAF // ENTRIES)):
         table = all_missing
         numbers = range(group * ENTRIES, (group + 1) * ENTRIES)
         if not own.keys().isdisjoint(numbers):
@@ -143,11 +159,9 @@ def grow(dump: Dump, copy: Path, size: int, leaves: int = 64) -> list[int]:
     growth.set_variable("xen_p2m_addr", NEW_P2M)
     growth.set_variable("xen_p2m_size", total)
     growth.set_variable("max_pfn", total)
-    growth.close()
-    return firsts
 
 
-def _roots(found: Diagnosis) -> list[int]:
+def roots_of(found: Diagnosis) -> list[int]:
     """Return the maddr of every top page table that is this kernel's."""
     memory, symbols = found.kernel.memory, found.kernel.symbols
     banner = found.kernel.address("linux_banner")

@@ -179,8 +179,11 @@ def rename_in_debug_info(vmlinux: Path, old: str, new: str) -> None:
         text[at : at + len(new) + 2] = f"\0{new}\0".encode()
 
 
-def planted(dump: Dump, layout: str) -> tuple[Dump, Dump]:
-    """Return a dump whose kernel has its p2m in that layout, whole and truncated."""
+def planted(dump: Dump, layout: str, prefix: str = "") -> tuple[Dump, Dump]:
+    """Return a dump whose kernel has its p2m in that layout, whole and truncated.
+
+    :param prefix: what the product's name begins with: the cache keeps few of a name.
+    """
 
     def make(folder: Path) -> None:
         older_kernel(dump.vmlinux, folder / dump.vmlinux.name, PLANTS[layout])
@@ -192,6 +195,6 @@ def planted(dump: Dump, layout: str) -> tuple[Dump, Dump]:
                 truncate_list(dump, copy)
 
     release = dump.vmlinux.name.removeprefix("vmlinux-")
-    folder = product(f"{layout}-{release}", (2, str(dump.vmcore), str(dump.vmlinux)), make)
+    folder = product(f"{prefix}{layout}-{release}", (2, str(dump.vmcore), str(dump.vmlinux)), make)
     vmlinux = folder / dump.vmlinux.name
     return Dump(vmlinux, folder / "whole/vmcore"), Dump(vmlinux, folder / "truncated/vmcore")
