@@ -7,6 +7,8 @@
 #              examples of the property tests
 # make build   .venv with the package in it
 # make bench   start-up, rebuild: time and memory
+# make bench-speed  what commands cost with p2mfix, in plain crash, and on bare metal; of the table
+#              in docs/performance.md: ARGS=--write, of other dumps and more: ARGS=--help
 # make lint    ruff and mypy (part of make test)
 # make clean   what was built here; the cache of dumps stays
 
@@ -26,7 +28,7 @@ LAB_PACKAGES := binutils bzip2 cpio e2fsprogs makedumpfile mmdebstrap python3-li
 SOURCES := setup.py pyproject.toml $(shell find pykdump_ext -type f -not -path '*/__pycache__/*')
 
 
-.PHONY: demo test test-all matrix build bench fuzz lint deps lab-deps clean
+.PHONY: demo test test-all matrix build bench bench-speed fuzz lint deps lab-deps clean
 .DELETE_ON_ERROR:
 
 demo: build lab-deps
@@ -43,6 +45,9 @@ matrix: build lab-deps
 
 bench: build lab-deps
 	$(BIN)/python -m tests.bench
+
+bench-speed: build lab-deps
+	$(BIN)/python -m tests.bench.speed $(ARGS)
 
 fuzz: build lab-deps
 	$(BIN)/pip install --quiet --disable-pip-version-check '.[fuzz]'

@@ -24,11 +24,11 @@ from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 
-from .lab.broken import copy_of, truncate_list, truncated
-from .lab.dump import Dump
-from .lab.huge import grow
-from .lab.matrix import MAIN
-from .lab.matrix import untouched as untouched_of
+from ..lab.broken import copy_of, truncate_list, truncated
+from ..lab.dump import Dump
+from ..lab.huge import grow
+from ..lab.matrix import MAIN
+from ..lab.matrix import untouched as untouched_of
 
 P2MFIX = Path(sys.executable).with_name("p2mfix")
 
