@@ -81,7 +81,8 @@ def parser() -> argparse.ArgumentParser:
     )
     made = argparse.ArgumentParser(
         prog="p2mfix",
-        usage="p2mfix [-h] [--version] [--domain N] [VMLINUX] VMCORE... [crash options]\n"
+        usage="p2mfix [-h] [--version] [--domain N] [--plain] [VMLINUX] VMCORE...\n"
+        "              [crash options]\n"
         "       p2mfix COMMAND ...",
         description="Open the dump of a Xen host in crash, even where plain crash fails on it: if\n"
         "the dump's list of dom0's frames is broken, p2mfix rebuilds the list and starts\n"
@@ -111,6 +112,11 @@ def parser() -> argparse.ArgumentParser:
         help="run the crash commands in FILE when the full session starts",
     )
     made.add_argument("--no_crashrc", action="store_true", help="do not run .crashrc files")
+    made.add_argument(
+        "--plain",
+        action="store_true",
+        help="leave crash's reads as they are, which are slower; crash prints the same",
+    )
     made.add_argument("--minimal", action="store_true", help=argparse.SUPPRESS)
     for option in WITH_VALUE:
         made.add_argument(option, action=Value, dest="values", default=[], help=argparse.SUPPRESS)
@@ -210,6 +216,7 @@ def become_crash(words: list[str]) -> None:
         rcfiles=not args.no_crashrc,
         minimal=args.minimal,
         domain=args.domain,
+        plain=args.plain,
     )
     try:
         command = command_line(request)

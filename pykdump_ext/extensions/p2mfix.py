@@ -11,6 +11,7 @@ import argparse
 import shutil
 
 from pykdump_ext.host import CommandError, command, crash
+from pykdump_ext.host.fast import KEPT_MIB, LARGEST_MIB, fast_status, slow_down, speed_up
 from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
@@ -40,6 +41,7 @@ def status() -> None:
     if found is not None:
         print(f"         tasks: {found.status(crash.session().crash_version)}")
     print(f"   crash reads: by the {'rebuilt' if is_repaired() else DUMPS_OWN} list")
+    print(f"    fast reads: {fast_status()}")
 
 
 def screen() -> Screen:
@@ -64,8 +66,28 @@ def parser() -> argparse.ArgumentParser:
     for view in VIEWS.values():
         view.fill(actions.add_parser(view.name, help=view.summary))
     actions.add_parser("fix", help="repair again; carry a minimal session on to a full one")
-    actions.add_parser("undo", help="undo the repair: give crash the dump's list back")
+    actions.add_parser("undo", help="undo the repair: give crash its own reads and list back")
+    fast = actions.add_parser("fast", help="show fast reads, or turn them on or off")
+    fast.add_argument("switch", nargs="?", choices=["on", "off"])
+    fast.add_argument(
+        "--keep", type=int, default=KEPT_MIB, metavar="MIB",
+        help=f"how much memory the kept pages may take (default: {KEPT_MIB} MiB)",
+    )  # fmt: skip
     return top
+
+
+def fast(switch: str | None, mib: int) -> None:
+    """Turn fast reads on or off, or print whether they are on and what they have done.
+
+    :param mib: how many MiB of pages are kept.
+    """
+    if not 1 <= mib <= LARGEST_MIB:
+        raise CommandError(f"--keep takes 1 to {LARGEST_MIB:,} MiB, not {mib:,}")
+    if switch == "on":
+        speed_up(mib)
+    elif switch == "off":
+        slow_down()
+    print(f"fast reads: {fast_status()}")
 
 
 ACTIONS = {None: status, "status": status, "fix": fix, "undo": undo}
@@ -78,6 +100,8 @@ def p2m(args: argparse.Namespace) -> None:
         if args.action == "pfn" and args.json:
             raise CommandError("a live session prints no JSON")
         show_live(args.number if args.action == "pfn" else None)
+    elif args.action == "fast":
+        fast(args.switch, args.keep)
     elif args.action in VIEWS:
         show(VIEWS[args.action], opened_session().diagnosis, args, screen())
     else:

@@ -59,6 +59,19 @@ int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
 int host_undo_p2m(void);
 
+/* pages.c and walks.c: fast reads and walks of a Xen host's dump */
+struct host_fast {
+	int on;
+	uint64_t size;          /* bytes that kept pages may take */
+	uint64_t kept;          /* pages that are kept */
+	uint64_t hits, misses;  /* of pages that were wanted */
+	uint64_t walks, left;   /* of page tables: made, and left to crash */
+};
+/* root: maddr of a top page table; frames: the mfns of pages that the dump has in part */
+int host_fast_on(uint64_t root, uint64_t *frames, long count, uint64_t bytes);
+int host_fast_off(void);
+void host_get_fast(struct host_fast *state);
+
 /* tasks.c: crash's table of tasks */
 struct host_tasks {
 	long found;             /* tasks in the table; 0 before the full session */

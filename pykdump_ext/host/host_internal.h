@@ -33,6 +33,10 @@ void note_preload(void);
 /* tasks.c */
 void init_tasks(void);
 
+/* walks.c */
+void forget_pfns(void);
+void hook_walks(void);
+
 /* leave.c */
 void ready_python(void);
 void leave_session(void);

@@ -12,6 +12,8 @@
 #include "host_internal.h"
 #include "xen_kdump.h"
 
+#define NO_PAGE 1  /* no address of a page */
+
 extern struct xen_kdump_data *get_xen_kdump_data(void);
 
 /* What crash had before host_set_p2m() */
@@ -44,10 +46,12 @@ put_p2m(ulong *leaves, int count, ulong flags)
 	xkd->p2m_frames = count;
 	xkd->last_mfn_read = ~0UL;
 	xkd->flags = (xkd->flags & ~KDUMP_P2M_INIT) | (flags & KDUMP_P2M_INIT);
-	/* page-table pages that were read through the other list */
-	machdep->last_pud_read = ~0UL;
-	machdep->last_pmd_read = ~0UL;
-	machdep->last_ptbl_read = ~0UL;
+	/*
+	 * Page-table pages that were read through the other list.  Not ~0: xen_m2p() (kernel.c)
+	 * returns that for a frame that it does not find, and crash would use the old page.
+	 */
+	machdep->last_pud_read = machdep->last_pmd_read = machdep->last_ptbl_read = NO_PAGE;
+	forget_pfns();
 }
 
 /* Make crash translate by a copy of this list (the mfn of each leaf). */

@@ -11,6 +11,7 @@ from ..p2m.diagnosis import Diagnosis
 from ..p2m.framelist import FrameList
 from ..reports import words
 from . import crash
+from .fast import fast_is_on, slow_down, speed_up, wanted
 from .full_session import start_full_session, started_repaired
 from .guarded import check
 from .restart import restart
@@ -42,23 +43,28 @@ def _patch(frames: FrameList) -> None:
 
 def unload() -> None:
     """Give crash the dump's list back, unless a guest's kernel is open: that list is dom0's."""
+    slow_down()
     if not opened_domain:
         check(lib.host_undo_p2m(), "cannot give crash the dump's list back")
 
 
 def undo() -> None:
-    """Give crash the dump's list back, and print that.
+    """Give crash its own reads and the dump's list back, and print that.
 
-    :raises P2mError: crash reads by the dump's list already, or a guest's kernel is open.
+    :raises P2mError: crash has both already, or a guest's kernel is open.
     """
     if opened_domain:
         raise P2mError(
             f"nothing to undo: the dump's list is dom0's, and cannot serve domain {opened_domain}"
         )
-    if not is_repaired():
+    fast, repaired = fast_is_on(), is_repaired()
+    if not fast and not repaired:
         raise P2mError("nothing to undo: crash reads by the dump's list")
-    check(lib.host_undo_p2m(), "cannot give crash the dump's list back")
-    say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
+    unload()
+    if fast:
+        say("crash reads and translates by its own functions again")
+    if repaired:
+        say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
 
 
 def fix() -> None:
@@ -76,6 +82,7 @@ def fix() -> None:
     if not session.minimal:
         _start_again()
     _repair()
+    _speed_up()
     if session.minimal:
         if misses_pv_kernel(session.crash_version, SessionNamelist()):
             say(
@@ -108,6 +115,16 @@ def _repair() -> None:
     _ensure_checked(found)
     _patch(found.rebuilt)
     _report(found)
+
+
+def _speed_up() -> None:
+    """Make crash's reads and walks fast, unless the user wants them plain."""
+    if not wanted():
+        return
+    try:
+        speed_up()
+    except crash.error as problem:
+        say(f"reads stay as crash makes them: {problem}")
 
 
 def _report(found: Diagnosis) -> None:

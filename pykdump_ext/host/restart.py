@@ -59,7 +59,7 @@ def restart(frames: FrameList) -> NoReturn:
         lib.write_history(history.encode())
     else:
         _give_back_input()
-    kept = {0, 1, 2, first, preload(frames)}
+    kept = {0, 1, 2, first, *preload(frames)}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
         with suppress(OSError):  # the descriptor that iterdir() had open
             os.set_inheritable(fd, False)

@@ -94,6 +94,7 @@ full_session(void *unused)
 	kernel_init();
 	recognise_pv_kernel();
 	machdep_init(POST_GDB);
+	hook_walks();
 	vm_init();
 	machdep_init(POST_VM);
 	module_init();

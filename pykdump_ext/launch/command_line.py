@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The command line that opens a dump in crash, and the environment it needs.
 
-Plain crash opens a dump that it can read by itself, with all tasks.  Otherwise crash starts as a
-minimal session, which p2mfix.py repairs and carries on to a full one.  If the dump's list is
-broken, such a crash is preloaded: it has the rebuilt list before its first read, so the dump's
-list cannot stop it.
+On the dump of a Xen host crash starts as a minimal session, which p2mfix.py repairs, makes fast,
+and carries on to a full one.  If the dump's list is broken, such a crash is preloaded: it has the
+rebuilt list before its first read, so the dump's list cannot stop it.  Any other dump is plain
+crash's.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
 from .crash_versions import installed_crash, needs_help
-from .environment import AFTERWARDS, DOMAIN
+from .environment import AFTERWARDS, DOMAIN, PLAIN
 from .libraries import P2MFIX, host_for
 from .options import relocation
-from .preload import preload, preload_without_list
+from .preload import preload
 
 __all__ = ["Request", "command_line"]
 
@@ -39,6 +39,7 @@ class Request:
     ``files`` are the namelist and the dump's files, in any order.  ``values`` are crash's options
     with their values, ``options`` its options without one, and ``input`` is the file of ``-i``.
     ``rcfiles`` is False for ``--no_crashrc``; ``domain`` is the id of the domain to open.
+    ``plain`` leaves reads as crash makes them, and crash as it is where it needs no help.
     """
 
     files: Sequence[str]
@@ -48,17 +49,18 @@ class Request:
     rcfiles: bool = True
     minimal: bool = False
     domain: int = 0
+    plain: bool = False
 
 
 @dataclass(frozen=True)
 class Help:
-    """The help that crash needs to open a dump: the rebuilt list, or None where there is none.
+    """The help that crash gets: the rebuilt list, if it needs one that there is, and fast reads.
 
-    ``whole`` is True if the dump's list is whole, and crash needs other help.
+    ``optional`` is True where crash can open the dump without any.
     """
 
     frames: FrameList | None = None
-    whole: bool = False
+    optional: bool = False
 
 
 def command_line(request: Request) -> list[str]:
@@ -79,22 +81,38 @@ def command_line(request: Request) -> list[str]:
         needed: Help | None = _help_for_guest(namelist, dump, offset, request.domain)
     else:
         needed = _help_for_dom0(version, namelist, dump, offset)
-    if needed is not None and needed.frames is not None:
+    host = _host(crash, version, request, needed)
+    if needed is not None and (host or needed.frames):
         preload(needed.frames)
-    if needed is None or request.minimal:
+    if host is None:
         options += ["--minimal"] if request.minimal else []
         later = ["-i", request.input] if request.input else []
         rcfiles = [] if request.rcfiles else ["--no_crashrc"]
         return [crash, *options, *rcfiles, *later, *files]
-    host = host_for(crash, version)
-    if needed.whole:
-        preload_without_list()
+    if request.plain:
+        os.environ[PLAIN] = "1"
     os.environ[AFTERWARDS] = json.dumps({"rcfiles": request.rcfiles, "input": request.input})
     first = os.memfd_create("p2mfix", 0)  # stays open: crash reads it as its -i file
     # By path: by its name crash would take a p2mfix.py that lies in the current folder
     os.write(first, f"extend {host}\nextend {P2MFIX}\n".encode())
     start = ["--minimal", "--no_crashrc", "-i", f"/proc/self/fd/{first}"]
     return [crash, *start, *options, *files]
+
+
+def _host(crash: str, version: str, request: Request, needed: Help | None) -> Path | None:
+    """Return the library that crash loads; None if crash opens the dump without it.
+
+    :raises P2mError: crash needs its help, and cannot load it.
+    """
+    if needed is None or request.minimal or (needed.optional and request.plain):
+        return None
+    try:
+        return host_for(crash, version)
+    except P2mError as error:
+        if not needed.optional:
+            raise
+        print(f"p2mfix: {error}; until then reads of this dump are slow", file=sys.stderr)
+        return None
 
 
 def _refuse_what_is_none(files: Sequence[str]) -> None:
@@ -133,7 +151,7 @@ def _found(dump: Sequence[str], domain: int) -> list[str]:
 def _help_for_dom0(
     version: str, namelist: Sequence[str], files: Sequence[str], offset: int
 ) -> Help | None:
-    """Return the help that crash needs to open dom0's kernel, or None: it needs none.
+    """Return the help that crash gets to open dom0's kernel; None: we can give it none.
 
     :param version: that of crash.
     :param namelist: the files of the namelist.
@@ -184,7 +202,7 @@ def _help_for_dom0(
         return Help(found.rebuilt)
     if not found.healthy:
         return Help()
-    return Help(whole=True) if needs_help(version, opened.release, symbols) else None
+    return Help(optional=not needs_help(version, opened.release, symbols))
 
 
 def _help_for_guest(

@@ -13,6 +13,7 @@ __all__ = [
     "HISTORY",
     "LD_PRELOAD_BEFORE",
     "LIST_FD",
+    "PLAIN",
     "REPAIRED",
 ]
 
@@ -33,6 +34,9 @@ set by launch/preload.py, read by launch/preload.c."""
 
 LD_PRELOAD_BEFORE = "PYKDUMP_EXT_LD_PRELOAD"
 """The user's own LD_PRELOAD: set by launch/preload.py, restored by launch/preload.c."""
+
+PLAIN = "PYKDUMP_EXT_PLAIN"
+"""Reads stay as crash makes them: set by command_line.py, read by host/fast.py."""
 
 HISTORY = "PYKDUMP_EXT_HISTORY"
 """A file with the history of the crash before: set by host/restart.py, read by host/session.c."""

@@ -9,33 +9,27 @@ from ..p2m.framelist import FrameList
 from .environment import LD_PRELOAD_BEFORE, LIST_FD, REPAIRED
 from .libraries import PRELOAD
 
-__all__ = ["preload", "preload_without_list"]
+__all__ = ["preload"]
 
 
-def preload(frames: FrameList) -> int:
+def preload(frames: FrameList | None) -> list[int]:
     """Set the environment so that the crash that this process becomes reads by this list.
 
-    Return the file descriptor that holds the list; it must stay open until then.
+    Return the file descriptors that must stay open until then.
+
+    :param frames: None for the dump's own list; then ``crash -s`` is silent, and nothing more.
     """
-    leaves = os.memfd_create("p2m", 0)
-    with os.fdopen(os.dup(leaves), "wb") as file:
-        file.write(frames.leaves)
-    _load_library(str(leaves))
-    os.environ[REPAIRED] = "1"
-    return leaves
-
-
-def preload_without_list() -> None:
-    """Set the environment so that the crash that this process becomes is silent, if it is to be.
-
-    It reads by the dump's list.
-    """
-    _load_library("")
-
-
-def _load_library(list_fd: str) -> None:
-    os.environ[LIST_FD] = list_fd
+    opened = []
+    os.environ[LIST_FD] = ""
+    if frames is not None:
+        leaves = os.memfd_create("p2m", 0)
+        with os.fdopen(os.dup(leaves), "wb") as file:
+            file.write(frames.leaves)
+        opened.append(leaves)
+        os.environ[LIST_FD] = str(leaves)
+        os.environ[REPAIRED] = "1"
     if "LD_PRELOAD" in os.environ:
         os.environ[LD_PRELOAD_BEFORE] = os.environ["LD_PRELOAD"]
     libraries = [str(PRELOAD), *os.environ.get("LD_PRELOAD", "").split()]
     os.environ["LD_PRELOAD"] = " ".join(libraries)
+    return opened

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pykdump_ext.cli import diagnose
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.launch import command_line as launch
 from pykdump_ext.launch.command_line import Request, command_line
-from pykdump_ext.launch.environment import AFTERWARDS, LD_PRELOAD_BEFORE, LIST_FD
+from pykdump_ext.launch.environment import AFTERWARDS, LD_PRELOAD_BEFORE, LIST_FD, PLAIN
 from pykdump_ext.reports.report import HEALTHY
 
 from ..made_up.copies import dump_of
@@ -58,9 +59,12 @@ def test_a_crash_that_misses_tasks_gets_help_with_a_whole_list_too(
 
     monkeypatch.setattr(launch, "installed_crash", lambda: ("crash", version))
     monkeypatch.setattr(launch, "host_for", lambda crash, version: "host.so")
-    for name in (AFTERWARDS, LIST_FD, LD_PRELOAD_BEFORE, "LD_PRELOAD"):
+    for name in (PLAIN, AFTERWARDS, LIST_FD, LD_PRELOAD_BEFORE, "LD_PRELOAD"):
         monkeypatch.setenv(name, "")
-    words = command_line(Request(files, options=["-s"]))
+    monkeypatch.delenv(PLAIN)
+    words = command_line(Request(files, options=["-s"], plain=True))
     assert words[-2:] == files
     assert words == ["crash", "-s", *files] or helped
     assert ("--minimal" in words) is helped
+    assert os.environ.get(PLAIN) == ("1" if helped else None)
+    assert "--minimal" in command_line(Request(files, options=["-s"]))  # for fast reads
