@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fast reads and walks of a Xen host's dump: on, off, and what they have done.
 
-Two files of C do the work: ``pages.c`` keeps machine pages and serves crash's reads from them,
-``walks.c`` walks the kernel's page tables.  What crash prints stays as it is.
+Three files of C do the work: ``pages.c`` keeps machine pages and serves crash's reads from them,
+``m2p.c`` finds the pfn of a machine frame, ``walks.c`` walks the kernel's page tables.  What crash
+prints stays as it is.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ int host_set_p2m(uint64_t *leaves, int count);
 int host_p2m_is_set(void);
 int host_undo_p2m(void);
 
-/* pages.c and walks.c: fast reads and walks of a Xen host's dump */
+/* pages.c, m2p.c and walks.c: fast reads and walks of a Xen host's dump */
 struct host_fast {
 	int on;
 	uint64_t size;          /* bytes that kept pages may take */

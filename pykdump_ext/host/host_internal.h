@@ -33,8 +33,10 @@ void note_preload(void);
 /* tasks.c */
 void init_tasks(void);
 
-/* walks.c */
+/* m2p.c */
 void forget_pfns(void);
+
+/* walks.c */
 void hook_walks(void);
 
 /* leave.c */

@@ -27,14 +27,14 @@ struct host_fast fast;
 static int (*crash_readmem)(int, void *, int, ulong, physaddr_t);
 static ulong *cut;   /* the mfns of pages that the dump has in part, sorted */
 static long cuts;
-static ulong *list;  /* crash's p2m when walks.c learned what it knows */
+static ulong *list;  /* crash's p2m when m2p.c learned what it knows */
 static ulong zeros;  /* ZERO_EXCLUDED when the pages were read */
 
 static struct {
 	ulong sets;
 	ulong *frames;  /* the mfn of each kept page, WAYS in a set */
 	char *used;     /* since it was last passed over */
-	char *pages;
+	ulong *pages;
 } kept;
 
 int
@@ -58,8 +58,8 @@ compare_frames(const void *one, const void *other)
 }
 
 /* Return the page of this mfn if it is kept; with "keep", read it if it is not.  NULL: there is none. */
-static char *
-page_of(ulong mfn, int keep)
+ulong *
+words_of(ulong mfn, int keep)
 {
 	ulong first = (mfn & (kept.sets - 1)) * WAYS, i;
 
@@ -67,7 +67,7 @@ page_of(ulong mfn, int keep)
 		if (kept.frames[i] == mfn) {
 			fast.hits++;
 			kept.used[i] = TRUE;
-			return kept.pages + i * PAGESIZE();
+			return kept.pages + i * PER_PAGE;
 		}
 	if (!keep || mfn >= FRAMES || bsearch(&mfn, cut, cuts, sizeof(*cut), compare_frames))
 		return NULL;
@@ -78,23 +78,23 @@ page_of(ulong mfn, int keep)
 	kept.frames[i] = NONE;
 	then();
 	fast.misses++;
-	if (!read_machine(PTOB(mfn), kept.pages + i * PAGESIZE(), PAGESIZE())) {
+	if (!read_machine(PTOB(mfn), kept.pages + i * PER_PAGE, PAGESIZE())) {
 		fast.kept--;
 		return NULL;
 	}
 	then();
 	kept.frames[i] = mfn;
 	kept.used[i] = TRUE;
-	return kept.pages + i * PAGESIZE();
+	return kept.pages + i * PER_PAGE;
 }
 
 int
 machine_word(ulong mfn, ulong index, ulong *value)
 {
-	char *page = page_of(mfn, TRUE);
+	ulong *page = words_of(mfn, TRUE);
 
 	if (page)
-		*value = ((ulong *)page)[index];
+		*value = page[index];
 	return !!page;
 }
 
@@ -102,8 +102,6 @@ machine_word(ulong mfn, ulong index, ulong *value)
 int
 p2m_entry(ulong pfn, ulong *entry)
 {
-	struct xen_kdump_data *xkd = get_xen_kdump_data();
-
 	return (xkd->flags & KDUMP_P2M_INIT) && pfn / PER_PAGE < (ulong)xkd->p2m_frames &&
 		machine_word(xkd->p2m_mfn_frame_list[pfn / PER_PAGE], pfn % PER_PAGE, entry);
 }
@@ -121,9 +119,9 @@ fast_ready(void)
 {
 	if (CRASHDEBUG(1))
 		return FALSE;
-	if (list != get_xen_kdump_data()->p2m_mfn_frame_list) {
+	if (list != xkd->p2m_mfn_frame_list) {
 		forget_pfns();
-		list = get_xen_kdump_data()->p2m_mfn_frame_list;
+		list = xkd->p2m_mfn_frame_list;
 	}
 	if (zeros != (*diskdump_flags & ZERO_EXCLUDED)) {
 		forget_pages();
@@ -137,12 +135,12 @@ static int
 fast_readmem(int fd, void *buffer, int count, ulong vaddr, physaddr_t paddr)
 {
 	ulong offset = PAGEOFFSET(paddr), mfn = BTOP(paddr);
-	char *page;
+	ulong *page;
 
 	if (fast.on && count > 0 && offset + count <= PAGESIZE() && fast_ready() &&
 	    ((pc->curcmd_flags & XEN_MACHINE_ADDR) || p2m_entry(mfn, &mfn)) && mfn < FRAMES) {
-		if ((page = page_of(mfn, count <= SMALL))) {
-			memcpy(buffer, page + offset, count);
+		if ((page = words_of(mfn, count <= SMALL))) {
+			memcpy(buffer, (char *)page + offset, count);
 			return count;
 		}
 		if (read_machine(PTOB(mfn) + offset, buffer, count))
@@ -168,6 +166,7 @@ keep_pages(ulong bytes)
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (!kept.frames || !kept.used || kept.pages == MAP_FAILED)
 		return FALSE;
+	madvise(kept.pages, sets * WAYS * PAGESIZE(), MADV_HUGEPAGE);
 	fast.size = sets * WAYS * PAGESIZE();
 	forget_pages();
 	return TRUE;
@@ -193,11 +192,12 @@ host_fast_on(uint64_t root, uint64_t *frames, long count, uint64_t bytes)
 	cuts = count;
 	qsort(cut, cuts, sizeof(*cut), compare_frames);
 	zeros = *diskdump_flags & ZERO_EXCLUDED;
-	list = get_xen_kdump_data()->p2m_mfn_frame_list;
+	list = xkd->p2m_mfn_frame_list;
 	crash_readmem = pc->readmem;
 	pc->readmem = fast_readmem;
 	fast.on = TRUE;
-	walks_on(BTOP(root));
+	m2p_on(BTOP(root));
+	hook_walks();
 	return HOST_OK;
 }
 
@@ -209,6 +209,7 @@ host_fast_off(void)
 	if (pc->readmem == fast_readmem)
 		pc->readmem = crash_readmem;
 	walks_off();
+	m2p_off();
 	free(kept.frames);
 	free(kept.used);
 	free(cut);

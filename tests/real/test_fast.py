@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
@@ -26,7 +27,8 @@ from tests.lab.dump import Dump
 from tests.lab.planted import planted
 
 from .conftest import Packed
-from .sessions import BIN, Crash, Ran
+from .outputs import printed, to_files
+from .sessions import BIN, Crash, Ran, Terminal, misses_tasks
 
 JUMPED = 2  # what answers.c says where crash's function did not return
 KVTOP, UVTOP, PHYSICAL, MACHINE = range(4)
@@ -249,3 +251,93 @@ def test_a_damaged_dump_translates_and_reads_as_crash_does(
     told = ask(crash, opens(damaged), answers, some)
     assert_equal(some, told)
     assert told.walks()[0] > 1000
+
+
+def test_zero_excluded_takes_effect_at_once(
+    crash: Crash, untouched: Dump, packed: Packed, answers: Path, asked: list[Question]
+) -> None:
+    some = [question for question in asked if question.kind in (PHYSICAL, MACHINE)][::20]
+    (crash.folder / "asked").write_bytes(b"".join(struct.pack("<QQQQ", *q) for q in some))
+    steps = [
+        (switch, zeros) for switch in ("on", "off") for zeros in ("off", "on", "off")
+    ]  # fmt: skip
+    commands = [f"extend {answers}"]
+    for switch, zeros in steps:
+        commands += [f"p2m fast {switch}"] if zeros == "off" else []
+        commands += [f"set zero_excluded {zeros}", f"answers asked {switch}-{len(commands)}"]
+    ran = crash.run(opens(packed(untouched, "-c")), [*commands, "quit"])
+    assert ran.status == 0, ran.text
+    told = [
+        list(ANSWER.iter_unpack((crash.folder / line.split()[2]).read_bytes()))
+        for line in commands
+        if line.startswith("answers")
+    ]
+    assert told[0] == told[2] == told[3] == told[5]
+    assert told[1] == told[4] != told[0]
+    assert {returned for returned, _ in told[0]} == {0, 1}
+
+
+def test_fast_reads_are_shown_turned_off_and_on_and_bounded(crash: Crash, truncated: Dump) -> None:
+    commands = (
+        "p2m fast", "p2m status", "p2m fast off", "p2m fast on --keep 1", "kmem -i", "p2m fast",
+        "p2m undo", "p2m fast", "p2m fast on", "p2m undo",
+    )  # fmt: skip
+    wrong = ("p2m fast on --keep 0", "p2m fast on --keep 2000000", "p2m undo")
+    ran = crash.run(
+        opens(truncated), [*to_files(commands, crash.folder / "said"), *wrong, "quit"]
+    )  # fmt: skip
+    first, status, off, small, _, used, undone, still, on, last = printed(crash.folder / "said")
+    assert re.fullmatch(
+        r"fast reads: on, [\d.]+ of 64 MiB of pages kept, [\d,]+ hits, [\d,]+ misses;"
+        r" [\d,]+ walks, [\d,]+ left to crash\n",
+        first,
+    )
+    assert re.search(r"(?m)^    fast reads: on, .* of 64 MiB of pages kept, ", status)
+    assert off == still == "fast reads: off\n"
+    assert small.startswith("fast reads: on, 0.0 of 1 MiB of pages kept, 0 hits, 0 misses; 0 walks")
+    kept = re.match(r"fast reads: on, ([\d.]+) of 1 MiB of pages kept", used)
+    assert kept and 0.5 < float(kept[1]) <= 1
+    assert (undone, last) == ("", "")  # the session is silent
+    assert on.startswith("fast reads: on, ")
+    assert ran.text == (
+        "p2m: --keep takes 1 to 1,048,576 MiB, not 0\n"
+        "p2m: --keep takes 1 to 1,048,576 MiB, not 2,000,000\n"
+        "p2m: nothing to undo: crash reads by the dump's list\n"
+    )
+
+
+def test_plain_leaves_crash_as_it_is(crash: Crash, untouched: Dump, truncated: Dump) -> None:
+    healthy = crash.run([*opens(untouched), "--plain"], ["p2m fast", "quit"])
+    if not misses_tasks():
+        assert "command not found: p2m" in healthy.text
+    broken = crash.run([*opens(truncated), "--plain"], ["p2m fast", "quit"])
+    assert (broken.text, broken.status) == ("fast reads: off\n", 0)
+
+
+def test_a_full_session_on_a_healthy_dump_becomes_fast_and_slow_again(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    state = 'py -c "from pykdump_ext.host.fast import fast_is_on; print(fast_is_on())"'
+    commands = [
+        f"extend {host}", state, "extend p2mfix.py", state, "kmem -s > fast",
+        "extend -u p2mfix.py", state, "kmem -s > slow",
+    ]  # fmt: skip
+    ran = crash(untouched, commands, "-s")
+    assert re.findall("(?m)^(True|False)$", ran.text) == ["False", "True", "False"], ran.text
+    fast, slow = ((crash.folder / name).read_text() for name in ("fast", "slow"))
+    assert fast == slow != ""
+
+
+def test_after_ctrl_c_in_a_walk_the_next_one_is_right(crash: Crash, truncated: Dump) -> None:
+    terminal = Terminal(crash, [str(word) for word in opens(truncated)])
+    terminal.until()
+    whole = terminal.line("kmem -v")
+    for seconds in (0.05, 0.2, 0.5):
+        terminal.child.sendline("search -k 123456789abcdef1")
+        time.sleep(seconds)
+        terminal.interrupt()
+        terminal.until()
+        assert terminal.line("kmem -v") == whole
+    assert "vm_struct" in whole.lower()
+    terminal.child.sendline("quit")
+    terminal.child.wait()
