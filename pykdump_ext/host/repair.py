@@ -107,7 +107,7 @@ def _repair() -> None:
         kept = len(coverage.kept)
         say(f"kept from the dump's list: {kept:,} leaves that the page tables have lost")
     if found.healthy and not opened_domain:
-        say(f"the dump's list covers {words.coverage(found)}: nothing to repair, nothing changed")
+        say(f"the dump's list covers {words.coverage(found)}: nothing to repair")
         return
     if coverage.unreadable:
         count, first = len(coverage.unreadable), coverage.unreadable[0]

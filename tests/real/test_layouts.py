@@ -87,7 +87,7 @@ def test_crash_prints_the_same_by_its_own_code_for_the_layout(
     asked = [*first, *to_files(commands, crash.folder / "plain"), "help -k"]
     plain = crash(whole, asked, *options)
     repaired = crash.run(
-        [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, *options],
+        [BIN / "p2mfix", "--plain", truncated.vmlinux, truncated.vmcore, *options],
         [*to_files(commands, crash.folder / "repaired"), "help -k", "quit"],
     )
     assert plain.status == repaired.status == 0

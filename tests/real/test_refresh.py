@@ -267,7 +267,7 @@ def test_undo_leaves_what_the_new_crash_has_read(crash: Crash, damaged: Dump, ho
 
 def test_a_healthy_dump_is_not_started_anew(crash: Crash, untouched: Dump, host: Path) -> None:
     ran = crash(untouched, [f"extend {host}", "extend p2mfix.py", "p2m fix"])
-    assert ran.text.count("nothing to repair, nothing changed") == 2
+    assert ran.text.count("nothing to repair") == 2
     assert "anew" not in ran.text
 
 
