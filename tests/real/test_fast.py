@@ -145,9 +145,14 @@ class Asked(NamedTuple):
         return int(state[1].replace(",", "")), int(state[2].replace(",", ""))
 
 
+def write(crash: Crash, asked: Iterable[Question]) -> None:
+    """Write questions where a session finds them."""
+    (crash.folder / "asked").write_bytes(b"".join(struct.pack("<QQQQ", *q) for q in asked))
+
+
 def ask(crash: Crash, words: list[str | Path], extension: Path, asked: Iterable[Question]) -> Asked:
     """Ask a session of ``words``, first with fast reads and walks and then without."""
-    (crash.folder / "asked").write_bytes(b"".join(struct.pack("<QQQQ", *q) for q in asked))
+    write(crash, asked)
     commands = [
         f"extend {extension}", "answers asked fast", "p2m fast",
         "p2m fast off", "answers asked crashs", "p2m fast", "quit",
@@ -257,7 +262,7 @@ def test_zero_excluded_takes_effect_at_once(
     crash: Crash, untouched: Dump, packed: Packed, answers: Path, asked: list[Question]
 ) -> None:
     some = [question for question in asked if question.kind in (PHYSICAL, MACHINE)][::20]
-    (crash.folder / "asked").write_bytes(b"".join(struct.pack("<QQQQ", *q) for q in some))
+    write(crash, some)
     steps = [
         (switch, zeros) for switch in ("on", "off") for zeros in ("off", "on", "off")
     ]  # fmt: skip
@@ -277,15 +282,18 @@ def test_zero_excluded_takes_effect_at_once(
     assert {returned for returned, _ in told[0]} == {0, 1}
 
 
-def test_fast_reads_are_shown_turned_off_and_on_and_bounded(crash: Crash, truncated: Dump) -> None:
+def test_fast_reads_are_shown_turned_off_and_on_and_bounded(
+    crash: Crash, truncated: Dump, answers: Path, asked: list[Question]
+) -> None:
+    write(crash, asked[::10])
     commands = (
-        "p2m fast", "p2m status", "p2m fast off", "p2m fast on --keep 1", "kmem -i", "p2m fast",
+        "p2m fast", "p2m status", "p2m fast off", "p2m fast on --keep 1", "answers asked told",
+        "p2m fast",
         "p2m undo", "p2m fast", "p2m fast on", "p2m undo",
     )  # fmt: skip
     wrong = ("p2m fast on --keep 0", "p2m fast on --keep 2000000", "p2m undo")
-    ran = crash.run(
-        opens(truncated), [*to_files(commands, crash.folder / "said"), *wrong, "quit"]
-    )  # fmt: skip
+    said = to_files(commands, crash.folder / "said")
+    ran = crash.run(opens(truncated), [f"extend {answers}", *said, *wrong, "quit"])
     first, status, off, small, _, used, undone, still, on, last = printed(crash.folder / "said")
     assert re.fullmatch(
         r"fast reads: on, [\d.]+ of 64 MiB of pages kept, [\d,]+ hits, [\d,]+ misses;"
@@ -296,10 +304,10 @@ def test_fast_reads_are_shown_turned_off_and_on_and_bounded(crash: Crash, trunca
     assert off == still == "fast reads: off\n"
     assert small.startswith("fast reads: on, 0.0 of 1 MiB of pages kept, 0 hits, 0 misses; 0 walks")
     kept = re.match(r"fast reads: on, ([\d.]+) of 1 MiB of pages kept", used)
-    assert kept and 0.5 < float(kept[1]) <= 1
+    assert kept and 0.8 < float(kept[1]) <= 1
     assert (undone, last) == ("", "")  # the session is silent
     assert on.startswith("fast reads: on, ")
-    assert ran.text == (
+    assert ran.text.endswith(
         "p2m: --keep takes 1 to 1,048,576 MiB, not 0\n"
         "p2m: --keep takes 1 to 1,048,576 MiB, not 2,000,000\n"
         "p2m: nothing to undo: crash reads by the dump's list\n"
