@@ -171,7 +171,7 @@ struct guard {
 	void (*cmd_cleanup)(void *);
 	void *cmd_cleanup_arg;
 	void *sbrk;
-	struct sigaction sigint;
+	struct saved_sigint sigint;
 	FILE *standard_error;
 	int keeping;
 };
@@ -186,7 +186,6 @@ int
 guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 {
 	struct guard saved;
-	struct sigaction action;
 	volatile int result = HOST_OK;
 
 	if (foreign_thread())
@@ -219,13 +218,10 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		if (echo)
 			stderr = message_stream;
 	}
-	BZERO(&action, sizeof(action));
-	action.sa_handler = interrupt_guarded;
-	action.sa_flags = SA_NODEFER;
-	set_handler(SIGINT, NULL, &saved.sigint);
+	save_sigint(&saved.sigint);
 
 	if (!setjmp(pc->main_loop_env)) {
-		set_handler(SIGINT, &action, NULL);
+		jump_on_sigint(&saved.sigint, interrupt_guarded);
 		memcpy(&pc->foreach_loop_env, &pc->main_loop_env, sizeof(jmp_buf));
 		pc->flags &= ~IN_FOREACH;
 		/*
@@ -235,10 +231,10 @@ guarded(void (*body)(void *), void *arg, FILE *echo, int pass)
 		if (!(pc->flags & RUNTIME))
 			pc->flags |= IN_FOREACH;
 		body(arg);
-		set_handler(SIGINT, &saved.sigint, NULL);
+		restore_sigint(&saved.sigint);
 	} else {
 		/* Back to Python's handler, which only sets a flag */
-		set_handler(SIGINT, &saved.sigint, NULL);
+		restore_sigint(&saved.sigint);
 		/*
 		 * Ctrl-C ran interrupt_guarded(), or after a request to gdb
 		 * crash's restart(), which sets pc->sbrk.

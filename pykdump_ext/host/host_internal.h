@@ -13,12 +13,23 @@ void guard_start(void);
 int guarded(void (*body)(void *), void *arg, FILE *echo, int pass);
 int quietly(void (*body)(void *), void *arg);
 
+/* calls.c */
+void take_over_calls(const void *inside, const char *name, void *function);
+
 /* signals.c */
 extern volatile sig_atomic_t ended_by_signal;  /* crash's parent is gone, and crash ends */
 extern int is_child;  /* this process is one that Python forked */
 void signals_start(void);
 int foreign_thread(void);
 int set_handler(int sig, const struct sigaction *new, struct sigaction *old);
+struct saved_sigint {
+	struct sigaction action;
+	void (*jump)(int);
+	int forwarded;
+};
+void save_sigint(struct saved_sigint *saved);
+void jump_on_sigint(const struct saved_sigint *saved, void (*jump)(int));
+void restore_sigint(const struct saved_sigint *saved);
 void ignore_no_sigint(int keeps);
 void sigint_to_python(struct sigaction *crashs);
 

@@ -12,16 +12,17 @@
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
  * - crash and its gdb call sigaction() and signal() through their global offset table.  They do
  *   it again and again: gdb_interface() (gdb_interface.c) makes restart() SIGINT's handler after
- *   each request to gdb.  So signals_start() puts functions of ours into that table.
+ *   each request to gdb.  So signals_start() puts functions of ours into that table (calls.c), and
+ *   one into that of libpython, whose signal.signal() calls sigaction() too.
  * - While RUNTIME is clear, gdb_interface() ignores SIGINT during a request.
  * - restart() (cmdline.c) handles SIGINT, SIGSEGV and SIGUSR2; it leaves by longjmp().
  * - crash has one thread; the threads that its gdb starts block all signals.
  */
 #include "host_internal.h"
-#include <elf.h>
-#include <link.h>
 #include <pthread.h>
-#include <sys/mman.h>
+#include <ucontext.h>
+
+extern const char *Py_GetVersion(void);
 
 static pthread_t main_thread;
 
@@ -35,8 +36,12 @@ foreign_thread(void)
 /* The handler of all signals */
 
 static struct sigaction wanted[NSIG];  /* what forward() calls */
+static int sigint_forwarded;           /* forward() is the handler of SIGINT */
 
 volatile sig_atomic_t ended_by_signal;
+
+/* What Ctrl-C calls instead, until somebody sets another handler: it leaves by longjmp(). */
+static void (*volatile sigint_jump)(int);
 
 static int
 is_fault(int sig)
@@ -51,6 +56,10 @@ forward(int sig, siginfo_t *info, void *context)
 	int saved_errno = errno;
 
 	if (!foreign_thread()) {
+		if (sig == SIGINT && sigint_jump) {
+			pthread_sigmask(SIG_SETMASK, &((ucontext_t *)context)->uc_sigmask, NULL);
+			sigint_jump(sig);
+		}
 		action = wanted[sig];
 		if (sig == SIGUSR2)
 			ended_by_signal = TRUE;
@@ -74,6 +83,17 @@ has_handler(const struct sigaction *action)
 	return action->sa_handler != SIG_DFL && action->sa_handler != SIG_IGN;
 }
 
+static struct sigaction
+jumping(void (*jump)(int))
+{
+	struct sigaction action;
+
+	BZERO(&action, sizeof(action));
+	action.sa_handler = jump;
+	action.sa_flags = SA_NODEFER;
+	return action;
+}
+
 /* sigaction() whose handlers run on crash's own thread. */
 int
 set_handler(int sig, const struct sigaction *new, struct sigaction *old)
@@ -90,6 +110,11 @@ set_handler(int sig, const struct sigaction *new, struct sigaction *old)
 	sigaddset(&this, sig);
 	pthread_sigmask(SIG_BLOCK, &this, &mask);
 	wanted_before = wanted[sig];
+	if (sig == SIGINT && sigint_jump) {
+		wanted_before = jumping(sigint_jump);
+		if (new)
+			sigint_jump = NULL;
+	}
 	if (new) {
 		ours = *new;
 		if (has_handler(new)) {
@@ -99,12 +124,49 @@ set_handler(int sig, const struct sigaction *new, struct sigaction *old)
 		}
 	}
 	result = sigaction(sig, new ? &ours : NULL, &before);
+	if (sig == SIGINT && new)
+		sigint_forwarded = has_handler(new);
 	pthread_sigmask(SIG_SETMASK, &mask, NULL);
 	if (result)
 		return -1;
 	if (old)
 		*old = before.sa_sigaction == forward ? wanted_before : before;
 	return 0;
+}
+
+/*
+ * Ctrl-C while crash's code runs for Python: jump() leaves that code.  forward() stays the handler
+ * and calls jump(), so that a read of memory makes no system call for it; only where a program
+ * has SIGINT ignored, or end the process, the handler is changed.
+ */
+void
+save_sigint(struct saved_sigint *saved)
+{
+	saved->jump = sigint_jump;
+	saved->forwarded = sigint_forwarded;
+	if (sigint_forwarded)
+		saved->action = wanted[SIGINT];
+	else
+		sigaction(SIGINT, NULL, &saved->action);
+}
+
+void
+jump_on_sigint(const struct saved_sigint *saved, void (*jump)(int))
+{
+	struct sigaction action = jumping(jump);
+
+	if (saved->forwarded)
+		sigint_jump = jump;
+	else
+		set_handler(SIGINT, &action, NULL);
+}
+
+void
+restore_sigint(const struct saved_sigint *saved)
+{
+	if (!sigint_jump)  /* somebody has set another handler since, as crash's gdb does */
+		set_handler(SIGINT, &saved->action, NULL);
+	sigint_jump = saved->jump;
 }
 
 /* ------------------------------------------------------------------ */
@@ -156,99 +218,11 @@ crashs_signal(int sig, sighandler_t handler)
 	return set_handler(sig, &new, &old) ? SIG_ERR : old.sa_handler;
 }
 
-/* ------------------------------------------------------------------ */
-/* crash's calls of sigaction() and signal() */
-
-struct table {
-	ElfW(Addr) base, read_only, read_only_end;
-	const ElfW(Sym) *symbols;
-	const char *names;
-};
-
-/* The address of an entry of the dynamic section, which the loader may have relocated. */
-static void *
-address_of(const struct table *table, const ElfW(Dyn) *entry)
-{
-	ElfW(Addr) address = entry->d_un.d_ptr;
-
-	return (void *)(address < table->base ? table->base + address : address);
-}
-
-static ElfW(Addr)
-page_of(ElfW(Addr) address)
-{
-	return address & -(ElfW(Addr))sysconf(_SC_PAGESIZE);
-}
-
-static void
-put_slot(const struct table *table, void **slot, void *function)
-{
-	ElfW(Addr) page = page_of((ElfW(Addr))slot);
-	int read_only = page >= table->read_only && page < table->read_only_end;
-
-	if (read_only && mprotect((void *)page, sizeof(*slot), PROT_READ | PROT_WRITE))
-		return;
-	*slot = function;
-	if (read_only)
-		mprotect((void *)page, sizeof(*slot), PROT_READ);
-}
-
-static void
-take_over_slots(const struct table *table, const ElfW(Rela) *relocation, size_t size)
-{
-	const ElfW(Rela) *end = (const void *)((const char *)relocation + size);
-
-	for (; relocation && relocation < end; relocation++) {
-		int type = ELF64_R_TYPE(relocation->r_info);
-		void **slot = (void **)(table->base + relocation->r_offset);
-		const char *name;
-
-		if (type != R_X86_64_JUMP_SLOT && type != R_X86_64_GLOB_DAT)
-			continue;
-		name = table->names + table->symbols[ELF64_R_SYM(relocation->r_info)].st_name;
-		if (STREQ(name, "sigaction"))
-			put_slot(table, slot, crashs_sigaction);
-		else if (STREQ(name, "signal"))
-			put_slot(table, slot, crashs_signal);
-	}
-}
-
-/* Called for each object of the process; the first one is crash's program. */
+/* The sigaction() of Python: signal.signal() is not to take forward()'s place. */
 static int
-take_over_calls(struct dl_phdr_info *info, size_t size, void *unused)
+pythons_sigaction(int sig, const struct sigaction *new, struct sigaction *old)
 {
-	struct table table = { info->dlpi_addr };
-	const ElfW(Dyn) *entry = NULL;
-	const ElfW(Rela) *plt = NULL, *other = NULL;
-	size_t plt_size = 0, other_size = 0;
-	int i;
-
-	for (i = 0; i < info->dlpi_phnum; i++) {
-		const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
-
-		if (segment->p_type == PT_DYNAMIC)
-			entry = (const void *)(table.base + segment->p_vaddr);
-		else if (segment->p_type == PT_GNU_RELRO) {
-			/* whole pages, as the loader protects them */
-			table.read_only = page_of(table.base + segment->p_vaddr);
-			table.read_only_end =
-				page_of(table.base + segment->p_vaddr + segment->p_memsz);
-		}
-	}
-	for (; entry && entry->d_tag != DT_NULL; entry++)
-		switch (entry->d_tag) {
-		case DT_SYMTAB: table.symbols = address_of(&table, entry); break;
-		case DT_STRTAB: table.names = address_of(&table, entry); break;
-		case DT_JMPREL: plt = address_of(&table, entry); break;
-		case DT_PLTRELSZ: plt_size = entry->d_un.d_val; break;
-		case DT_RELA: other = address_of(&table, entry); break;
-		case DT_RELASZ: other_size = entry->d_un.d_val; break;
-		}
-	if (table.symbols && table.names) {
-		take_over_slots(&table, plt, plt_size);
-		take_over_slots(&table, other, other_size);
-	}
-	return 1; /* no other object */
+	return sig == SIGINT ? set_handler(sig, new, old) : sigaction(sig, new, old);
 }
 
 /* Called once, by crash's own thread. */
@@ -262,7 +236,9 @@ signals_start(void)
 	for (sig = 1; sig < NSIG; sig++)
 		if (!sigaction(sig, NULL, &present) && has_handler(&present))
 			set_handler(sig, &present, NULL);
-	dl_iterate_phdr(take_over_calls, NULL);
+	take_over_calls(NULL, "sigaction", crashs_sigaction);
+	take_over_calls(NULL, "signal", crashs_signal);
+	take_over_calls(Py_GetVersion, "sigaction", pythons_sigaction);
 }
 
 /* ------------------------------------------------------------------ */
@@ -304,7 +280,7 @@ in_child(void)
 void
 host_keep_sigint(void)
 {
-	sigaction(SIGINT, NULL, &python_sigint);
+	set_handler(SIGINT, NULL, &python_sigint);
 	have_python_sigint = TRUE;
 	pthread_atfork(before_fork, NULL, in_child);
 }

@@ -189,10 +189,8 @@ int sigaction(int sig, const struct sigaction *new, struct sigaction *old)
 	int (*next)(int, const struct sigaction *, struct sigaction *);
 
 	*(void **)&next = dlsym(RTLD_NEXT, "sigaction");
-	if (armed && sig == SIGINT && new) {
-		armed = 0;
+	if (armed && sig == SIGINT && new && !--armed)
 		raise(sig);
-	}
 	return next(sig, new, old);
 }
 """
@@ -201,7 +199,11 @@ int sigaction(int sig, const struct sigaction *new, struct sigaction *old)
 def test_a_ctrl_c_at_a_change_of_its_handler_leaves_the_next_one_alive(
     crash: Crash, untouched: Dump, host: Path, tmp_path: Path
 ) -> None:
-    """A library presses the key just before the C library's sigaction()."""
+    """A library presses the key just before the C library's sigaction(), in a request to gdb.
+
+    crash ignores a key before the first change; at the second it takes its own handler again,
+    and at the third Python gets its handler.
+    """
     (tmp_path / "unlucky.c").write_text(UNLUCKY)
     build = ["cc", "-shared", "-fPIC", "unlucky.c", "-o", "unlucky.so", "-ldl"]
     subprocess.run(build, cwd=tmp_path, check=True)
@@ -209,14 +211,66 @@ def test_a_ctrl_c_at_a_change_of_its_handler_leaves_the_next_one_alive(
         "unlucky.py",
         "import crash, ctypes, signal\n"
         "armed = ctypes.c_int.in_dll(ctypes.CDLL(None), 'armed')\n"
-        "for _ in range(2):\n"
-        "    armed.value = 1\n"
-        "    try: crash.sym2addr('linux_banner')\n"
+        "for number in 2, 2, 3, 3:\n"
+        "    armed.value = number\n"
+        "    try: crash.exec_gdb_command('print 1')\n"
         "    except KeyboardInterrupt:\n"
-        "        print('pressed', signal.pthread_sigmask(signal.SIG_BLOCK, []))\n",
+        "        print('pressed', armed.value, signal.pthread_sigmask(signal.SIG_BLOCK, []))\n",
     )
     ran = minimal(crash, untouched, host, "py unlucky.py", LD_PRELOAD=str(tmp_path / "unlucky.so"))
-    assert ran.text.endswith("pressed set()\npressed set()\n")
+    assert ran.text.endswith("pressed 0 set()\n" * 4)
+
+
+def test_a_ctrl_c_at_any_moment_of_a_call_is_one_keyboard_interrupt(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    """Another process presses the key again and again, each time once Python waits for it."""
+    crash.write(
+        "pressed.py",
+        "import crash, os, random, signal, threading, time\n"
+        "banner, init = crash.sym2addr('linux_banner'), crash.sym2addr('init_task')\n"
+        "read, write = os.pipe()\n"
+        "this = os.getpid()\n"
+        "child = os.fork()\n"
+        "if not child:\n"
+        "    signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "    os.close(write)\n"
+        "    while os.read(read, 1):\n"
+        "        time.sleep(random.random() / 2000)\n"
+        "        os.kill(this, signal.SIGINT)\n"
+        "    os._exit(0)\n"
+        "calls = {'read': lambda: crash.readmem(banner, 8), 'near': lambda: crash.addr2sym(init),\n"
+        "         'many': lambda: [*crash.readmem_many([banner] * 100, 8)]}\n"
+        "for name, call in calls.items():\n"
+        "    wanted, number = call(), 0\n"
+        "    for _ in range(200):\n"
+        "        try:\n"
+        "            os.write(write, b'.')\n"
+        "            while True: assert call() == wanted\n"
+        "        except KeyboardInterrupt: number += 1\n"
+        "    print(name, number, call() == wanted, signal.pthread_sigmask(signal.SIG_BLOCK, []))\n"
+        "os.close(write)\n"
+        "print('child', os.waitpid(child, 0)[1])\n",
+    )
+    crash.write(
+        "inner.py",
+        "import os, signal\n"
+        "try: os.kill(os.getpid(), signal.SIGINT); print('not pressed')\n"
+        "except KeyboardInterrupt: print('inner')\n",
+    )
+    crash.write(
+        "outer.py",
+        "import crash, os, signal\n"
+        "print(crash.exec_crash_command('py inner.py'), end='')\n"
+        "try: os.kill(os.getpid(), signal.SIGINT); print('not pressed')\n"
+        "except KeyboardInterrupt: print('outer')\n",
+    )
+    ran = minimal(crash, untouched, host, "py pressed.py", "py outer.py", "eval 16")
+    assert ran.after("shared object loaded\n").splitlines()[:6] == [
+        *(f"{name} 200 True set()" for name in ("read", "near", "many")),
+        "child 0", "inner", "outer",
+    ]  # fmt: skip
+    assert "hexadecimal: 10" in ran.text
 
 
 # --------------------------------------------------------------------------
