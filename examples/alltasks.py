@@ -14,13 +14,10 @@ from pykdump_ext.host import command, crash, printable
 
 def processes() -> Iterator[int]:
     """Yield the address of each process's ``struct task_struct``, init_task first."""
-    first = task = crash.sym2addr("init_task")
+    first = crash.sym2addr("init_task")
     tasks = crash.offsetof("task_struct", "tasks")
-    while True:
-        yield task
-        task = crash.readPtr(task + tasks) - tasks
-        if task == first:
-            return
+    yield first
+    yield from crash.read_list(first + tasks, tasks)
 
 
 @command(

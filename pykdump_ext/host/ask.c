@@ -10,7 +10,8 @@
  * - readmem() (memory.c) with RETURN_ON_ERROR prints its error and returns FALSE; the error for
  *   an excluded page begins with PAGE_EXCLUDED_ERRMSG, "page excluded".
  * - While XEN_MACHINE_ADDR is in pc->curcmd_flags, xen_kdump_p2m() (xen_dom0.c) takes a
- *   physical address for a machine address.  guarded() restores these flags.
+ *   physical address for a machine address.  readmem() sets it for an XENMACHADDR that has no
+ *   pseudo-physical address, and leaves it set.  guarded() restores these flags.
  * - STRUCT_SIZE() and MEMBER_OFFSET() (datatype_info() of symbols.c) ask gdb, and return -1 if
  *   there is no such type or member; MEMBER_SIZE() returns 0 if a type has no such member.
  * - "mod -s" sets MOD_LOAD_SYMS in the flags of a module, and "mod -d" clears it
@@ -21,14 +22,18 @@
 
 struct question {
 	int (*put)(struct question *);  /* returns a HOST_ result */
+	int (*read)(struct question *); /* the same, once the task is set */
 	int result;
 	/* what is asked */
 	uint64_t address, task;
 	char *name, *member;
+	uint64_t *addresses;
+	long count;
 	int memtype, machine, user;
-	void *buffer;
-	long length;
+	struct host_list *list;
 	/* where the answer goes */
+	void *buffer;
+	long length, *done;
 	uint64_t *value;
 	char **found;
 	long *size, *offset, *member_size;
@@ -53,31 +58,114 @@ ask(struct question *q)
 #define ASK(...) ask(&(struct question){ __VA_ARGS__ })
 
 static int
-put_readmem(struct question *q)
+read_one(struct question *q, uint64_t address, void *buffer)
 {
+	if (!address && (q->memtype == KVADDR || q->memtype == UVADDR))
+		return HOST_NULL;
 	if (q->machine)
 		pc->curcmd_flags |= XEN_MACHINE_ADDR;
 	else
 		pc->curcmd_flags &= ~XEN_MACHINE_ADDR;
-	if (q->task && !(tt->current = task_to_context(q->task)))
-		return HOST_ERROR;
-	if (readmem(q->address, q->memtype, q->buffer, q->length, q->name, RETURN_ON_ERROR))
+	if (readmem(address, q->memtype, buffer, q->length, q->name, RETURN_ON_ERROR))
 		return HOST_OK;
 	return strstr(host_message(), "page excluded") ? HOST_EXCLUDED : HOST_ERROR;
 }
 
-/* task: whose memory a user's virtual address is in; 0 for the session's own task. */
+static int
+read_the_one(struct question *q)
+{
+	return read_one(q, q->address, q->buffer);
+}
+
+static int
+read_many(struct question *q)
+{
+	char *to = q->buffer;
+	int result;
+
+	for (; *q->done < q->count; (*q->done)++, to += q->length)
+		if ((result = read_one(q, q->addresses[*q->done], to)) != HOST_OK)
+			return result;
+	return HOST_OK;
+}
+
+/*
+ * Follow a list from one pointer to the next, until its end or until q->buffer is full.  Who goes
+ * in a circle meets the entry that he has marked again: the mark moves on after 1, 2, 4 ... steps.
+ */
+static int
+read_list(struct question *q)
+{
+	struct host_list *list = q->list;
+	uint64_t *entries = q->buffer, next;
+	int result;
+
+	while (*q->done < q->count) {
+		if ((result = read_one(q, list->at, &next)) != HOST_OK)
+			return result;
+		list->ended = next == list->end;
+		list->circles = !list->ended && next == list->mark;
+		if (list->ended || list->circles)
+			return HOST_OK;
+		if (!next)
+			return HOST_NULL;
+		list->at = entries[(*q->done)++] = next;
+		if (++list->steps == list->to_mark) {
+			list->mark = next;
+			list->to_mark *= 2;
+			list->steps = 0;
+		}
+	}
+	return HOST_OK;
+}
+
+static int
+put_read(struct question *q)
+{
+	if (q->task && !(tt->current = task_to_context(q->task)))
+		return HOST_ERROR;
+	return q->read(q);
+}
+
+static int
+ask_memory(struct question *q)
+{
+	struct task_context *current = tt->current;
+	int result = ask(q);
+
+	if (q->task && result != HOST_WRONG_THREAD)
+		tt->current = current;
+	return result;
+}
+
+#define READ(...) ask_memory(&(struct question){ put_read, __VA_ARGS__ })
+
 int
 host_readmem(uint64_t address, int memtype, uint64_t task, int machine, void *buffer,
 	long size, char *what)
 {
-	struct task_context *current = tt->current;
-	int result = ASK(put_readmem, .address = address, .memtype = memtype, .task = task,
+	return READ(read_the_one, .address = address, .memtype = memtype, .task = task,
 		.machine = machine, .buffer = buffer, .length = size, .name = what);
+}
 
-	if (task && result != HOST_WRONG_THREAD)
-		tt->current = current;
-	return result;
+int
+host_read_many(uint64_t *addresses, long count, int memtype, uint64_t task, void *buffer,
+	long size, char *what, long *done)
+{
+	*done = 0;
+	return READ(read_many, .addresses = addresses, .count = count,
+		.memtype = memtype, .task = task, .buffer = buffer, .length = size, .name = what,
+		.done = done);
+}
+
+int
+host_read_list(struct host_list *list, int memtype, uint64_t task, uint64_t *entries,
+	long count, char *what, long *done)
+{
+	*done = 0;
+	return READ(read_list, .list = list, .count = count, .memtype = memtype,
+		.task = task, .buffer = entries, .length = sizeof(*entries), .name = what,
+		.done = done);
 }
 
 static int

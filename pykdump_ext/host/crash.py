@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from .datatypes import (
@@ -41,27 +40,31 @@ from .guarded import (
     message,
     succeeded,
 )
+from .memory import (
+    KVADDR,
+    LARGEST_READ,
+    PAGESIZE,
+    PHYSADDR,
+    UVADDR,
+    XENMACHADDR,
+    mem2long,
+    read_list,
+    read_machine,
+    readInt,
+    readmem,
+    readmem_many,
+    readPtr,
+    set_readmem_task,
+)
 
 __all__ = [
     "KVADDR", "LARGEST_READ", "LONGEST_COMMAND", "PAGESIZE", "PHYSADDR", "UVADDR", "XENMACHADDR",
     "Crash_run", "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod", "addr2sym",
     "error", "exec_crash_command", "exec_gdb_command", "get_GDB_output", "kvtop", "mem2long",
-    "member_offset", "member_size", "offsetof", "readInt", "readPtr", "read_machine", "readmem",
-    "session", "set_readmem_task", "sizeof", "struct_size", "sym2addr", "symbol_exists",
-    "union_size", "uvtop", "write",
+    "member_offset", "member_size", "offsetof", "readInt", "readPtr", "read_list", "read_machine",
+    "readmem", "readmem_many", "session", "set_readmem_task", "sizeof", "struct_size", "sym2addr",
+    "symbol_exists", "union_size", "uvtop", "write",
 ]  # fmt: skip
-
-KVADDR = 0x1
-"""A kernel virtual address."""
-UVADDR = 0x2
-"""A virtual address of the task set by :func:`set_readmem_task`, or of the current task."""
-PHYSADDR = 0x4
-"""A physical address; in a Xen dom0, a pseudo-physical address."""
-XENMACHADDR = 0x8
-"""A machine address; crash reads it by way of a pseudo-physical address where it has one."""
-PAGESIZE = 4096
-LARGEST_READ = 1 << 30
-"""The most bytes that one call of :func:`readmem` reads: it has them in memory twice."""
 
 _ALL_BITS = (1 << 64) - 1
 
@@ -88,15 +91,6 @@ class Session(NamedTuple):
     crash_version: str
 
 
-@dataclass
-class _Readmem:
-    memtype: int = KVADDR
-    task: int = 0
-
-
-_readmem = _Readmem()
-
-
 def session() -> Session:
     """Return the kind of this session as it is now, and its files."""
     s = ffi.new("struct host_session *")
@@ -115,94 +109,6 @@ def session() -> Session:
         dumpfile=c_text(s.dumpfile),
         crash_version=c_text(s.crash_version) or "",
     )
-
-
-def _read(addr: int, size: int, mtype: int, machine: bool, what: str) -> bytes:
-    if size <= 0:
-        raise error(f'invalid size request: {size}  type: "{what}"')
-    if size > LARGEST_READ:
-        raise error(
-            f"a read of {size:,} bytes at once is too large: read {LARGEST_READ:,} at most, and"
-            " the rest by further calls"
-        )
-    buffer = ffi.new("char[]", size)
-    task = _readmem.task if mtype == UVADDR else 0
-    result = lib.host_readmem(addr & _ALL_BITS, mtype, task, machine, buffer, size, c_name(what))
-    check(result, f'read error: address: {addr & _ALL_BITS:x}  type: "{what}"')
-    return bytes(ffi.buffer(buffer, size))
-
-
-def readmem(addr: int, size: int, mtype: int | None = None) -> bytes:
-    """Return ``size`` bytes from ``addr``.
-
-    :param mtype: the kind of address: ``KVADDR``, ``UVADDR``, ``PHYSADDR`` or
-        ``XENMACHADDR``.  Without it: ``UVADDR`` once a task is set, else ``KVADDR``.
-    :raises NullPointer: ``addr`` is the virtual address 0.
-    :raises Excluded: the page was left out when the dump was filtered.
-    :raises error: the memory cannot be read, and crash's message has the address and its kind;
-        or ``size`` is above ``LARGEST_READ``.
-    """
-    kind = _readmem.memtype if mtype is None else mtype
-    if not addr and kind in (KVADDR, UVADDR):
-        raise NullPointer("read of a NULL pointer")
-    return _read(addr, size, kind, False, "Python")
-
-
-def read_machine(maddr: int, size: int, what: str = "Python") -> bytes:
-    """Return ``size`` bytes from machine address ``maddr``, without any translation.
-
-    In a session that is not on a Xen host's dump it is a physical address.
-
-    :param what: what is being read, for the error message.
-    :raises Excluded: the page was left out when the dump was filtered.
-    :raises error: the memory is not in the dump.
-    """
-    return _read(maddr, size, PHYSADDR, True, what)
-
-
-def readPtr(addr: int, mtype: int | None = None) -> int:
-    """Return the pointer of 8 bytes at ``addr``; raise what :func:`readmem` raises."""
-    return int.from_bytes(readmem(addr, 8, mtype), "little")
-
-
-def readInt(addr: int, size: int, signed: bool = False) -> int:
-    """Return the integer of ``size`` bytes at ``addr``; raise what :func:`readmem` raises."""
-    return int.from_bytes(readmem(addr, size), "little", signed=bool(signed))
-
-
-def mem2long(source: bytes, signed: bool = False, array: int = 0) -> int | list[int]:
-    """Return bytes as an integer, or as a list of ``array`` integers of one size.
-
-    :raises error: the bytes cannot be divided into so many integers.
-    """
-    if array <= 1:
-        return int.from_bytes(source, "little", signed=bool(signed))
-    if not source or len(source) % array:
-        raise error(f"{len(source)} bytes cannot be divided into {array} integers of one size")
-    size = len(source) // array
-    return [
-        int.from_bytes(source[i : i + size], "little", signed=bool(signed))
-        for i in range(0, len(source), size)
-    ]
-
-
-def set_readmem_task(task: int) -> None:
-    """Make :func:`readmem` read virtual addresses of a task, or of the kernel again.
-
-    The session's own task stays as it is, and ``UVADDR`` means its memory again after a 0.
-
-    :param task: the address of its ``struct task_struct``; 0 for the kernel.
-    :raises error: crash has no such task.
-    """
-    if task:
-        check(lib.host_task(task & _ALL_BITS), f"crash has no task at {task & _ALL_BITS:x}")
-    _readmem.task = task & _ALL_BITS
-    _readmem.memtype = UVADDR if task else KVADDR
-
-
-def readmem_task() -> int:
-    """Return the task that :func:`set_readmem_task` has set, or 0."""
-    return _readmem.task
 
 
 def _symbol(name: str) -> int | None:

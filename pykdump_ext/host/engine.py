@@ -20,7 +20,7 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
-from . import crash, ending
+from . import crash, ending, memory
 
 __all__ = ["CrashOutput", "debugging", "python_command", "run"]
 
@@ -50,7 +50,7 @@ sys.argv = [""]
 @contextmanager
 def _own_state() -> Iterator[None]:
     """Give a command output, readmem and Ctrl-C of its own; take back what it makes of them."""
-    outputs, reads = (sys.stdout, sys.stderr), crash.readmem_task()
+    outputs, reads = (sys.stdout, sys.stderr), memory.readmem_task()
     sigint = signal.getsignal(signal.SIGINT)
     sys.stdout = sys.stderr = CrashOutput()
     try:
@@ -61,7 +61,7 @@ def _own_state() -> Iterator[None]:
                 output.flush()
     finally:
         sys.stdout, sys.stderr = outputs
-        crash.set_readmem_task(reads)
+        memory.set_readmem_task(reads)
         _handle_sigint(sigint)
 
 

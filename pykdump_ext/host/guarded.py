@@ -23,6 +23,7 @@ __all__ = [
     "c_text",
     "check",
     "error",
+    "failure",
     "ffi",
     "lib",
     "message",
@@ -75,28 +76,43 @@ def message() -> str:
     return rest if separator and " " not in head and head not in ("WARNING", "NOTE") else text
 
 
+def failure(result: int, otherwise: str, output: str = "") -> BaseException | None:
+    """Return the exception that a guarded call's result stands for, or None where it succeeded.
+
+    :param otherwise: the message, where crash gave none.
+    :param output: what crash printed during the call.
+    """
+    if result == lib.HOST_OK:
+        return None
+    if result == lib.HOST_INTERRUPTED:
+        return KeyboardInterrupt()
+    if result == lib.HOST_WRONG_THREAD:
+        return error("only crash's own thread can call crash, not a thread that Python started")
+    if result == lib.HOST_NULL:
+        return NullPointer("read of a NULL pointer")
+    kind = Excluded if result == lib.HOST_EXCLUDED else error
+    return kind(message() or otherwise, output)
+
+
+def check(result: int, otherwise: str, output: str = "") -> None:
+    """Raise an exception unless a guarded call succeeded; the parameters are those of failure().
+
+    :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
+    :raises NullPointer: the address is the virtual address 0.
+    :raises Excluded: the page was left out when the dump was filtered.
+    :raises error: the call failed for another reason, or the thread is not crash's own.
+    """
+    problem = failure(result, otherwise, output)
+    if problem is not None:
+        raise problem
+
+
 def succeeded(result: int) -> bool:
     """Return True when a guarded call succeeded, False when crash has no answer.
 
     :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
     :raises error: the calling thread is not crash's own.
     """
-    if result == lib.HOST_INTERRUPTED:
-        raise KeyboardInterrupt
-    if result == lib.HOST_WRONG_THREAD:
-        raise error("only crash's own thread can call crash, not a thread that Python started")
+    if result in (lib.HOST_INTERRUPTED, lib.HOST_WRONG_THREAD):
+        check(result, "")
     return bool(result == lib.HOST_OK)
-
-
-def check(result: int, otherwise: str, output: str = "") -> None:
-    """Raise an exception unless a guarded call succeeded.
-
-    :param otherwise: the message, where crash gave none.
-    :param output: what crash printed during the call.
-    :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
-    :raises Excluded: the page was left out when the dump was filtered.
-    :raises error: the call failed for another reason.
-    """
-    if not succeeded(result):
-        kind = Excluded if result == lib.HOST_EXCLUDED else error
-        raise kind(message() or otherwise, output)

@@ -12,6 +12,7 @@
 #define HOST_EXCLUDED 3     /* the page is excluded from the dump */
 #define HOST_WRONG_THREAD 4 /* only crash's own thread may call crash */
 #define HOST_LEAVE 5        /* from python_command(): the session ends */
+#define HOST_NULL 6         /* the virtual address to read, or the pointer there, is 0 */
 
 /* guard.c: messages */
 char *host_message(void);
@@ -20,9 +21,25 @@ void host_set_message(char *text);  /* crash shows it as the error of the comman
 /* signals.c */
 void host_keep_sigint(void);        /* keep the present handler of SIGINT as Python's */
 
-/* ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer. */
+/*
+ * ask.c: memory, symbols, types.  HOST_ERROR also means that crash has no answer.
+ * task: whose memory a user's virtual address is in; 0 for the session's own task.
+ */
 int host_readmem(uint64_t address, int memtype, uint64_t task, int machine, void *buffer,
 	long size, char *what);
+/* The same for many addresses, up to the first failure; *done of them are in buffer. */
+int host_read_many(uint64_t *addresses, long count, int memtype, uint64_t task, void *buffer,
+	long size, char *what, long *done);
+struct host_list {              /* a walk along a list, which goes on with each call */
+	uint64_t at;            /* where the next pointer is read */
+	uint64_t end;           /* the last pointer of the list is this */
+	uint64_t mark;          /* an entry that must not come again; at first the head */
+	long steps, to_mark;    /* steps since the mark; after so many it moves; at first 0, 1 */
+	int ended;              /* the last pointer was read */
+	int circles;            /* the mark came again: the list has no end */
+};
+int host_read_list(struct host_list *list, int memtype, uint64_t task, uint64_t *entries,
+	long count, char *what, long *done);
 int host_task(uint64_t task);       /* has crash this task? */
 int host_translate(uint64_t address, int user, uint64_t task, uint64_t *physical);
 int host_symbol(char *name, uint64_t *value);

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -31,6 +32,53 @@ from ..lab.matrix import MAIN
 from ..lab.matrix import untouched as untouched_of
 
 P2MFIX = Path(sys.executable).with_name("p2mfix")
+
+READS = """
+import collections, crash, itertools, sys, time, timeit
+from crash_host import ffi, lib
+
+CALLS, RUNS = 20_000, int(sys.argv[1])
+init, tasks = crash.sym2addr("init_task"), crash.offsetof("task_struct", "tasks")
+entries = list(crash.read_list(init + tasks))
+addresses = list(itertools.islice(itertools.cycle(entries), CALLS))
+words, done = ffi.new("uint64_t[]", addresses), ffi.new("long *")
+buffer = ffi.new("char[]", CALLS * 8)
+
+def drain(iterator):
+    collections.deque(iterator, maxlen=0)
+
+def in_c():
+    assert not lib.host_read_many(words, CALLS, crash.KVADDR, 0, buffer, 8, b"bench", done)
+
+def each(function, *more):
+    def call():
+        for address in addresses:
+            function(address, *more)
+    return call
+
+def again(function, *words):
+    def call():
+        for _ in range(CALLS):
+            function(*words)
+    return call
+
+def lists():
+    for _ in range(CALLS // len(entries)):
+        drain(crash.read_list(init + tasks))
+
+for name, call in {
+    "crash's own part of a read of 8 bytes": in_c,
+    "readmem of 8 bytes": each(crash.readmem, 8),
+    "readmem of 4,096 bytes": each(crash.readmem, 4096),
+    "readPtr": each(crash.readPtr),
+    "readmem_many of 8 bytes, each": lambda: drain(crash.readmem_many(addresses, 8)),
+    "read_list, each entry": lists,
+    "kvtop": each(crash.kvtop),
+    "addr2sym": again(crash.addr2sym, init),
+}.items():
+    times = timeit.repeat(call, timer=time.process_time, number=1, repeat=RUNS + 1)
+    print(f"{name}:", *(seconds / CALLS * 1e6 for seconds in times[1:]))
+"""
 
 
 def run(words: Sequence[str | Path], home: str) -> tuple[float, float]:
@@ -121,6 +169,25 @@ def commands(broken: Dump, runs: int) -> None:
             show("  peak memory", [peak for _, peak in ran[1:]], "MiB")
 
 
+def reads(whole: Dump, runs: int) -> None:
+    """Take the CPU time of what an extension asks crash for, in plain crash on a whole dump."""
+    shown = subprocess.run(
+        [P2MFIX.with_name("pykdump-ext"), "host"], stdout=subprocess.PIPE, text=True, check=True,
+        cwd="/",
+    )  # fmt: skip
+    with tempfile.TemporaryDirectory() as home:
+        script = Path(home) / "reads.py"
+        script.write_text(READS)
+        ran = subprocess.run(
+            ["crash", "-s", whole.vmlinux, whole.vmcore],
+            input=f"extend {shown.stdout.strip()}\npy {script} {runs}\nquit\n",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, "HOME": home},
+            text=True, check=True,
+        )  # fmt: skip
+    for name, times in re.findall(r"(?m)^(.+): ([\d. ]+)$", ran.stdout):
+        show(name, [float(word) for word in times.split()], "us")
+
+
 def grown(untouched: Dump, size: int, runs: int) -> None:
     """The same for a dom0 of ``size`` bytes, most of them missing (see tests/lab/huge.py)."""
     with tempfile.TemporaryDirectory() as folder:
@@ -146,6 +213,7 @@ def main() -> None:
     starts(untouched, broken, runs)
     rebuild(broken, runs)
     commands(broken, runs)
+    reads(untouched, runs)
     for size in (64 << 30, 1 << 40, 16 << 40):
         print(f"\ndom0 of {size >> 30:,} GiB")
         grown(untouched, size, runs)

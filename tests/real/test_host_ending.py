@@ -168,7 +168,10 @@ def test_readmem_reads_the_task_that_is_asked_for_and_no_other(
         "crash.set_readmem_task(init)\n"
         "assert crash.readmem(at, 8) == wanted\n"
         "assert task('set') == own\n"
+        "many = crash.readmem_many([at, at], 8)\n"
         "crash.set_readmem_task(0)\n"
+        "assert [*many] == [wanted, wanted]\n"  # of the task that was asked for
+        "assert task('set') == own\n"
         "try: crash.readmem(at, 8, crash.UVADDR)\n"  # the session's task is a kernel thread
         "except crash.error as error: print(str(error).split(':')[0])\n"
         "assert crash.readmem(banner, 5) == b'Linux'\n"
