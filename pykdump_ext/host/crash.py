@@ -19,8 +19,8 @@ import errno
 import os
 from typing import Any, NamedTuple
 
+from . import lookups
 from .datatypes import (
-    forget_absent_types,
     member_offset,
     member_size,
     offsetof,
@@ -112,8 +112,13 @@ def session() -> Session:
 
 
 def _symbol(name: str) -> int | None:
-    value = ffi.new("uint64_t *")
-    return int(value[0]) if succeeded(lib.host_symbol(c_name(name), value)) else None
+    lookups.up_to_date()
+    try:
+        return lookups.symbols[name]
+    except KeyError:
+        value = ffi.new("uint64_t *")
+        found = succeeded(lib.host_symbol(c_name(name), value))
+        return lookups.keep_symbol(name, int(value[0]) if found else None)
 
 
 def sym2addr(name: str) -> int:
@@ -185,6 +190,7 @@ def _captured(function: Any, line: str) -> str:
         )
     output, length = ffi.new("char **"), ffi.new("size_t *")
     result = function(words, output, length)
+    lookups.command_ran()
     text = ""
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
@@ -222,7 +228,7 @@ def exec_gdb_command(command: str) -> str:
 
     :raises error: the command failed; the text is gdb's message.
     """
-    forget_absent_types()  # it may be add-symbol-file
+    lookups.forget()  # it may be add-symbol-file
     return _captured(lib.host_gdb, command)
 
 

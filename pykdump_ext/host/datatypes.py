@@ -7,29 +7,13 @@ is no such type or member, as PyKdump's do; ``sizeof()`` and ``offsetof()`` rais
 
 from __future__ import annotations
 
+from . import lookups
 from .guarded import c_name, check, error, ffi, lib
 
-__all__ = [
-    "forget_absent_types",
-    "member_offset",
-    "member_size",
-    "offsetof",
-    "sizeof",
-    "struct_size",
-    "union_size",
-]
+__all__ = ["member_offset", "member_size", "offsetof", "sizeof", "struct_size", "union_size"]
 
-NONE = -1
+NOWHERE = (-1, -1)
 LONGEST_NAME = 1024  # bytes; datatype_info() of crash's symbols.c copies it into BUFSIZE, 1500
-
-# What gdb did not find: it takes 0.25 s to look for it again
-_absent: set[tuple[str, str | None]] = set()
-_known = 0  # which modules had debug data then
-
-
-def forget_absent_types() -> None:
-    """Ask gdb again for every type and member that it did not find."""
-    _absent.clear()
 
 
 def _look_up(name: str, member: str | None) -> tuple[int, int]:
@@ -37,24 +21,24 @@ def _look_up(name: str, member: str | None) -> tuple[int, int]:
 
     :raises error: crash cannot look it up.
     """
-    global _known  # noqa: PLW0603
-    known = int(lib.host_types_known())
-    if known != _known:
-        _known = known
-        forget_absent_types()
-    if (name, None) in _absent or (name, member) in _absent:
-        return NONE, NONE
+    lookups.up_to_date()
+    found = lookups.types.get((name, member))
+    if found is None:
+        absent = lookups.types.get((name, None)) == NOWHERE
+        found = NOWHERE if absent else _ask(name, member)
+        lookups.types[name, member] = found
+    return found
+
+
+def _ask(name: str, member: str | None) -> tuple[int, int]:
     texts = [None if text is None else c_name(text) for text in (name, member)]
     if any(len(text) > LONGEST_NAME for text in texts if text is not None):
-        return NONE, NONE
+        return NOWHERE
     of = ffi.NULL if texts[1] is None else ffi.new("char[]", texts[1])
     size, offset, member_size = (ffi.new("long *") for _ in range(3))
     result = lib.host_datatype(texts[0], of, size, offset, member_size)
     check(result, f"no data type {name}")
-    found = int((size if member is None else member_size)[0]), int(offset[0])
-    if found[0] < 0:
-        _absent.add((name, member))
-    return found
+    return int((size if member is None else member_size)[0]), int(offset[0])
 
 
 def struct_size(name: str) -> int:

@@ -20,7 +20,7 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
-from . import crash, ending, memory
+from . import crash, ending, lookups, memory
 
 __all__ = ["CrashOutput", "debugging", "python_command", "run"]
 
@@ -55,6 +55,7 @@ def _own_state() -> Iterator[None]:
     sys.stdout = sys.stderr = CrashOutput()
     try:
         _handle_sigint(signal.default_int_handler)
+        lookups.command_ran()  # by crash, since Python's last one
         yield
         for output in (sys.stdout, sys.stderr):
             if hasattr(output, "flush") and not getattr(output, "closed", False):

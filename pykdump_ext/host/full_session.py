@@ -13,7 +13,7 @@ from crash_host import ffi, lib
 
 from ..errors import P2mError
 from ..launch.environment import AFTERWARDS, REPAIRED
-from . import crash
+from . import crash, lookups
 from .ending import starting
 from .extensions import loaded_by
 from .guarded import c_text, succeeded
@@ -57,6 +57,7 @@ def start_full_session() -> None:
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     _repaired = _repaired or bool(lib.host_p2m_is_set())
+    lookups.command_ran()
     if after:
         if after["input"] is not None:
             lib.host_run_afterwards(os.fsencode(after["input"]))

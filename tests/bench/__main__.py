@@ -75,6 +75,8 @@ for name, call in {
     "read_list, each entry": lists,
     "kvtop": each(crash.kvtop),
     "addr2sym": again(crash.addr2sym, init),
+    "sym2addr, again": again(crash.sym2addr, "linux_banner"),
+    "offsetof, again": again(crash.offsetof, "task_struct", "tasks"),
 }.items():
     times = timeit.repeat(call, timer=time.process_time, number=1, repeat=RUNS + 1)
     print(f"{name}:", *(seconds / CALLS * 1e6 for seconds in times[1:]))

@@ -63,10 +63,10 @@ def test_the_module_crash_answers_what_is_odd_as_it_says(
     ]
 
 
-def test_a_type_that_is_not_there_is_looked_up_once_until_modules_change(
+def test_types_and_symbols_are_looked_up_once_until_modules_change(
     crash: Crash, untouched: Dump, host: Path
 ) -> None:
-    """mod -s brings types; gdb is asked again after it, and for what is not there only then."""
+    """mod -s brings types and symbols: crash is asked again after it, and only then."""
     (crash.folder / "types.c").write_text("struct brought { int a[7]; long b; } brought;\n")
     version = release_of(Namelist(untouched.vmlinux).banner())
     (module,) = lab_cache.root().glob(
@@ -80,36 +80,45 @@ def test_a_type_that_is_not_there_is_looked_up_once_until_modules_change(
         "import crash, time\n"
         "def asked():\n"
         "    return crash.struct_size('brought'), crash.member_offset('brought', 'b'),\\\n"
-        "        crash.member_offset('list_head', 'nosuch')\n"
+        "        crash.member_offset('list_head', 'nosuch'), crash.symbol_exists('brought')\n"
         "start = time.process_time()\n"
         "first = asked()\n"
         "once = time.process_time() - start\n"
         "assert {first, *(asked() for _ in range(60))} == {first}\n"
         "print(*first, time.process_time() - start < 20 * once + 0.1)\n",
     )
+    crash.write(
+        "within.py",
+        "import crash\n"
+        f"for command in 'sys', 'mod -s xen_privcmd {made}', 'sys', 'mod -d xen_privcmd':\n"
+        "    crash.exec_crash_command(command)\n"
+        "    print(crash.struct_size('brought'), crash.symbol_exists('brought'))\n",
+    )
     ran = crash(
         untouched,
         [f"extend {host}", "py types.py", f"mod -s xen_privcmd {made} > mod", "py types.py",
-         "mod -d xen_privcmd", "py types.py"],
+         "mod -d xen_privcmd", "py types.py", "py within.py"],
         "-s",
     )  # fmt: skip
     assert ran.after("object loaded\n").splitlines() == [
-        "-1 -1 -1 True", "40 32 -1 True", "-1 -1 -1 True",
+        "-1 -1 -1 False True", "40 32 -1 True True", "-1 -1 -1 False True",
+        "-1 False", "40 True", "40 True", "-1 False",
     ]  # fmt: skip
 
 
-def test_gdb_is_asked_again_for_absent_types_once_the_session_is_full(
+def test_crash_is_asked_again_for_types_once_the_session_is_full(
     crash: Crash, truncated: Dump, host: Path
 ) -> None:
     crash.write(
         "absent.py",
-        "from pykdump_ext.host import datatypes\n"
-        "datatypes.struct_size('list_head')\n"
-        "print(len(datatypes._absent))\n"
-        "datatypes.struct_size('nosuch')\n",
+        "from pykdump_ext.host import crash, lookups\n"
+        "crash.struct_size('list_head')\n"
+        "print(len(lookups.types))\n"
+        "crash.struct_size('nosuch')\n"
+        "crash.symbol_exists('nosuch')\n",
     )
     ran = minimal(
         crash, truncated, host,
         "py absent.py", "py absent.py", "extend p2mfix.py", "py absent.py", "py absent.py",
     )  # fmt: skip
-    assert re.findall(r"^\d+$", ran.text, re.MULTILINE) == ["0", "1", "0", "1"]
+    assert re.findall(r"^\d+$", ran.text, re.MULTILINE) == ["1", "2", "1", "2"]
