@@ -11,7 +11,13 @@ import subprocess
 from ..errors import P2mError
 from ..linux.kernel import Symbols
 
-__all__ = ["installed_crash", "misses_pv_kernel", "misses_tasks", "needs_help"]
+__all__ = [
+    "installed_crash",
+    "misses_pv_kernel",
+    "misses_tasks",
+    "needs_help",
+    "starts_faster_with_index",
+]
 
 
 def installed_crash() -> tuple[str, str]:
@@ -86,3 +92,18 @@ def misses_pv_kernel(version: str, symbols: Symbols) -> bool:
         return symbols.address("pv_ops") is not None
     known = ("xen_patch", "paravirt_patch_default")[: 2 if numbers >= (7, 3) else 1]
     return all(symbols.address(name) is None for name in known)
+
+
+def starts_faster_with_index(version: str) -> bool:
+    """Return True when a crash of that version gains by an index of the kernel that gdb keeps.
+
+    crash 7.x has gdb 7.6, which keeps none. The gdb 10.2 of crash 8.x starts faster with one, but
+    then ``struct pid`` takes ten seconds and 1.5 GiB. Its index lists a type with a name of up to
+    three letters for each unit that has it (DWARF has such names in the unit itself), and a
+    look-up of a variable of that name reads them all (``dw2_symtab_iter_next()`` of
+    ``gdb/dwarf2/read.c``). crash 8.0.4 and newer do that at their start (crash commit
+    88580068b7dd). gdb 16.2 of crash 9.x does not.
+
+    :param version: such as ``8.0.2``.
+    """
+    return _numbers(version) >= (9,)

@@ -11,6 +11,7 @@ __all__ = [
     "AFTERWARDS",
     "DOMAIN",
     "HISTORY",
+    "INDEX",
     "LD_PRELOAD_BEFORE",
     "LIST_FD",
     "PLAIN",
@@ -40,3 +41,7 @@ PLAIN = "PYKDUMP_EXT_PLAIN"
 
 HISTORY = "PYKDUMP_EXT_HISTORY"
 """A file with the history of the crash before: set by host/restart.py, read by host/session.c."""
+
+INDEX = "PYKDUMP_EXT_INDEX"
+"""The folder where gdb keeps its index of the kernel, in ``gdb``:
+set by launch/preload.py, read by launch/index_cache.c."""

@@ -47,7 +47,8 @@ class Ran:
 
 def environment(home: Path, **more: str) -> dict[str, str]:
     """Return an environment with a home folder of its own and without our variables."""
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("P2MFIX", "CRASH_EXT"))}
+    ours = ("P2MFIX", "CRASH_EXT", "XDG_")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     return {**kept, "HOME": str(home), "TERM": "dumb", **more}
 
 

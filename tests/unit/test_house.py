@@ -168,7 +168,10 @@ WRITING = re.compile(
 WRITERS = {
     "pykdump_ext.outputs": "the door",
     "pykdump_ext.rewrite": "copies into the file that the door has opened",
-    "pykdump_ext.cli.pykdump_ext": "writes the lines of .crashrc, and the link of the stub",
+    "pykdump_ext.cli.pykdump_ext": "writes the stub and its link, and removes them",
+    "pykdump_ext.cli.user_files": "writes the lines of .crashrc and .gdbinit",
+    "pykdump_ext.cli.gdbinit": "writes the script that .gdbinit runs, and removes it and the cache",
+    "pykdump_ext.launch.index_cache": "keeps its notes beside gdb's indexes, and removes indexes",
     "pykdump_ext.linux.packed": "unpacks a vmlinux into a file that has no name",
     "pykdump_ext.host.restart": "hands the history on to the next crash",
 }
