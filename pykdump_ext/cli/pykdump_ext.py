@@ -17,9 +17,12 @@ from .. import __version__
 from ..errors import P2mError
 from ..installed import HOST, build_again, built
 from ..launch.crash_versions import installed_crash
+from ..launch.index_cache import user_folder
 from ..launch.libraries import STUB, host_path
 from ..outputs import new_file
 from . import fail
+from .gdbinit import add_fast_start, fast_start_state, remove_fast_start
+from .user_files import read_lines, write_lines
 
 __all__ = ["main"]
 
@@ -46,9 +49,7 @@ def stub_path() -> Path:
 
     :raises P2mError: crash cannot load a file from there.
     """
-    chosen = Path(os.environ.get("XDG_DATA_HOME", ""))
-    data = chosen if chosen.is_absolute() else Path("~/.local/share").expanduser()
-    folder = data / "pykdump-ext"
+    folder = user_folder("XDG_DATA_HOME", "~/.local/share") / "pykdump-ext"
     if any(letter.isspace() for letter in str(folder)):
         raise P2mError(
             f"{folder}: crash cannot load a file from there, because of the blank in this path:"
@@ -90,17 +91,6 @@ def remove_stub(stub: Path) -> None:
         stub.parent.rmdir()
 
 
-def write_crashrc(path: Path, lines: list[str]) -> None:
-    """Write a ``.crashrc``, whole or not at all; a file that exists keeps its mode.
-
-    :raises OSError: the file cannot be written.
-    """
-    target = path.resolve()
-    mode = target.stat().st_mode & 0o777 if target.exists() else 0o644
-    with new_file(target, mode) as (_, unfinished):
-        unfinished.write_text("".join(lines), errors="surrogateescape")
-
-
 def edit_crashrc(path: Path, remove: bool) -> str:
     """Add our line to a ``.crashrc``, or remove it; return a sentence on what was done.
 
@@ -110,9 +100,7 @@ def edit_crashrc(path: Path, remove: bool) -> str:
     :raises P2mError: the shared object is not built, or crash cannot load the stub.
     :raises OSError: the file cannot be read or written.
     """
-    old = []
-    if path.exists():
-        old = path.read_text(errors="surrogateescape").splitlines(keepends=True)
+    old = read_lines(path)
     others = [line for line in old if not is_ours(line)]
     if remove:
         stubs = {Path(line.split()[1]) for line in old if is_ours(line)}
@@ -125,14 +113,14 @@ def edit_crashrc(path: Path, remove: bool) -> str:
         if not others and not path.is_symlink():
             path.unlink()
             return f"{path}: removed, it had the line of pykdump_ext only"
-        write_crashrc(path, others)
+        write_lines(path, others)
         return f"{path}: line removed"
     wanted = f"extend {put_stub()}\n"
     if wanted in old and len(others) == len(old) - 1:
         return f"{path}: has the line already"
     if others and not others[-1].endswith("\n"):
         others[-1] += "\n"
-    write_crashrc(path, [*others, wanted])
+    write_lines(path, [*others, wanted])
     return f"{path}: line added: {wanted.strip()}"
 
 
@@ -220,6 +208,7 @@ def for_running() -> Iterator[Finding]:
         yield False, ".crashrc", f"{crashrc} loads {found[0]}: run pykdump-ext setup"
     else:
         yield True, ".crashrc", f"{crashrc} does not load the host; pykdump-ext setup adds the line"
+    yield True, "fast start", fast_start_state()
 
 
 def doctor() -> bool:
@@ -255,7 +244,14 @@ def parser() -> argparse.ArgumentParser:
         help="add a line to ~/.crashrc, so that all sessions of crash load it",
         description="Add a line to ~/.crashrc, so that all sessions of crash load the host.",
     )
-    setup.add_argument("--remove", action="store_true", help="remove the line")
+    what = setup.add_mutually_exclusive_group()
+    what.add_argument(
+        "--fast-start",
+        action="store_true",
+        help="instead add lines to ~/.gdbinit, by which plain crash starts faster from the"
+        " second time on that it opens a kernel",
+    )
+    what.add_argument("--remove", action="store_true", help="remove all lines, and what they need")
     actions.add_parser("doctor", help="check what is installed, and say what to do")
     return made
 
@@ -266,8 +262,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.action == "host":
             print(host_path())
+        elif args.action == "setup" and args.fast_start:
+            print(*add_fast_start(), sep="\n")
         elif args.action == "setup":
-            print(edit_crashrc(Path("~/.crashrc").expanduser(), args.remove))
+            removed = [*remove_fast_start()] if args.remove else []
+            print(edit_crashrc(Path("~/.crashrc").expanduser(), args.remove), *removed, sep="\n")
         elif not doctor():
             raise SystemExit(1)
     except (P2mError, OSError) as error:
