@@ -21,6 +21,7 @@ from ..launch.crash_versions import installed_crash, needs_help
 from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
+from ..progress import shown
 from ..reports.report import Report, lines, one_line, report_files
 from .files import sort_files
 
@@ -103,7 +104,8 @@ def reports(
 def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[Sequence[str]]) -> None:
     """Send the report of a dump; this is all that a process does."""
     try:
-        result = report_files(dump, [Namelist(*files) for files in namelists], is_helped)[0]
+        with shown(False):  # many processes share the terminal
+            result = report_files(dump, [Namelist(*files) for files in namelists], is_helped)[0]
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception as error:

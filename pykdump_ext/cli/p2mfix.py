@@ -22,6 +22,7 @@ from ..errors import P2mError
 from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
 from ..machine.dumps import is_dump
+from ..progress import shown
 from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
 
@@ -165,16 +166,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     complete()
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        if words and words[0] in COMMANDS:
-            COMMANDS[words[0]].run(parse(words))
-            sys.stdout.flush()
-        else:
-            become_crash(words)
+        with shown(os.isatty(2)):
+            if words and words[0] in COMMANDS:
+                COMMANDS[words[0]].run(parse(words))
+                sys.stdout.flush()
+            else:
+                become_crash(words)
     except P2mError as error:
         fail("p2mfix", error)
     except BrokenPipeError:  # the reader of the output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
+        print("p2mfix: stopped by Ctrl-C", file=sys.stderr)
         raise SystemExit(130) from None
     except OSError as error:
         sys.stdout = None  # do not write again at the end what could not be written

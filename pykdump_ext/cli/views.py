@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 
-from ..reports.views import VIEWS, WIDEST, Screen, View, show, watch
+from ..reports.views import VIEWS, WIDEST, Screen, View, show
 from . import HELP_WIDTH, Command
 from .files import open_with_namelist
 
@@ -45,7 +45,7 @@ class ViewCommand:
         width = min(shutil.get_terminal_size().columns, WIDEST) if terminal else 80
         inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]
         found = opened.diagnosis
-        show(self.view, found, args, Screen(width, terminal, watch, inputs))
+        show(self.view, found, args, Screen(width, terminal, inputs))
 
 
 VIEW_COMMANDS: dict[str, Command] = {name: ViewCommand(view) for name, view in VIEWS.items()}

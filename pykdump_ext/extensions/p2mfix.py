@@ -16,8 +16,9 @@ from pykdump_ext.host.live_p2m import show_live
 from pykdump_ext.host.repair import fix, is_repaired, undo, unload
 from pykdump_ext.host.session import opened_session
 from pykdump_ext.host.tasks import tasks
+from pykdump_ext.progress import shown
 from pykdump_ext.reports import words
-from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show, watch
+from pykdump_ext.reports.views import VIEWS, WIDEST, Screen, show
 
 DUMPS_OWN = "dump's"
 
@@ -50,8 +51,7 @@ def screen() -> Screen:
     colour = session.output_terminal
     width = min(shutil.get_terminal_size().columns, WIDEST) if colour else 80
     files = (session.dumpfile, session.namelist, session.namelist_debug)
-    progress = watch if session.terminal else iter
-    return Screen(width, colour, progress, [path for path in files if path])
+    return Screen(width, colour, [path for path in files if path])
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,6 +96,11 @@ ACTIONS = {None: status, "status": status, "fix": fix, "undo": undo}
 @command("p2m", parser=parser(), help="show and repair the p2m of a Xen dom0", minimal=True)
 def p2m(args: argparse.Namespace) -> None:
     """Run the command ``p2m``."""
+    with shown(crash.session().terminal):
+        _p2m(args)
+
+
+def _p2m(args: argparse.Namespace) -> None:
     if crash.session().live and args.action in (None, "status", "pfn"):
         if args.action == "pfn" and args.json:
             raise CommandError("a live session prints no JSON")

@@ -8,7 +8,7 @@ the page size.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Protocol
 
 from ..errors import ReadError
@@ -20,6 +20,8 @@ __all__ = [
     "MachineMemory",
     "PageMemory",
     "join_pages",
+    "read_pages",
+    "read_runs",
     "read_words",
     "split_by_page",
 ]
@@ -27,6 +29,7 @@ __all__ = [
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 WORDS_PER_PAGE = PAGE_SIZE // 8
+LONGEST_RUN = 64  # pages that are read at once, 256 KiB
 
 
 class MachineMemory(Protocol):
@@ -47,6 +50,57 @@ def read_words(memory: MachineMemory, mfn: int, what: str) -> array[int]:
     :raises ReadError: the frame is not in this memory.
     """
     return array("Q", memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, what))
+
+
+def read_runs(
+    memory: MachineMemory, mfns: Iterable[int], what: str
+) -> Iterator[tuple[int, bytes | ReadError]]:
+    """Yield the contents of machine frames, in order, as (number of frames, their bytes).
+
+    Frames that follow each other, up to 64 of them, are read at once: a read of one page costs
+    more than its bytes. A frame that is not in this memory comes alone, with the error.
+    """
+    for first, count in _runs(mfns):
+        try:
+            yield count, memory.read(first << PAGE_SHIFT, count << PAGE_SHIFT, what)
+        except ReadError as error:
+            if count == 1:
+                yield 1, error
+                continue
+            for mfn in range(first, first + count):
+                try:
+                    yield 1, memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, what)
+                except ReadError as one:
+                    yield 1, one
+
+
+def _runs(mfns: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the runs of consecutive frames, each as its first frame and their number."""
+    first = count = 0
+    for mfn in mfns:
+        if mfn == first + count and count < LONGEST_RUN:
+            count += 1
+            continue
+        if count:
+            yield first, count
+        first, count = mfn, 1
+    if count:
+        yield first, count
+
+
+def read_pages(
+    memory: MachineMemory, mfns: Iterable[int], what: str
+) -> Iterator[bytes | ReadError]:
+    """Yield the page of each of these machine frames, in order, or the error of reading it.
+
+    Up to 65 frames are taken from ``mfns`` before the first page comes.
+    """
+    for count, content in read_runs(memory, mfns, what):
+        if count == 1 or isinstance(content, ReadError):
+            yield content
+            continue
+        for at in range(0, len(content), PAGE_SIZE):
+            yield content[at : at + PAGE_SIZE]
 
 
 def split_by_page(address: int, size: int) -> Iterator[tuple[int, int]]:

@@ -20,6 +20,7 @@ __all__ = [
     "ENTRIES",
     "LEVEL_SHIFTS",
     "NOT_MAPPED",
+    "PRESENT",
     "PTE_LEVEL",
     "PageTables",
     "Step",
@@ -137,6 +138,22 @@ class PageTables:
         :raises ReadError: the word is not mapped, or not in this memory.
         """
         return int.from_bytes(self.read(vaddr, 8, what), "little")
+
+    def entries(self, vaddr: int, level: int) -> array[int] | None:
+        """Return the 512 entries of the table page of ``level`` on the way to ``vaddr``.
+
+        Return None if there is none: an entry above it is not present, or maps a large page.
+
+        :raises ReadError: a table page is not in this memory.
+        """
+        maddr = self.root
+        for step in self.walk(vaddr):
+            if step.level == level:
+                return self.table(maddr, level)
+            if step.is_page:
+                return None
+            maddr = step.entry & ADDRESS_MASK
+        return None
 
     def frames(self, vaddr: int, count: int, large: bool = True) -> array[int]:
         """Return the mfn of each of ``count`` pages from ``vaddr`` on, which is page aligned.

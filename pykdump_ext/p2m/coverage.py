@@ -7,17 +7,21 @@ from array import array
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from heapq import merge
-from itertools import groupby
+from itertools import islice
 
 from ..errors import P2mError, ReadError
 from ..linux.kernel import Kernel
-from ..machine.memory import PAGE_SIZE
-from ..machine.paging import NOT_MAPPED
+from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, read_pages
+from ..machine.paging import ADDRESS_MASK, NOT_MAPPED, PTE_LEVEL, Step
+from ..progress import watched
 from .entries import CODES, Kind, kind_codes, kind_of
 from .framelist import FrameList
-from .layouts import P2mTable, own_leaves
-from .leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
+from .layouts import LEAVES_PER_MID, P2mTable
+from .leaves import LEAF, PFNS_PER_LEAF, entry_at, read_leaf
+
+GIB = 1 << 30  # bytes, of one PMD page
+ALL_MEMORY = bytes([CODES[Kind.MEMORY]]) * PFNS_PER_LEAF  # codes
+LEAF_SPAN = PFNS_PER_LEAF * PAGE_SIZE  # bytes of memory, 2 MiB
 
 __all__ = ["Check", "Coverage", "DirectMap", "check_direct_map", "survey"]
 
@@ -68,6 +72,8 @@ class DirectMap:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
+        self._gib = -1  # the last that table() was asked for, and the entries of its PMD page
+        self._entries: array[int] | None = None
         self._base: int | None
         try:
             self._base = kernel.page_offset()
@@ -85,6 +91,26 @@ class DirectMap:
         except ReadError:
             pass
         return array("Q", [NOT_MAPPED]) * count
+
+    def table(self, index: int) -> int | None:
+        """Return the mfn of the page table whose 512 entries map the pfns of leaf ``index``.
+
+        Return None if there is no such page: they are not mapped, or a large page maps them, or
+        the tables above it cannot be read, or the map does not begin at the begin of a table.
+        """
+        if self._base is None or self._base % LEAF_SPAN:
+            return None
+        gib, offset = divmod(self._base + index * LEAF_SPAN, GIB)
+        if gib != self._gib:
+            self._gib = gib
+            try:
+                self._entries = self._kernel.tables.entries(gib * GIB, PTE_LEVEL - 1)
+            except ReadError:
+                self._entries = None
+        step = Step(PTE_LEVEL - 1, 0, self._entries[offset // LEAF_SPAN] if self._entries else 0)
+        if not step.present or step.is_page:
+            return None
+        return (step.entry & ADDRESS_MASK) >> PAGE_SHIFT
 
     def confirms(self, index: int, leaf: bytes) -> bool | None:
         """Return True if the direct map has the first memory entry of leaf ``index``, else False.
@@ -119,19 +145,26 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
     direct_map = DirectMap(kernel)
     settled = array("Q", table.leaves)
     identity = _shared_identity(table)
-    for index in _own_in_either(table, published):
+    shared = table.shared_pages
+    counts = [0] * len(CODES)  # by code
+    indices = array("Q", _own_in_either(table, published))
+    own = (mfn for mfn in map(table.leaves.__getitem__, indices) if mfn not in shared)
+    pages = read_pages(kernel.memory, own, LEAF)
+    for index in watched(indices, len(indices), "comparing the list with the page tables"):
         mfn = table.leaves[index]
-        pfns = pfns_of_leaf(index, table.max_pfn)
+        first = index * PFNS_PER_LEAF
+        pfns = min(PFNS_PER_LEAF, table.max_pfn - first)
         listed = published.leaf(index)
         leaf = None
-        if not table.shared(mfn):
-            try:
-                leaf = read_leaf(kernel.memory, mfn)
-            except ReadError as error:
-                result.unreadable.append(str(error))
+        if mfn not in shared:
+            page = next(pages)
+            if isinstance(page, ReadError):
+                result.unreadable.append(str(page))
                 settled[index] = table.missing_mfn
+            else:
+                leaf = page
         other = None
-        if listed is not None and listed != mfn and not table.shared(listed):
+        if listed is not None and listed != mfn and listed not in shared:
             try:
                 other = read_leaf(kernel.memory, listed)
             except ReadError:
@@ -144,35 +177,59 @@ def survey(kernel: Kernel, table: P2mTable, published: FrameList) -> tuple[P2mTa
             leaf, settled[index] = other, listed or 0
             result.kept.add(index)
             if mfn == table.identity_mfn:
-                identity -= len(pfns)
+                identity -= pfns
         if leaf is None:
             continue
-        leaf = leaf[: len(pfns) * 8]
+        leaf = leaf[: pfns * 8]
         if table.may_be_shared(leaf):
-            result.kinds[Kind.EITHER] += len(pfns)
+            counts[CODES[Kind.EITHER]] += pfns
             continue
-        codes = kind_codes(leaf)
-        for kind, code in CODES.items():
-            result.kinds[kind] += codes.count(code)
-        memory = codes.count(CODES[Kind.MEMORY])
-        if listed == settled[index]:
-            found = memory
-        else:
-            found = 0 if other is None else _same_memory(leaf, other)
-        result.leaves += bool(memory)
-        result.covered += found
-        if found < memory:
-            result.lose(pfns[0], pfns[-1])
+        _add(result, counts, first, leaf, leaf if listed == settled[index] else other)
+    result.kinds.update({kind: counts[code] for kind, code in CODES.items()})
     result.kinds[Kind.IDENTITY] += identity
     result.kinds[table.kind_of_missing] += table.max_pfn - sum(result.kinds.values())
     return replace(table, leaves=settled), result
 
 
+def _add(
+    result: Coverage, counts: list[int], first: int, leaf: bytes, listed: bytes | None
+) -> None:
+    """Add the leaf of the pfns from ``first`` on, and what the list has for it.
+
+    :param counts: the number of pfns of each kind, by code.
+    """
+    codes = kind_codes(leaf)
+    pfns = memory = len(codes)
+    if codes != ALL_MEMORY[:pfns]:
+        memory = codes.count(CODES[Kind.MEMORY])
+        for code in range(CODES[Kind.MEMORY] + 1, len(counts)):
+            counts[code] += codes.count(code)
+    counts[CODES[Kind.MEMORY]] += memory
+    found = 0
+    if listed is not None:
+        found = memory if listed is leaf else _same_memory(leaf, listed)
+    result.leaves += bool(memory)
+    result.covered += found
+    if found < memory:
+        result.lose(first, first + pfns - 1)
+
+
 def _own_in_either(table: P2mTable, published: FrameList) -> Iterator[int]:
     """Yield, in order, the index of each leaf that is a shared page in at most one of them."""
-    listed = own_leaves(published.leaves[: len(table.leaves)], {0, *table.shared_pages})
-    indices = merge((i for i, _ in table.own_leaves()), (i for i, _ in listed))
-    return (index for index, _ in groupby(indices))
+    shared, unnamed = table.shared_pages, {0, *table.shared_pages}
+    passed = None
+    for start in range(0, len(table.leaves), LEAVES_PER_MID):
+        ours = table.leaves[start : start + LEAVES_PER_MID]
+        theirs = published.leaves[start : start + len(ours)]
+        both = ours.tobytes(), theirs.tobytes()
+        if both == passed:
+            continue
+        own = {i for i, mfn in enumerate(ours, start) if mfn not in shared}
+        if theirs != ours:
+            own.update(i for i, mfn in enumerate(theirs, start) if mfn not in unnamed)
+        if not own:
+            passed = both
+        yield from sorted(own)
 
 
 def _shared_identity(table: P2mTable) -> int:
@@ -220,8 +277,8 @@ def check_direct_map(kernel: Kernel, table: P2mTable, samples: int = 512) -> Che
     """
     result = Check()
     direct_map = DirectMap(kernel)
-    full = list(table.own_leaves())
-    for index, mfn in full[:: max(1, -(-len(full) // samples))]:
+    own = sum(1 for _ in table.own_leaves())
+    for index, mfn in islice(table.own_leaves(), 0, None, max(1, -(-own // samples))):
         agree = direct_map.confirms(index, read_leaf(kernel.memory, mfn))
         result.agree += agree is True
         result.disagree += agree is False

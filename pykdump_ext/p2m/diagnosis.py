@@ -11,12 +11,13 @@ from ..errors import P2mError, ReadError
 from ..linux.kernel import START_KERNEL_MAP, Kernel, Root, Symbols
 from ..linux.root_proof import prove_root
 from ..machine.memory import PAGE_SHIFT, MachineMemory
+from ..progress import watched
 from ..xen.hints import DomainHints
 from .coverage import Check, Coverage, check_direct_map, survey
 from .entries import IDENTITY_FRAME_BIT, Kind, kind_of
 from .framelist import FrameList, build_list, problems_of_crash, read_list
 from .layouts import P2mTable, read_table
-from .leaves import PFNS_PER_LEAF, entry_at, read_entry, read_leaf
+from .leaves import PFNS_PER_LEAF, entry_at, read_entry, read_leaf, read_leaves
 from .without_namelist import find_kernel, read_linear_table
 
 __all__ = [
@@ -85,8 +86,9 @@ class Diagnosis:
         if not 0 <= mfn < IDENTITY_FRAME_BIT:
             return
         wanted = mfn.to_bytes(8, "little")
-        for index, leaf_mfn in self.table.own_leaves():
-            leaf = read_leaf(self.kernel.memory, leaf_mfn)
+        own = self.table.own_indices()
+        leaves = read_leaves(self.kernel.memory, (self.table.leaves[index] for index in own))
+        for index, leaf in watched(zip(own, leaves), len(own), "looking for the frame"):
             position = leaf.find(wanted)
             while position >= 0:
                 pfn = index * PFNS_PER_LEAF + position // 8

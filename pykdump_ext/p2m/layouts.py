@@ -76,7 +76,7 @@ class P2mTable:
 
         Both shared pages have such entries, and a shared page may stand for one leaf only.
         """
-        return not self.roles_known and leaf.count(b"\xff") == len(leaf)
+        return not self.roles_known and not leaf.strip(b"\xff")
 
     def shared(self, leaf_mfn: int) -> bool:
         """Return True if the leaf is a shared page, which holds no memory."""
@@ -85,6 +85,10 @@ class P2mTable:
     def own_leaves(self) -> Iterator[tuple[int, int]]:
         """Yield index and mfn of every leaf that is not a shared page."""
         return own_leaves(self.leaves, self.shared_pages)
+
+    def own_indices(self) -> array[int]:
+        """Return the index of every leaf that is not a shared page."""
+        return array("Q", (index for index, _ in self.own_leaves()))
 
 
 def own_leaves(leaves: array[int], shared: Container[int | None]) -> Iterator[tuple[int, int]]:

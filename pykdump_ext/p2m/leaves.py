@@ -3,10 +3,20 @@
 
 from __future__ import annotations
 
-from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, MachineMemory
+from collections.abc import Iterable, Iterator
+
+from ..errors import ReadError
+from ..machine.memory import (
+    PAGE_SHIFT,
+    PAGE_SIZE,
+    WORDS_PER_PAGE,
+    MachineMemory,
+    read_pages,
+)
 from .entries import CODES, Kind, kind_codes
 
 __all__ = [
+    "LEAF",
     "PFNS_PER_LEAF",
     "entry_at",
     "has_memory",
@@ -14,9 +24,11 @@ __all__ = [
     "pfns_of_leaf",
     "read_entry",
     "read_leaf",
+    "read_leaves",
 ]
 
 PFNS_PER_LEAF = WORDS_PER_PAGE
+LEAF = "p2m leaf"  # for messages
 
 
 def leaf_count(pfns: int) -> int:
@@ -35,7 +47,18 @@ def read_leaf(memory: MachineMemory, mfn: int, pfns: int = PFNS_PER_LEAF) -> byt
 
     :raises ReadError: the frame is not in this memory.
     """
-    return memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "p2m leaf")[: pfns * 8]
+    return memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, LEAF)[: pfns * 8]
+
+
+def read_leaves(memory: MachineMemory, mfns: Iterable[int]) -> Iterator[bytes]:
+    """Yield the leaves in these machine frames, in order; see :func:`read_pages`.
+
+    :raises ReadError: a frame is not in this memory.
+    """
+    for page in read_pages(memory, mfns, LEAF):
+        if isinstance(page, ReadError):
+            raise page
+        yield page
 
 
 def read_entry(memory: MachineMemory, mfn: int, pfn: int) -> int:

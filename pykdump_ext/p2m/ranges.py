@@ -5,19 +5,20 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator
+from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..errors import ReadError
 from ..machine.paging import NOT_MAPPED
+from ..progress import watched
 from .diagnosis import Diagnosis
-from .entries import Kind, kind_codes
+from .entries import CODES, Kind, kind_codes
 from .layouts import own_leaves
-from .leaves import pfns_of_leaf, read_leaf
+from .leaves import PFNS_PER_LEAF, read_leaf, read_leaves
 
 __all__ = ["Range", "Source", "ranges"]
 
-KINDS = tuple(Kind)
 RUN = re.compile(rb"(.)\1*", re.DOTALL)
 
 
@@ -30,7 +31,15 @@ class Source(enum.Enum):
     SHARED = "shared page"
 
 
-SOURCES = tuple(Source)
+# A kind and a source as one byte: a run of equal bytes is a range
+PAIRS = [(kind, source) for source in Source for kind in CODES]
+# By source: the bytes of its pairs, by the codes of kinds
+PAIRED = {
+    source: bytes(PAIRS.index((kind, source)) for kind in CODES).ljust(256) for source in Source
+}
+
+
+Piece = tuple[int, int, Kind, Source]  # as a Range
 
 
 @dataclass(frozen=True)
@@ -56,68 +65,67 @@ def ranges(found: Diagnosis) -> Iterator[Range]:
 
     :raises ReadError: a leaf cannot be read.
     """
-    return _joined(_pieces(found))
+    last: Piece | None = None
+    for piece in _pieces(found):
+        if last and (last[2], last[3]) == (piece[2], piece[3]):
+            last = (last[0], piece[1], piece[2], piece[3])
+            continue
+        if last:
+            yield Range(*last)
+        last = piece
+    if last:
+        yield Range(*last)
 
 
-def _pieces(found: Diagnosis) -> Iterator[Range]:
+def _pieces(found: Diagnosis) -> Iterator[Piece]:
+    """Yield the p2m as pieces of ranges, in pfn order; a million leaves make as many pieces."""
     table = found.table
+    shared = {table.missing_mfn, NOT_MAPPED}
+    own = array("Q", (index for index, _ in own_leaves(table.leaves, shared)))
+    mfns = (mfn for mfn in map(table.leaves.__getitem__, own) if mfn != table.identity_mfn)
+    leaves = read_leaves(found.kernel.memory, mfns)
     next_pfn = 0
-    for index, mfn in own_leaves(table.leaves, {table.missing_mfn, NOT_MAPPED}):
-        pfns = pfns_of_leaf(index, table.max_pfn)
-        if next_pfn < pfns.start:
-            yield Range(next_pfn, pfns.start - 1, table.kind_of_missing, Source.SHARED)
-        next_pfn = pfns.stop
+    for index in watched(own, len(own), "reading the p2m"):
+        mfn = table.leaves[index]
+        first = index * PFNS_PER_LEAF
+        if next_pfn < first:
+            yield next_pfn, first - 1, table.kind_of_missing, Source.SHARED
+        next_pfn = min(first + PFNS_PER_LEAF, table.max_pfn)
         if mfn == table.identity_mfn:
-            yield Range(pfns.start, pfns.stop - 1, Kind.IDENTITY, Source.SHARED)
-        else:
-            yield from _own(found, index, mfn)
+            yield first, next_pfn - 1, Kind.IDENTITY, Source.SHARED
+            continue
+        leaf = next(leaves)[: (next_pfn - first) * 8]
+        if table.may_be_shared(leaf):
+            yield first, next_pfn - 1, Kind.EITHER, Source.SHARED
+            continue
+        pairs = _pairs(found, index, mfn, leaf)
+        if pairs == pairs[:1] * len(pairs):
+            kind, source = PAIRS[pairs[0]]
+            yield first, next_pfn - 1, kind, source
+            continue
+        for run in RUN.finditer(pairs):
+            kind, source = PAIRS[run[0][0]]
+            yield first + run.start(), first + run.end() - 1, kind, source
     if next_pfn < table.max_pfn:
-        yield Range(next_pfn, table.max_pfn - 1, table.kind_of_missing, Source.SHARED)
+        yield next_pfn, table.max_pfn - 1, table.kind_of_missing, Source.SHARED
 
 
-def _own(found: Diagnosis, index: int, mfn: int) -> Iterator[Range]:
-    pfns = pfns_of_leaf(index, found.table.max_pfn)
-    leaf = read_leaf(found.kernel.memory, mfn, len(pfns))
-    if found.table.may_be_shared(leaf):
-        yield Range(pfns.start, pfns.stop - 1, Kind.EITHER, Source.SHARED)
-        return
-    sources = _sources(found, index, mfn, leaf)
-    # both codes in one byte: a run of equal bytes is a range
-    pairs = bytes(source * len(KINDS) + kind for source, kind in zip(sources, kind_codes(leaf)))
-    for run in RUN.finditer(pairs):
-        source, kind = divmod(run[0][0], len(KINDS))
-        yield Range(pfns[run.start()], pfns[run.end() - 1], KINDS[kind], SOURCES[source])
-
-
-def _sources(found: Diagnosis, index: int, mfn: int, leaf: bytes) -> bytes:
-    """Return, for each entry of a leaf, the index of its source in :data:`SOURCES`."""
-    entries = len(leaf) // 8
-    both, tables, only_list = (
-        bytes([SOURCES.index(source)]) for source in (Source.BOTH, Source.TABLES, Source.LIST)
-    )
+def _pairs(found: Diagnosis, index: int, mfn: int, leaf: bytes) -> bytes:
+    """Return, for each entry of a leaf, the code of its kind and source, as in ``PAIRS``."""
+    codes = kind_codes(leaf)
     if index in found.coverage.kept:
-        return only_list * entries
+        return codes.translate(PAIRED[Source.LIST])
     listed = found.published.leaf(index)
     if listed == mfn:
-        return both * entries
+        return codes.translate(PAIRED[Source.BOTH])
     try:
         other = b"" if listed is None else read_leaf(found.kernel.memory, listed)
     except ReadError:
         other = b""
-    return b"".join(
-        both if leaf[at : at + 8] == other[at : at + 8] else tables
-        for at in range(0, entries * 8, 8)
+    both, tables = codes.translate(PAIRED[Source.BOTH]), codes.translate(PAIRED[Source.TABLES])
+    if not other:
+        return tables
+    return bytes(
+        both[i] if leaf[i * 8 : i * 8 + 8] == other[i * 8 : i * 8 + 8] else tables[i]
+        for i in range(len(codes))
     )
-
-
-def _joined(pieces: Iterable[Range]) -> Iterator[Range]:
-    last: Range | None = None
-    for piece in pieces:
-        if last and (last.kind, last.source) == (piece.kind, piece.source):
-            last = Range(last.first, piece.last, last.kind, last.source)
-        else:
-            if last:
-                yield last
-            last = piece
-    if last:
-        yield last

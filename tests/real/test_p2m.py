@@ -177,6 +177,9 @@ def test_on_a_terminal_progress_is_shown_and_pictures_have_colour(
     shown.sendline("p2m map")
     shown.expect_exact("\x1b[1;31m!!!!")
     shown.expect("crash> ")
+    at_once = "from pykdump_ext import progress; progress.PATIENCE, progress.EVERY = 0, 1"
+    shown.sendline(f"py -c '{at_once}'")
+    shown.expect("crash> ")
     shown.sendline("p2m verify --all")
     shown.expect_exact("p2mfix: comparing leaves")
     shown.expect("agrees on 179,200.*crash> ")

@@ -18,7 +18,7 @@ LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
 
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
-    "errors", "installed", "machine", "linux", "xen", "p2m", "outputs", "opened",
+    "errors", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs", "opened",
     "reports", "rewrite", "drgn", "launch", "host", "extensions", "cli",
 )  # fmt: skip
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from .list_verify_map import LIST, MAP, VERIFY
 from .pfn_mfn import MFN, PFN
 from .va import VA
-from .view import JSON_HELP, WIDEST, Screen, View, show, watch
+from .view import JSON_HELP, WIDEST, Screen, View, show
 
-__all__ = ["JSON_HELP", "VIEWS", "WIDEST", "Screen", "View", "show", "watch"]
+__all__ = ["JSON_HELP", "VIEWS", "WIDEST", "Screen", "View", "show"]
 
 VIEWS = {view.name: view for view in (LIST, VERIFY, PFN, MFN, VA, MAP)}

@@ -6,16 +6,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...outputs import write_file
 from ...p2m.diagnosis import Diagnosis
 from ...p2m.ranges import ranges
-from ...p2m.verify import DIRECT_MAP, M2P, Disagreement, Verification, sample, verify
 from .. import words
 from ..pictures import drawing
 from ..textmap import TextMap, text_map
 from .view import Screen, View, no_arguments
+
+if TYPE_CHECKING:
+    from ...p2m.verify import Disagreement, Verification
 
 __all__ = ["LIST", "MAP", "VERIFY"]
 
@@ -65,18 +67,22 @@ def _verify_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _verified(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Verification:
-    return verify(found, sample(found, sys.maxsize if args.all else SAMPLE), screen.watch)
+def _verified(found: Diagnosis, args: argparse.Namespace) -> Verification:
+    from ...p2m.verify import sample, verify  # noqa: PLC0415  (numpy takes 0.1 s)
+
+    return verify(found, sample(found, sys.maxsize if args.all else SAMPLE))
 
 
 def _verify_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
-    done = _verified(found, args, screen)
+    from ...p2m.verify import DIRECT_MAP, M2P  # noqa: PLC0415
+
+    done = _verified(found, args)
     part = "all" if done.looked_at == done.leaves else "a sample"
     yield f"{done.pages:,} pages in {done.looked_at:,} of {done.leaves:,} leaves ({part}):"
     for name, tally in ((DIRECT_MAP, done.direct_map), (M2P, done.m2p)):
         absent = f", has nothing for {tally.absent:,}" if tally.absent else ""
         yield f"{name:>24}: agrees on {tally.agree:,}, disagrees on {tally.differ:,}{absent}"
-    for wrong in done.disagreements:
+    for wrong in done.disagreements():
         has = "mfn" if wrong.table == DIRECT_MAP else "pfn"
         yield (
             f"  pfn {wrong.first:x}-{wrong.last:x}: the p2m has mfn {wrong.p2m:x} for the first,"
@@ -85,14 +91,14 @@ def _verify_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> 
 
 
 def _verify_data(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> dict[str, Any]:
-    done = _verified(found, args, screen)
+    done = _verified(found, args)
     return {
         "leaves": done.leaves,
         "compared_leaves": done.looked_at,
         "pages": done.pages,
         "direct_map": vars(done.direct_map),
         "m2p": vars(done.m2p),
-        "disagreements": [_disagreement(wrong) for wrong in done.disagreements],
+        "disagreements": [_disagreement(wrong) for wrong in done.disagreements()],
     }
 
 

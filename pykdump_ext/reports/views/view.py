@@ -5,42 +5,27 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ...p2m.diagnosis import Diagnosis
-from ...p2m.verify import Leaf, Leaves
 
-__all__ = ["JSON_HELP", "WIDEST", "Screen", "View", "no_arguments", "show", "watch"]
+__all__ = ["JSON_HELP", "WIDEST", "Screen", "View", "no_arguments", "show"]
 
 JSON_HELP = "print JSON, for scripts: addresses and frames as hexadecimal text, counts as numbers"
 WIDEST = 120  # columns, of a map on a wide terminal
 
 
-def watch(leaves: Leaves) -> Iterable[Leaf]:
-    """Pass the leaves on one by one, and show on a terminal how many are compared."""
-    if not os.isatty(2):
-        return leaves
-    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
-    from rich.progress import track  # noqa: PLC0415
-
-    terminal = Console(file=os.fdopen(os.dup(2), "w"))  # in a session sys.stderr is crash's output
-    return track(leaves, "p2mfix: comparing leaves", console=terminal, transient=True)
-
-
 @dataclass(frozen=True)
 class Screen:
-    """Where a view is shown: how many columns, in colour or not, and how to show progress.
+    """Where a view is shown: how many columns, in colour or not.
 
-    ``watch`` passes the leaves of ``verify`` on one by one.  ``inputs`` are the files that are
-    open: no picture may replace one of them.
+    ``inputs`` are the files that are open: no picture may replace one of them.
     """
 
     width: int = 80
     colour: bool = False
-    watch: Callable[[Leaves], Iterable[Leaf]] = iter
     inputs: Sequence[str] = ()
 
 
