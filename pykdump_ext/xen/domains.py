@@ -22,8 +22,9 @@ from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from ..machine.notes import Note
 from ..machine.paging import ADDRESS_MASK, PageTables
-from .frame_table import PGT_L4, FrameTable, Owned
+from .frame_table import FrameTable, Owned
 from .notes import CrashNote, read_crash_note
+from .page_info import PGT_L4
 from .shared_info import SharedInfo, read_shared_info
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo, read_vmcoreinfo
 

@@ -8,37 +8,28 @@ offsets of two members; the offsets of the others follow from these.
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import compress
 
 from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT
 from ..machine.paging import PageTables, Step
+from ..progress import watched
+from .page_info import FLAGS_BYTE, PGT_L3, Layout, PageInfo
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo
 
-__all__ = ["PGT_L4", "FrameTable", "Owned", "PageInfo"]
+__all__ = ["FrameTable", "Owned"]
 
 # DIRECTMAP_VIRT_START of xen/arch/x86/include/asm/config.h, by the size in bytes of the owner
 # in struct page_info: 8 with CONFIG_BIGMEM (since Xen commit 10dcec844f, in 4.6), otherwise 4
 DIRECT_MAP = {4: 0xFFFF830000000000, 8: 0xFFFF848000000000}
 
-# u.inuse.type_info follows count_info; each has 8 bytes, and its flags are in this one:
-FLAGS_BYTE = 7
-PGC_ALLOCATED = 0x80
-PGC_XEN_HEAP = 0x40
-PGT_L3, PGT_L4 = 3, 4  # page types
 WHAT = "Xen's frame table"  # for messages
-# By the flags of an entry: 1 if its frame is allocated, and not in Xen's heap
-IN_USE = bytes(bool(flags & PGC_ALLOCATED and not flags & PGC_XEN_HEAP) for flags in range(256))
 LARGEST_ENTRY = 64  # bytes; struct page_info has 32, with CONFIG_BIGMEM 48
 LARGEST_MAX_PAGE = 1 << 36  # 256 TiB
 PDX_GROUP = 1 << 21  # bytes (PDX_GROUP_SHIFT); the frame table's holes begin at multiples of it
 MOST_EMPTY_GROUPS = 1024  # in a row: 256 GiB of machine memory that nothing ever used
 MOST_ROOTS = 1 << 16  # of a domain; each of its processes has one or two
-RUN = 512  # entries that are counted together if they have one owner
 
 
 @dataclass
@@ -68,20 +59,6 @@ class Owned:
         return "HVM" if self.pages else "unknown"
 
 
-@dataclass(frozen=True)
-class PageInfo:
-    """One ``struct page_info``; ``owner`` is the index of the owner's ``struct domain``."""
-
-    owner: int
-    flags: int
-    type: int
-
-    @property
-    def is_xen_heap(self) -> bool:
-        """True if the frame is in Xen's heap; a domain may share it."""
-        return bool(self.flags & PGC_XEN_HEAP)
-
-
 class FrameTable:
     """Xen's frame table, read through page tables that map Xen.
 
@@ -108,6 +85,7 @@ class FrameTable:
                 f"the dump's {XEN_VMCOREINFO} note is damaged: its offsets of page_info"
                 " contradict each other"
             )
+        self._group = PDX_GROUP // (self.entry_size & -self.entry_size)  # entries
         self.owner_size = 8 if self.entry_size - self.owner_at >= 16 else 4
         self.direct_map = DIRECT_MAP[self.owner_size]
         self.start = tables.word(vmcoreinfo.symbol("frame_table"), "Xen's frame_table")
@@ -117,9 +95,6 @@ class FrameTable:
         # Xen commit 1ae4be859b ("x86: limit page type width"), in 4.10, makes the type
         # PG_mask(x, 3); before, it is PG_mask(x, 4)
         self.type_shift = 5 if tuple(map(int, version.split("."))) >= (4, 10) else 4
-        # By the type byte of an entry: the level of a page table, if it is of the third or fourth
-        levels = (byte >> self.type_shift for byte in range(256))
-        self._levels = bytes(level if level in (PGT_L3, PGT_L4) else 0 for level in levels)
 
     def pdx(self, vaddr: int) -> int:
         """Return the index of the frame at an address in Xen's direct map."""
@@ -173,43 +148,24 @@ class FrameTable:
 
         :raises ReadError: a part of it is not in this memory.
         """
-        found = {pdx: Owned() for pdx in domains}
-        for first, data in self._groups():
-            self._count(first, data, found)
-        return found
+        from .frame_counts import look  # noqa: PLC0415  (numpy takes 0.1 s)
 
-    def _count(self, first: int, data: bytes, found: dict[int, Owned]) -> None:
-        """Add a part of the frame table to ``found``; ``first`` is its first entry's index."""
-        size = self.entry_size
-        # the owner is aligned; of its 8 bytes with CONFIG_BIGMEM the lower 4 are enough
-        owners = array("I", data)[self.owner_at // 4 :: size // 4]
-        in_use = data[self.count_at + FLAGS_BYTE :: size].translate(IN_USE)
-        words = owners.tobytes()
-        # Memory is given to domains in large pieces, so most runs of entries have one owner:
-        # these cost a comparison of bytes, which is fifty times faster than a look at each entry
-        for start in range(0, len(owners), RUN):
-            count = in_use.count(1, start, start + RUN)
-            if not count:
-                continue
-            run = words[start * 4 : (start + RUN) * 4]
-            if run == run[:4] * (len(run) // 4):
-                counted = {owners[start]: count}
-            else:
-                used = slice(start, start + RUN)
-                counted = Counter(compress(owners[used], in_use[used]))
-            for owner, count in counted.items():
+        flags_at = self.count_at + FLAGS_BYTE
+        layout = Layout(self.entry_size, flags_at, flags_at + 8, self.owner_at, self.type_shift)
+        found = {pdx: Owned() for pdx in domains}
+        groups = -(-self.max_page // self._group)
+        for first, data in watched(self._groups(), groups, f"reading {WHAT}"):
+            owners, tables = look(data, layout)
+            for owner, count in owners:
                 if owner in found:
                     found[owner].pages += count
-        levels = data[self.count_at + 8 + FLAGS_BYTE :: size].translate(self._levels)
-        for level in (PGT_L3, PGT_L4):
-            index = levels.find(level)
-            while index >= 0:
-                owned = found.get(owners[index]) if in_use[index] else None
+            for index, owner, level in tables:
+                owned = found.get(owner)
                 if owned is not None and level == PGT_L3:
                     owned.threes += 1
                 elif owned is not None and len(owned.roots) < MOST_ROOTS:
                     owned.roots.append(self.mfn(first + index))
-                index = levels.find(level, index + 1)
+        return found
 
     def _groups(self) -> Iterator[tuple[int, bytes]]:
         """Yield each mapped group of the frame table, with its first entry's index.
@@ -219,8 +175,9 @@ class FrameTable:
 
         :raises ReadError: a part is not in this memory, or the table is damaged.
         """
-        part = PDX_GROUP // (self.entry_size & -self.entry_size)
+        part = self._group
         places: set[int] = set()
+        nothing = b""
         first = empty = 0
         while first < self.max_page:
             start = self.start + first * self.entry_size
@@ -230,7 +187,9 @@ class FrameTable:
                 continue
             place = self.tables.translate(start, WHAT)
             data = self._stretch(start, min(part, self.max_page - first) * self.entry_size)
-            empty = empty + 1 if data == bytes(len(data)) else 0
+            if len(nothing) != len(data):
+                nothing = bytes(len(data))
+            empty = empty + 1 if data == nothing else 0
             if place in places or empty > MOST_EMPTY_GROUPS:
                 why = "it is damaged: much of it is empty, or is there twice"
                 raise ReadError("kernel virtual address", start, WHAT, why)

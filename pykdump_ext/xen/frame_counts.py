@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entries of Xen's frame table, looked at many at once."""
+
+from __future__ import annotations
+
+from ..machine.vectors import Words32, np
+from .page_info import PGC_ALLOCATED, PGC_XEN_HEAP, PGT_L3, PGT_L4, Layout
+
+__all__ = ["look"]
+
+
+def look(data: bytes, layout: Layout) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
+    """Return how many frames each owner has, and which of them are page tables.
+
+    Frames that are not allocated, or in Xen's heap, do not count. The owners come as (owner, number
+    of frames), the page tables of the third and fourth level as (index, owner, level).
+    """
+    entries = np.frombuffer(data, np.uint8).reshape(-1, layout.size)
+    in_use = entries[:, layout.flags_at] & (PGC_ALLOCATED | PGC_XEN_HEAP) == PGC_ALLOCATED
+    # the owner is aligned; of its 8 bytes with CONFIG_BIGMEM the lower 4 are enough
+    owners = entries.view(np.uint32)[:, layout.owner_at // 4]
+    levels = entries[:, layout.type_at] >> layout.type_shift
+    tables = np.flatnonzero(in_use & ((levels == PGT_L3) | (levels == PGT_L4)))
+    found = zip(tables.tolist(), owners[tables].tolist(), levels[tables].tolist())
+    return _times(owners[in_use]), [*found]
+
+
+def _times(owners: Words32) -> list[tuple[int, int]]:
+    """Return each owner with the number of times that it is there."""
+    if not len(owners):
+        return []
+    # memory is given to domains in large pieces, so most often all have one owner
+    if (owners == owners[0]).all():
+        return [(int(owners[0]), len(owners))]
+    values, counts = np.unique(owners, return_counts=True)
+    return [*zip(values.tolist(), counts.tolist())]
