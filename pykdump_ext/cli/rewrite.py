@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
-
 from ..errors import NotPvError, P2mError, printable
 from ..linux.namelist import Namelist
 from ..machine.dumps import open_dump
@@ -185,6 +182,14 @@ def _beyond(found: Diagnosis) -> int:
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
     """Show the progress of the copy, on a terminal; give the function that takes it."""
+    from rich.console import Console  # noqa: PLC0415  (takes 0.1 s)
+    from rich.progress import (  # noqa: PLC0415
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TimeRemainingColumn,
+    )
+
     console = Console(stderr=True)
     bar = Progress(
         BarColumn(), DownloadColumn(), TimeRemainingColumn(),

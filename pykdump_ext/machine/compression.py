@@ -11,8 +11,6 @@ import zlib
 from functools import cache
 from typing import Any
 
-from cffi import FFI
-
 from ..errors import P2mError
 
 __all__ = ["LIBRARIES", "LZO", "SNAPPY", "ZLIB", "ZSTD", "library", "unpack"]
@@ -23,17 +21,26 @@ LZO = 0x2
 SNAPPY = 0x4
 ZSTD = 0x20
 
-ffi = FFI()
-ffi.cdef("""
+FUNCTIONS = """
 int lzo1x_decompress_safe(const char *, size_t, char *, size_t *, void *);
 int snappy_uncompress(const char *, size_t, char *, size_t *);
 size_t ZSTD_decompress(char *, size_t, const char *, size_t);
-""")
+"""
 LIBRARIES = {
     LZO: ("liblzo2.so.2", "liblzo2-2 (Debian, Ubuntu) or lzo (Oracle Linux, Fedora, RHEL)"),
     SNAPPY: ("libsnappy.so.1", "libsnappy1v5 (Debian, Ubuntu) or snappy (Oracle Linux, Fedora)"),
     ZSTD: ("libzstd.so.1", "libzstd1 (Debian, Ubuntu) or libzstd (Oracle Linux, Fedora, RHEL)"),
 }
+
+
+@cache
+def _ffi() -> Any:
+    """Return what calls the functions of these libraries."""
+    from cffi import FFI  # noqa: PLC0415  (its parser of C takes 0.1 s)
+
+    made = FFI()
+    made.cdef(FUNCTIONS)
+    return made
 
 
 @cache
@@ -44,7 +51,7 @@ def library(method: int) -> Any:
     """
     name, package = LIBRARIES[method]
     try:
-        return ffi.dlopen(name)
+        return _ffi().dlopen(name)
     except OSError:
         raise P2mError(f"the dump's pages need {name} to be unpacked: install {package}") from None
 
@@ -63,6 +70,7 @@ def unpack(data: bytes, flags: int, size: int) -> bytes | None:
         return found if len(found) == size else None
     if not flags & (LZO | SNAPPY | ZSTD):
         return data if len(data) == size else None
+    ffi = _ffi()
     page, length = ffi.new("char[]", size), ffi.new("size_t *", size)
     if flags & LZO:
         lzo = library(LZO)

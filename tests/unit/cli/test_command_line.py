@@ -141,3 +141,14 @@ def test_ctrl_c_while_the_commands_are_imported_prints_nothing(program: str) -> 
         [sys.executable, "-c", interrupted + script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, "", "")
+
+
+def test_what_takes_long_to_import_is_imported_where_it_is_needed() -> None:
+    program = (
+        "import sys, pykdump_ext.cli.p2mfix\n"
+        "print([name for name in ('cffi', 'matplotlib', 'numpy', 'rich') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "[]\n"
