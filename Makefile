@@ -45,6 +45,7 @@ matrix: build lab-deps
 
 bench: build lab-deps
 	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.outside
 
 bench-speed: build lab-deps
 	$(BIN)/python -m tests.bench.speed $(ARGS)
