@@ -34,7 +34,7 @@ from pykdump_ext.p2m.verify import (
 from ..made_up.damage import Target, frames_of, small_guest
 from ..made_up.guest import Guest, guest_with
 from ..made_up.machine import DIRECT_MAP as MAP_AT
-from ..made_up.machine import LAYOUTS, NOTHING, PAGE, PMD
+from ..made_up.machine import LAYOUTS, NOTHING, PAGE, PMD, PTE
 from ..made_up.p2m import P2m
 from ..made_up.strategies import times
 
@@ -171,6 +171,25 @@ def test_large_pages_of_the_direct_map_and_a_table_that_is_missing() -> None:
     done = verify(found, sample(found, 2**62))
     assert vars(done.direct_map) == {"agree": 1024, "differ": 0, "absent": 1024}
     assert vars(done.m2p) == {"agree": 2048, "differ": 0, "absent": 0}
+
+
+@pytest.mark.parametrize("how", ["not mapped", "not in the dump"])
+def test_pages_of_the_m2p_between_others_are_missing(how: str) -> None:
+    p2m = P2m(
+        512 * 8, {i: [(Kind.MEMORY, i * 512 + 2**21 + k) for k in range(512)] for i in range(8)}
+    )
+    guest, _ = guest_with("linear", p2m)
+    frames = plant_m2p(guest, p2m.memory())
+    if how == "not mapped":
+        guest.space.set(MACH2PHYS_VIRT_START + (2**21 // 512 + 3) * PAGE, PTE, 0)
+    else:
+        del guest.machine.pages[frames[3]]
+    guest.machine.put(frames[5], 7, 0x1234)
+    found = diagnosed(guest, guest.machine.memory())
+    done = verify(found, sample(found, 2**62))
+    assert vars(done.m2p) == {"agree": 7 * 512 - 1, "differ": 1, "absent": 512}
+    wrong = 5 * 512 + 7
+    assert [*done.disagreements()] == [Disagreement(M2P, wrong, wrong, 2**21 + wrong, 0x1234)]
 
 
 @settings(max_examples=times(1))
