@@ -137,12 +137,13 @@ def _wheels(python: str) -> Path:
     version = ".".join(python.split(".")[:2])
     project = tomllib.loads((SOURCE / "pyproject.toml").read_text())["project"]
     wanted = ["setuptools", "wheel", *project["dependencies"]]
+    tags = ("manylinux2014", "manylinux_2_17", "manylinux_2_27", "manylinux_2_28")
+    platforms = [word for tag in tags for word in ("--platform", f"{tag}_x86_64")]
 
     def make(folder: Path) -> None:
         run(
             sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-            "--only-binary=:all:", "--platform", "manylinux2014_x86_64", "--platform",
-            "manylinux_2_17_x86_64", "--python-version", version, "--dest", folder,
+            "--only-binary=:all:", *platforms, "--python-version", version, "--dest", folder,
             *wanted,
         )  # fmt: skip
 
