@@ -23,13 +23,14 @@ __all__ = [
     "read_pages",
     "read_runs",
     "read_words",
+    "runs_of",
     "split_by_page",
 ]
 
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 WORDS_PER_PAGE = PAGE_SIZE // 8
-LONGEST_RUN = 64  # pages that are read at once, 256 KiB
+LONGEST_RUN = 64  # pages, 256 KiB
 
 
 class MachineMemory(Protocol):
@@ -53,14 +54,16 @@ def read_words(memory: MachineMemory, mfn: int, what: str) -> array[int]:
 
 
 def read_runs(
-    memory: MachineMemory, mfns: Iterable[int], what: str
+    memory: MachineMemory, runs: Iterable[tuple[int, int]], what: str
 ) -> Iterator[tuple[int, bytes | ReadError]]:
-    """Yield the contents of machine frames, in order, as (number of frames, their bytes).
+    """Yield the contents of runs of machine frames, in order, as (number of frames, their bytes).
 
-    Frames that follow each other, up to 64 of them, are read at once: a read of one page costs
-    more than its bytes. A frame that is not in this memory comes alone, with the error.
+    A run is read at once: a read of one page costs more than its bytes. If a frame of it is not in
+    this memory, each comes alone, that one as the error.
+
+    :param runs: the first frame of each run, and their number.
     """
-    for first, count in _runs(mfns):
+    for first, count in runs:
         try:
             yield count, memory.read(first << PAGE_SHIFT, count << PAGE_SHIFT, what)
         except ReadError as error:
@@ -74,8 +77,8 @@ def read_runs(
                     yield 1, one
 
 
-def _runs(mfns: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Yield the runs of consecutive frames, each as its first frame and their number."""
+def runs_of(mfns: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Yield the runs of consecutive frames, each as its first frame and their number, up to 64."""
     first = count = 0
     for mfn in mfns:
         if mfn == first + count and count < LONGEST_RUN:
@@ -95,7 +98,7 @@ def read_pages(
 
     Up to 65 frames are taken from ``mfns`` before the first page comes.
     """
-    for count, content in read_runs(memory, mfns, what):
+    for count, content in read_runs(memory, runs_of(mfns), what):
         if count == 1 or isinstance(content, ReadError):
             yield content
             continue

@@ -15,7 +15,7 @@ from itertools import islice
 
 from ..errors import P2mError, ReadError
 from ..linux.kernel import Kernel
-from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, read_runs
+from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, read_runs, runs_of
 from ..machine.paging import ADDRESS_MASK, NOT_MAPPED, PRESENT
 from ..machine.vectors import Booleans, Places, Words, np
 from ..progress import watched
@@ -141,28 +141,34 @@ class MachineToPhys:
         pages = places // WORDS_PER_PAGE
         wanted = np.zeros(PIECE_PAGES, np.bool_)
         wanted[pages] = True
-        known = self._read(piece, np.flatnonzero(wanted).tolist())
+        known = self._read(piece, np.flatnonzero(wanted))
         return self._words[places], known[pages]
 
-    def _read(self, number: int, wanted: list[int]) -> Booleans:
+    def _read(self, number: int, wanted: Places) -> Booleans:
         """Read a piece of the m2p; return which of its pages are in the dump.
 
         :param wanted: the numbers of the pages that matter; the others may be read or not.
         """
-        if len(wanted) * 8 > wanted[-1] - wanted[0]:
-            wanted = [*range(wanted[0], wanted[-1] + 1)]
+        first, last = int(wanted[0]), int(wanted[-1])
+        if len(wanted) * 8 > last - first:
+            wanted = np.arange(first, last + 1)
+        vaddr = self._base + (number * PIECE_PAGES + first) * PAGE_SIZE
+        frames = np.frombuffer(self._frames(vaddr, last - first + 1), np.uint64)[wanted - first]
+        mapped = frames != NOT_MAPPED
+        wanted, frames = wanted[mapped], frames[mapped]
         known = np.zeros(PIECE_PAGES, np.bool_)
-        vaddr = self._base + number * PIECE_PAGES * PAGE_SIZE
-        frames = self._frames(vaddr + wanted[0] * PAGE_SIZE, wanted[-1] - wanted[0] + 1)
-        mapped = [page for page in wanted if frames[page - wanted[0]] != NOT_MAPPED]
-        places = iter(mapped)
-        mfns = (frames[page - wanted[0]] for page in mapped)
-        for count, content in read_runs(self._kernel.memory, mfns, M2P):
-            pages = [*islice(places, count)]
+        if not len(frames):
+            return known
+        starts = [0, *(np.flatnonzero(frames[1:] != frames[:-1] + 1) + 1).tolist(), len(frames)]
+        runs = [(int(frames[at]), end - at) for at, end in zip(starts, starts[1:])]
+        words = self._words.reshape(PIECE_PAGES, WORDS_PER_PAGE)
+        at = 0
+        for count, content in read_runs(self._kernel.memory, runs, M2P):
             if not isinstance(content, ReadError):
-                rows = np.frombuffer(content, np.uint64).reshape(count, WORDS_PER_PAGE)
-                self._words.reshape(PIECE_PAGES, WORDS_PER_PAGE)[pages] = rows
+                pages = wanted[at : at + count]
+                words[pages] = np.frombuffer(content, np.uint64).reshape(count, WORDS_PER_PAGE)
                 known[pages] = True
+            at += count
         return known
 
     def _frames(self, vaddr: int, count: int) -> array[int]:
@@ -270,7 +276,7 @@ def _entries(found: Diagnosis, leaves: array[int]) -> tuple[Words, Words]:
     """Return all entries of these leaves, and the pfn of each."""
     contents = []
     mfns = [found.table.leaves[index] for index in leaves]
-    for _, content in read_runs(found.kernel.memory, mfns, LEAF):
+    for _, content in read_runs(found.kernel.memory, runs_of(mfns), LEAF):
         if isinstance(content, ReadError):
             raise content
         contents.append(content)
@@ -290,7 +296,8 @@ def _mapped(found: Diagnosis, direct_map: DirectMap, leaves: array[int]) -> Word
             mapped[place, : len(pfns)] = np.frombuffer(frames, np.uint64)
     there = [(place, table) for place, table in tables if table is not None]
     places = iter(there)
-    for count, content in read_runs(found.kernel.memory, (mfn for _, mfn in there), "PTE page"):
+    runs = runs_of(mfn for _, mfn in there)
+    for count, content in read_runs(found.kernel.memory, runs, "PTE page"):
         rows = [place for place, _ in islice(places, count)]
         if not isinstance(content, ReadError):
             entries = np.frombuffer(content, np.uint64).reshape(count, -1)
