@@ -171,21 +171,17 @@ def test_on_a_terminal_progress_is_shown_and_pictures_have_colour(
         str(BIN / "p2mfix"), words, env=where, cwd=crash.folder, timeout=SECONDS, encoding="utf-8",
         dimensions=(40, 90),
     )  # fmt: skip
-    shown.expect("crash> ")
-    shown.sendline("set scroll off")
-    shown.expect("crash> ")
-    shown.sendline("p2m map")
-    shown.expect_exact("\x1b[1;31m!!!!")
-    shown.expect("crash> ")
-    at_once = "from pykdump_ext import progress; progress.PATIENCE, progress.EVERY = 0, 1"
-    shown.sendline(f"py -c '{at_once}'")
-    shown.expect("crash> ")
-    shown.sendline("p2m verify --all")
-    shown.expect_exact("p2mfix: comparing leaves")
-    shown.expect("agrees on 179,200.*crash> ")
-    shown.sendline("p2m map > map")
-    shown.expect("crash> ")
-    shown.sendline("quit")
+    for command, printed in (
+        ("set scroll off", ""),
+        ("p2m map", "\x1b[1;31m!!!!"),
+        ("py -c 'from pykdump_ext import progress as p; p.PATIENCE, p.EVERY = 0, 1'", ""),
+        ("p2m verify --all", "p2mfix: comparing leaves"),
+        ("p2m map > map", ""),
+        ("quit", ""),
+    ):
+        shown.expect("crash> ")
+        shown.sendline(command)
+        shown.expect_exact(printed)
     shown.expect(pexpect.EOF)
     assert "\x1b" not in (crash.folder / "map").read_text()
 
