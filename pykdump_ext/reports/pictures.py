@@ -7,7 +7,6 @@ They need matplotlib: ``pip install '.[pictures]'``.
 from __future__ import annotations
 
 import io
-from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -16,9 +15,10 @@ from ..errors import P2mError
 from ..installed import pip_install
 from ..machine.memory import PAGE_SHIFT
 from ..p2m.diagnosis import Diagnosis
-from ..p2m.entries import CODES, Kind, kind_codes, kind_of
-from ..p2m.leaves import PFNS_PER_LEAF, entry_at, pfns_of_leaf, read_leaf
+from ..p2m.entries import IDENTITY_FRAME_BIT
+from ..p2m.leaves import PFNS_PER_LEAF, read_leaves
 from ..p2m.ranges import ranges
+from ..progress import watched
 from . import words
 from .map_legend import LOOKS, Look, look_of
 
@@ -97,34 +97,25 @@ def machine_memory(found: Diagnosis) -> dict[Look, dict[int, int]]:
 
     :raises ReadError: a leaf cannot be read.
     """
+    from ..machine.vectors import np  # noqa: PLC0415  (takes 0.1 s)
+
     result: dict[Look, dict[int, int]] = {Look.MEMORY: {}, Look.LOST: {}}
     lost = sorted(found.coverage.lost)
     position = 0
-    for index, mfn in found.table.own_leaves():
+    own = found.table.own_indices()
+    leaves = read_leaves(found.kernel.memory, (found.table.leaves[index] for index in own))
+    for index, page in watched(zip(own, leaves), len(own), "counting the frames"):
         first = index * PFNS_PER_LEAF
-        pfns = len(pfns_of_leaf(index, found.table.max_pfn))
         while position < len(lost) and lost[position][1] < first:
             position += 1
         is_lost = position < len(lost) and lost[position][0] <= first
         counts = result[Look.LOST if is_lost else Look.MEMORY]
-        leaf = read_leaf(found.kernel.memory, mfn, pfns)
-        start = entry_at(leaf, 0)
-        # most leaves name consecutive mfns; identity and foreign entries are consecutive too
-        if (
-            kind_of(start) is Kind.MEMORY
-            and leaf == array("Q", range(start, start + pfns)).tobytes()
-        ):
-            for chunk in range(start - start % CHUNK, start + pfns, CHUNK):
-                pages = min(chunk + CHUNK, start + pfns) - max(chunk, start)
-                counts[chunk] = counts.get(chunk, 0) + pages
-            continue
-        codes = kind_codes(leaf)
-        at = codes.find(CODES[Kind.MEMORY])
-        while at >= 0:
-            entry = entry_at(leaf, at)
-            chunk = entry - entry % CHUNK
-            counts[chunk] = counts.get(chunk, 0) + 1
-            at = codes.find(CODES[Kind.MEMORY], at + 1)
+        entries = np.frombuffer(page, np.uint64)[: found.table.max_pfn - first]
+        chunks, pages = np.unique(
+            entries[entries < IDENTITY_FRAME_BIT] // CHUNK, return_counts=True
+        )
+        for chunk, number in zip(chunks.tolist(), pages.tolist()):
+            counts[chunk * CHUNK] = counts.get(chunk * CHUNK, 0) + number
     return result
 
 
