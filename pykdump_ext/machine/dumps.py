@@ -10,12 +10,12 @@ from typing import Protocol
 from ..errors import P2mError
 from .elf import ElfCore
 from .files import FLATTENED_SIGNATURE, open_file
-from .kdump import SIGNATURE, KdumpFile, split_range
+from .kdump import SIGNATURE, UNFINISHED_FILE, KdumpFile, split_range
 from .memory import MachineMemory
 from .notes import Note
 from .others import refuse_one_domain, refuse_packed
 
-__all__ = ["HEAD", "Dump", "begins_as_dump", "group_dumps", "is_dump", "open_dump"]
+__all__ = ["HEAD", "Dump", "begins_as_dump", "group_dumps", "is_dump", "open_dump", "zeros_help"]
 
 HEAD = 18  # bytes that tell a dump
 ELF_CORE = (b"\x7fELF", b"\x04\x00")  # the magic at offset 0; e_type, ET_CORE, at offset 16
@@ -108,3 +108,15 @@ def open_dump(paths: Sequence[str | Path]) -> Dump:
     core = ElfCore(first)
     refuse_one_domain(core)
     return core
+
+
+def zeros_help(dump: Dump) -> bool:
+    """Return True if crash reads what is missing of an incomplete dump as zeros when asked to.
+
+    Its ``--zero_excluded`` does so behind the end of an ELF file (read_netdump() of netdump.c) and
+    where makedumpfile gave a page no place (cache_page() of diskdump.c), and not in a flattened
+    file. Without the notes crash does not take the file for a dump.
+    """
+    if isinstance(dump, ElfCore):
+        return bool(dump.missing and dump.notes) and not dump.file.flattened
+    return dump.incomplete == UNFINISHED_FILE and "flattened" not in dump.format

@@ -24,7 +24,7 @@ from .files import DumpFile, FileError
 from .memory import PAGE_SHIFT, PAGE_SIZE, join_pages
 from .notes import LARGEST_NOTES, Note, read_notes
 
-__all__ = ["SIGNATURE", "KdumpFile", "split_range"]
+__all__ = ["SIGNATURE", "UNFINISHED_FILE", "KdumpFile", "split_range"]
 
 SIGNATURE = b"KDUMP   "
 # header_version, block_size, sub_hdr_size, bitmap_blocks, max_mapnr
@@ -41,6 +41,7 @@ MOST_FRAMES = 1 << 36  # 256 TiB
 LAST_PAGES = 4096  # whose place is checked
 STATUS_AT = 424  # offset of status in struct disk_dump_header
 UNFINISHED = 0x8  # DUMP_DH_COMPRESSED_INCOMPLETE in it: makedumpfile has stopped too early
+UNFINISHED_FILE = "makedumpfile did not finish the file, its disk may have been full"
 ONES = bytes(bin(byte).count("1") for byte in range(256))
 
 
@@ -148,9 +149,8 @@ class _Part:
     @property
     def incomplete(self) -> str | None:
         """Why pages are missing from this file, or None."""
-        unfinished = "makedumpfile did not finish the file, its disk may have been full"
         if int.from_bytes(self.header[STATUS_AT : STATUS_AT + 4], "little") & UNFINISHED:
-            return unfinished
+            return UNFINISHED_FILE
         try:
             last = self._last()
             index = 0 if last is None else self._index(last, *self._section(last)) + 1
@@ -162,7 +162,7 @@ class _Part:
         whole = len(found) // DESCRIPTOR.size * DESCRIPTOR.size
         pages = [*DESCRIPTOR.iter_unpack(found[:whole])]
         if not all(offset for offset, _, _ in pages):
-            return unfinished
+            return UNFINISHED_FILE
         cut = len(pages) < index - first or any(o + s > self._file.size for o, s, _ in pages)
         return "the file is cut off, its last pages are missing" if cut else None
 
@@ -237,21 +237,28 @@ class KdumpFile:
             if part.start < before.end:
                 raise P2mError(f"{before.path}, {part.path}: have the same frames")
         self.notes = first.notes
-        self.format = "kdump-compressed"
-        if first.split:
-            self.format += f", split into {len(self._parts)} files"
-        if first.flattened:
-            self.format += ", flattened"
         self._frames = first.frames
         self._starts = [part.start for part in self._parts]
+        self.format = "kdump-compressed"
+        if first.split:
+            count = len(self._parts)
+            shown = "1 file" if count == 1 else f"{count} files"
+            self.format += f", {shown} of a split dump" if self._gap() else f", split into {shown}"
+        if first.flattened:
+            self.format += ", flattened"
+
+    def _gap(self) -> tuple[int, int] | None:
+        """Return the first and last of the frames that no given file has, or None."""
+        ends = [0, *(part.end for part in self._parts)]
+        gaps = zip(ends, [*self._starts, self._frames])
+        return next(((end, start - 1) for end, start in gaps if end < start), None)
 
     @cached_property
     def incomplete(self) -> str | None:
         """Why a part of the dump is missing from its files, or None."""
-        ends = [0, *(part.end for part in self._parts)]
-        for end, start in zip(ends, [*self._starts, self._frames]):
-            if end < start:
-                return f"frames {end:x} to {start - 1:x} are in a file of the split dump not given"
+        gap = self._gap()
+        if gap:
+            return f"frames {gap[0]:x} to {gap[1]:x} are in a file of the split dump not given"
         return next(filter(None, (part.incomplete for part in self._parts)), None)
 
     def _page(self, mfn: int) -> bytes:

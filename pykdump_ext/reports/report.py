@@ -24,7 +24,7 @@ from ..errors import (
 from ..linux.banners import release_of
 from ..linux.kernel import Kernel, KernelFile, Root, Symbols
 from ..linux.namelist import Namelist
-from ..machine.dumps import open_dump
+from ..machine.dumps import open_dump, zeros_help
 from ..machine.paging import ADDRESS_MASK, NOT_MAPPED
 from ..opened import OpenedDump
 from ..p2m.diagnosis import Diagnosis
@@ -160,7 +160,7 @@ def _fill(result: Report, opened: OpenedDump, is_helped: Helped) -> Diagnosis | 
         _add_diagnosis(result, found)
         helped = is_helped(result.release or "", opened.namelist or NoNamelist())
         program = "p2mfix" if helped or not found.healthy else "crash"
-        _add_next(result, program, _given(opened.namelist))
+        _add_next(result, opened, program, _given(opened.namelist))
     return found
 
 
@@ -236,7 +236,7 @@ def _add_mapped(result: Report, opened: OpenedDump, root: int) -> bool:
         "the kernel does not publish where its p2m is: its vmlinux adds the layout, the root of the"
         " page tables, and which pfns are missing, identity or foreign"
     )
-    _add_next(result, "p2mfix", ["VMLINUX"])
+    _add_next(result, opened, "p2mfix", ["VMLINUX"])
     return True
 
 
@@ -256,9 +256,9 @@ def _add_diagnosis(result: Report, found: Diagnosis) -> None:
     _judge(result, failure_of(found))
 
 
-def _add_next(result: Report, program: str, vmlinux: Sequence[str]) -> None:
-    """Set the command that opens the dump; crash reads what an incomplete one lacks as zeros."""
-    zeros = ["--zero_excluded"] if result.verdict == INCOMPLETE else []
+def _add_next(result: Report, opened: OpenedDump, program: str, vmlinux: Sequence[str]) -> None:
+    """Set the command that opens the dump; crash reads what is missing as zeros, if it can."""
+    zeros = ["--zero_excluded"] if zeros_help(opened.dump) else []
     result.next = shlex.join([program, *vmlinux, *result.files, *zeros])
 
 

@@ -43,6 +43,17 @@ def test_a_file_of_a_split_dump_knows_what_is_in_the_others(tmp_path: Path) -> N
     assert why(dump, 40002) == "not in the dump"
 
 
+def test_the_format_says_whether_all_files_of_a_split_dump_are_given(tmp_path: Path) -> None:
+    for parts, says in (
+        (PARTS[:1], "1 file of a split dump"),
+        (PARTS[1:2], "1 file of a split dump"),
+        (PARTS[1:], "2 files of a split dump"),
+        (PARTS, "split into 3 files"),
+        ([kdump(PAGES, part=(0, 40002))], "split into 1 file"),
+    ):
+        assert opened(tmp_path, *parts).format == f"kdump-compressed, {says}"
+
+
 def test_old_split_dumps_have_their_range_elsewhere(tmp_path: Path) -> None:
     parts = []
     for start, end in RANGES:

@@ -117,7 +117,9 @@ def test_an_incomplete_dump_is_said_to_be_that(tmp_path: Path) -> None:
             assert (name, result.verdict) == (name, INCOMPLETE)
             assert not [p for p in result.problems if "no given vmlinux" in p], name
             assert result.problems
-            assert result.next is None or result.next.endswith("--zero_excluded")
+            zeros = (result.next or "").endswith("--zero_excluded")
+            # crash reads no zeros behind the end of a compressed file
+            assert zeros == bool(result.next and name in ("stopped", "elf")), name
     whole = dump_of(guest, tmp_path / "whole")
     assert reported(whole, kernel).verdict == Failure.TRUNCATED.meaning
 
