@@ -12,6 +12,7 @@ import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Optional
 
 from .. import __version__
 from ..errors import P2mError
@@ -128,8 +129,12 @@ def edit_crashrc(path: Path, remove: bool) -> str:
 # doctor
 
 
-Finding = tuple[bool, str, str]
-"""A check: True if it passed, its name, what was found or is to be done."""
+Finding = tuple[Optional[bool], str, str]
+"""A check: True if it passed, None if what it looks for may be left out; its name; what was found
+or is to be done."""
+
+
+MARKS = {True: "ok ", False: "BAD", None: "no "}
 
 
 def for_building() -> Iterator[Finding]:
@@ -207,25 +212,30 @@ def for_running() -> Iterator[Finding]:
     elif ours:
         yield False, ".crashrc", f"{crashrc} loads {found[0]}: run pykdump-ext setup"
     else:
-        yield True, ".crashrc", f"{crashrc} does not load the host; pykdump-ext setup adds the line"
+        yield None, ".crashrc", f"{crashrc} does not load the host: pykdump-ext setup adds the line"
     yield True, "fast start", fast_start_state()
 
 
 def doctor() -> bool:
     """Print the findings; return True when all checks passed that a session needs."""
-    well = can_build = True
+    well = is_set_up = can_build = True
     for good, what, text in for_running():
-        well = well and good
-        print(f"{'ok ' if good else 'BAD'}  {what:<12} {text}")
+        well = well and good is not False
+        is_set_up = is_set_up and good is not None
+        print(f"{MARKS[good]}  {what:<12} {text}")
     print("only to build it again:")
     for good, what, text in for_building():
-        can_build = can_build and good
+        can_build = can_build and bool(good)
         print(f"{'ok ' if good else 'no '}  {what:<12} {text}")
     if not well:
         print("crash would not load the host: do what the BAD lines say")
+        return False
+    if is_set_up:
+        found = "all is well"
     else:
-        print("all is well" + ("" if can_build else ", but it could not be built again here"))
-    return well
+        found = "p2mfix is ready; a session of plain crash has Python only after pykdump-ext setup"
+    print(found + ("" if can_build else ", but it could not be built again here"))
+    return True
 
 
 # --------------------------------------------------------------------------
