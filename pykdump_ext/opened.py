@@ -20,7 +20,7 @@ from typing import TypeVar
 
 from .errors import NotPvError, P2mError, ReadError
 from .linux.banners import MOST_PAGES, find_banner, release_of
-from .linux.find_namelist import installed_namelists
+from .linux.find_namelist import installed_namelists, none_found
 from .linux.kernel import Kernel, KernelFile
 from .linux.other_kernel import other_build, refuse_others
 from .linux.root_proof import prove_root
@@ -74,6 +74,7 @@ class OpenedDump:
         self._pages = iter(range(MOST_PAGES))  # that may still be searched for a banner
         self.found: KernelFile | None = None
         """The namelist that :meth:`look_for_namelist` took."""
+        self._sought: str | None = None  # the release that it looked for
 
     def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
         """Return the result of ``find``; if it failed before, raise that error again."""
@@ -184,7 +185,12 @@ class OpenedDump:
             raise self._explained(f"no given vmlinux matches this dump: {reasons}")
         if problems:
             raise self._explained(problems[0][1])
-        raise P2mError("no vmlinux was given; give that of the dump's kernel")
+        raise self.no_namelist()
+
+    def no_namelist(self) -> P2mError:
+        """Return the error that no namelist was given, and that none was found."""
+        text = none_found(self._sought, bool(self.dump.incomplete))
+        return P2mError(text) if self._sought else self._explained(text)
 
     def _explained(self, problem: P2mError | str) -> P2mError:
         """Return a problem as an error that begins with its likely cause: an incomplete dump."""
@@ -249,9 +255,10 @@ class OpenedDump:
         Return the release that was looked for, or None where none was, or where the dump does
         not say its release.
         """
-        release = None if self.namelists else self._release_without_namelist()
+        release = None if self.namelists else self.own_release
         if release is None:
             return None
+        self._sought = release
         folders = dict.fromkeys(Path(path).parent for path in self.paths)
         # All at once, so that the dump's own is taken before another build of the release
         self.namelists = tuple(installed_namelists(release, [*folders]))
@@ -261,7 +268,9 @@ class OpenedDump:
             self._failures.pop("proved", None)
         return release
 
-    def _release_without_namelist(self) -> str | None:
+    @property
+    def own_release(self) -> str | None:
+        """The release that the dump itself says, or None; it may be that of a dump without Xen."""
         if self.own_banner is not None:
             return release_of(self.own_banner)
         for note in self.notes:

@@ -21,7 +21,6 @@ from .. import __version__
 from ..errors import P2mError
 from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
-from ..machine.dumps import is_dump
 from ..progress import shown
 from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
 from .views import VIEW_COMMANDS
@@ -209,7 +208,7 @@ def become_crash(words: list[str]) -> None:
     if args.files and not os.path.lexists(args.files[0]):
         for name in get_close_matches(args.files[0], COMMANDS, 1):
             options.error(f"{args.files[0]} is neither a file nor a command; did you mean {name}?")
-    if len(args.files) < 2 and not any(map(is_dump, args.files)):
+    if not args.files:
         options.error("give a vmlinux and a dump: p2mfix VMLINUX VMCORE")
     request = Request(
         files=args.files,

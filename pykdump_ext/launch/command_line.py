@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import NotPvError, OtherKernelError, P2mError, printable
-from ..linux.namelist import Namelist, Relocated, is_namelist
-from ..linux.packed import first_bytes
-from ..machine.dumps import HEAD, begins_as_dump, is_dump, open_dump
+from ..linux.namelist import Namelist, Relocated
+from ..machine.dumps import is_dump, open_dump
 from ..machine.elf import ElfCore
 from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
@@ -27,8 +26,10 @@ from .crash_versions import installed_crash, needs_help
 from .environment import AFTERWARDS, DOMAIN, PLAIN
 from .index_cache import index_folder
 from .libraries import P2MFIX, host_for
+from .notices import say_cut, say_incomplete, say_missed_tasks
 from .options import relocation
 from .preload import preload
+from .refusals import refuse_what_is_none, refuse_what_is_unreadable
 
 __all__ = ["Request", "command_line"]
 
@@ -71,10 +72,10 @@ def command_line(request: Request) -> list[str]:
     :raises P2mError: crash is not installed, a file cannot be opened, the package was built for
         another crash, or the domain that was asked for cannot be rebuilt.
     """
+    refuse_what_is_unreadable(request.files, request.input)
+    refuse_what_is_none(request.files)
     crash, version = installed_crash()
     dump = [path for path in request.files if is_dump(path)]
-    if not dump:
-        _refuse_what_is_none(request.files)
     namelist = [path for path in request.files if path not in dump] or _found(dump, request.domain)
     files = [*namelist, *dump]
     options = [*request.options, *(word for pair in request.values for word in pair)]
@@ -118,37 +119,18 @@ def _host(crash: str, version: str, request: Request, needed: Help | None) -> Pa
         return None
 
 
-def _refuse_what_is_none(files: Sequence[str]) -> None:
-    """Do nothing, unless it is certain that none of the files is a dump that crash can open.
-
-    :raises P2mError: one is a packed dump, or all are empty or namelists; crash would only say
-        that it does not know a format, or that it finds no live memory.
-    """
-    for path in files:
-        if begins_as_dump(first_bytes(path, HEAD)):
-            open_dump([path])
-    there = [path for path in files if Path(path).is_file()]
-    if there == [*files] and all(is_namelist(p) or not Path(p).stat().st_size for p in files):
-        raise P2mError("there is no dump among these files")
-
-
 def _found(dump: Sequence[str], domain: int) -> list[str]:
     """Return the files of the namelist that is installed for the dump's kernel, or beside it.
 
     :raises P2mError: there is none, or the dump does not say what its kernel is.
     """
     opened = OpenedDump(open_dump(dump), (), dump, domain)
-    release = opened.look_for_namelist()
+    opened.look_for_namelist()
     if isinstance(opened.found, Namelist):
         shown = printable(" ".join(opened.found.given))
         print(f"p2mfix: no vmlinux was given: taking {shown}", file=sys.stderr)
         return [*opened.found.given]
-    if release is None:
-        raise P2mError("no vmlinux was given; give that of the dump's kernel")
-    raise P2mError(
-        f"no vmlinux was given, and none of Linux {release} is beside the dump or in"
-        " /usr/lib/debug: install the debug package of that kernel, or give its vmlinux"
-    )
+    raise opened.no_namelist()
 
 
 def _help_for_dom0(
@@ -163,17 +145,12 @@ def _help_for_dom0(
     :raises P2mError: one of the files cannot be opened, the namelist is none or another
         kernel's, or dom0 is not a PV domain.
     """
-    for path in (*namelist, *files):
-        try:
-            with Path(path).open("rb"):
-                pass
-        except OSError as error:
-            raise P2mError(f"{path}: {error.strerror}") from None
     try:
         dump = open_dump(files)
-        is_xen = OpenedDump(dump).note is not None
-    except P2mError:
+    except P2mError as error:
+        say_cut(error)
         return None  # no dump that we can read: crash gives the reason
+    say_incomplete(dump)
     if isinstance(dump, ElfCore) and dump.file.rewritten:
         # store_flat_data_array() of crash 8.0.2 and newer keeps both records of the headers
         flat = dump.file.path
@@ -182,14 +159,9 @@ def _help_for_dom0(
             f" and ends: makedumpfile -R DUMP < {flat} makes a plain dump",
             file=sys.stderr,
         )
-    if not is_xen:
+    if not _is_xen(OpenedDump(dump)):
+        say_missed_tasks(version, OpenedDump(dump), namelist, files)
         return None
-    if dump.incomplete:
-        print(
-            f"p2mfix: the dump is incomplete: {dump.incomplete}; if crash cannot start,"
-            " --zero_excluded may help",
-            file=sys.stderr,
-        )
     symbols = Namelist(*namelist)
     opened = OpenedDump(dump, [Relocated(symbols, offset)])
     try:
@@ -208,6 +180,14 @@ def _help_for_dom0(
     return Help(optional=not needs_help(version, opened.release, symbols))
 
 
+def _is_xen(opened: OpenedDump) -> bool:
+    """Return True if the dump has Xen's notes."""
+    try:
+        return opened.note is not None
+    except P2mError:
+        return False
+
+
 def _help_for_guest(
     namelist: Sequence[str], files: Sequence[str], offset: int, domain: int
 ) -> Help:
@@ -219,7 +199,9 @@ def _help_for_guest(
     :raises P2mError: the dump has no such domain, or the domain's list cannot be rebuilt.
     """
     os.environ[DOMAIN] = str(domain)
-    opened = OpenedDump(open_dump(files), [Relocated(Namelist(*namelist), offset)], domain=domain)
+    dump = open_dump(files)
+    say_incomplete(dump)
+    opened = OpenedDump(dump, [Relocated(Namelist(*namelist), offset)], domain=domain)
     if opened.note is None:
         raise P2mError(f"{files[-1]}: not a dump of a Xen host")
     found = opened.diagnosis

@@ -11,7 +11,7 @@ from ..errors import P2mError
 from .banners import release_of
 from .namelist import Namelist
 
-__all__ = ["installed_namelists"]
+__all__ = ["installed_namelists", "none_found"]
 
 # Debian, Ubuntu; Red Hat's family and newer Debian; a kernel built on this machine; SUSE, whose
 # kernel is packed and has its debug information apart
@@ -49,3 +49,19 @@ def installed_namelists(release: str, folders: Sequence[Path]) -> Iterator[Namel
                 yield namelist
         except (P2mError, OSError):
             continue
+
+
+def none_found(release: str | None, incomplete: bool) -> str:
+    """Return the sentence that no namelist was given, and none was found.
+
+    :param release: the one that was looked for, or None where the dump does not say it.
+    :param incomplete: the dump is.
+    """
+    if release is None and incomplete:
+        return "no vmlinux was given, and what there is of the dump does not show its kernel"
+    if release is None:
+        return "no vmlinux was given; give that of the dump's kernel"
+    return (
+        f"no vmlinux was given, and none of Linux {release} is beside the dump or in"
+        " /usr/lib/debug: install the debug package of that kernel, or give its vmlinux"
+    )

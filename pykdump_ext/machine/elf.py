@@ -9,7 +9,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import P2mError, ReadError
+from ..errors import INCOMPLETE, OtherFileError, P2mError, ReadError
 from .files import DumpFile, FileError, open_file
 from .notes import read_notes
 
@@ -123,14 +123,14 @@ def _headers(file: DumpFile) -> tuple[tuple[Any, ...], list[Segment]]:
     :raises P2mError: the file is not a readable 64-bit ELF core.
     """
 
-    def unreadable(why: str) -> P2mError:
-        return P2mError(f"{file.path}: not a readable ELF file ({why})")
+    def unreadable(why: str, verdict: str = "unknown") -> P2mError:
+        return OtherFileError(f"{file.path}: not a readable ELF file ({why})", verdict)
 
     head = file.read_at(0, EHDR.size)
     if head[:4] != IDENT_64_LITTLE[:4]:
         raise unreadable("it does not begin as one")
     if len(head) < EHDR.size:
-        raise unreadable("it ends inside its header")
+        raise unreadable("it ends inside its header", INCOMPLETE)
     header = EHDR.unpack(head)
     _, kind, _, _, _, table_at, sections_at, _, _, size, count, *_ = header
     if kind != ET_CORE or not head.startswith(IDENT_64_LITTLE):
@@ -143,5 +143,5 @@ def _headers(file: DumpFile) -> tuple[tuple[Any, ...], list[Segment]]:
         raise unreadable(f"program headers of {size} bytes")
     table = file.read_at(table_at, count * PHDR.size)
     if len(table) < count * PHDR.size:
-        raise unreadable("it ends inside its program headers")
+        raise unreadable("it ends inside its program headers", INCOMPLETE)
     return header, [Segment(*fields) for fields in PHDR.iter_unpack(table)]
