@@ -7,12 +7,12 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import NotPvError, P2mError, printable
-from ..linux.namelist import Namelist
+from ..linux.namelist import Namelist, is_namelist
 from ..machine.dumps import open_dump
 from ..machine.elf import ElfCore
 from ..machine.memory import PAGE_SHIFT
@@ -42,13 +42,21 @@ name leaves up to 512 GiB: what dom0 has above that is in no copy's list."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix rewrite`` to its parser."""
-    parser.add_argument("vmcore", type=Path, metavar="VMCORE", help="the dump, an ELF file")
+    parser.usage = "p2mfix rewrite [-h] [--vmlinux FILE] [--force] VMCORE OUT"
+    parser.add_argument(
+        "files",
+        type=Path,
+        nargs="+",
+        metavar="VMCORE",
+        help="the dump, an ELF file",
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
     parser.add_argument(
         "--vmlinux",
         type=Path,
         metavar="FILE",
-        help="dom0's vmlinux; needed only where the kernel does not publish its p2m to Xen",
+        help="dom0's vmlinux; needed only where the kernel does not publish its p2m to Xen; it may"
+        " also stand beside VMCORE",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace OUT if it exists, and is no dump or vmlinux"
@@ -63,7 +71,7 @@ def run(args: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        _run(args.vmcore, args.out, args.vmlinux, args.force)
+        _run(args.files, args.out, args.vmlinux, args.force)
     except OSError as error:
         raise P2mError(f"{error.filename or args.out}: {error.strerror}") from None
     except KeyboardInterrupt:
@@ -71,22 +79,30 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit(130) from None
 
 
-def _run(vmcore: Path, out: Path, vmlinux: Path | None, force: bool) -> None:
-    core = open_dump([vmcore])
+def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) -> None:
+    namelist = [path for path in files if is_namelist(path)]
+    dump = [path for path in files if path not in namelist]
+    if not dump:
+        raise P2mError(
+            f"there is no dump before {out}, the file to write: p2mfix rewrite VMCORE OUT"
+        )
+    core = open_dump(dump)
+    shown = [str(path) for path in dump]
     if not isinstance(core, ElfCore) or core.file.flattened:
         raise P2mError(
-            f"{vmcore}: is {core.format}, and only plain ELF dumps can be rewritten; open it with"
-            " p2mfix VMLINUX VMCORE"
+            f"{' '.join(shown)}: the dump is {core.format}, and only plain ELF dumps can be"
+            " rewritten; open it with p2mfix VMLINUX VMCORE"
         )
-    check_target(out, [vmcore], force)
-    opened = OpenedDump(core, [Namelist(vmlinux)] if vmlinux else [], [str(vmcore)])
+    check_target(out, files, force)
+    namelist += [vmlinux] if vmlinux else []
+    opened = OpenedDump(core, [Namelist(*namelist)] if namelist else [], shown)
     found = _diagnosis(opened)
     coverage = found.coverage
     print(f"p2mfix: the dump's list covers {words.coverage(found)}")
     start = time.perf_counter()
     if found.healthy:
         with _progress() as watch:
-            cloned = copy_dump(vmcore, out, watch, force)
+            cloned = copy_dump(core.file.path, out, watch, force)
         print("p2mfix: nothing to repair: the copy has the same bytes, and plain crash opens both")
         _print_size(out, cloned, start)
         return
@@ -151,6 +167,8 @@ def _diagnosis(opened: OpenedDump) -> Diagnosis:
             raise
         opened.look_for_namelist()
         if opened.found is None:
+            if opened.dump.incomplete and opened.own_banner is None:
+                raise  # no vmlinux can be matched with it
             raise P2mError(f"{error}: give dom0's vmlinux with --vmlinux FILE") from None
         say_namelist(opened)
         opened.forget_failures()

@@ -148,6 +148,59 @@ def test_a_compressed_dump_is_told_what_to_do_with(
     assert "is kdump-compressed" in capsys.readouterr().err
 
 
+def failed(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
+    with pytest.raises(SystemExit):
+        main(["rewrite", *map(str, words)])
+    return capsys.readouterr().err
+
+
+def test_all_files_of_a_split_dump_get_the_reason_that_one_gets(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    pages = {frame: bytes(4096) for frame in (0, 100)}
+    parts = [tmp_path / "s1", tmp_path / "s2"]
+    for path, part in zip(parts, ((0, 50), (50, 101))):
+        path.write_bytes(kdump(pages, part=part))
+    reason = "and only plain ELF dumps can be rewritten; open it with p2mfix VMLINUX VMCORE\n"
+    names = f"{parts[0]} {parts[1]}"
+    assert failed(capsys, *parts, tmp_path / "out") == (
+        f"p2mfix: {names}: the dump is kdump-compressed, split into 2 files, {reason}"
+    )
+    assert failed(capsys, *parts) == (
+        f"p2mfix: {parts[0]}: the dump is kdump-compressed, 1 file of a split dump, {reason}"
+    )
+
+
+def test_no_vmlinux_is_asked_for_where_none_can_match(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
+) -> None:
+    guest, _ = guest_with("three-level", P2M, 1)
+    vmcore = tmp_path / "vmcore"
+    content = core_bytes(segments_of(guest))
+    vmcore.write_bytes(content[: len(content) // 8])
+    said = failed(capsys, vmcore, tmp_path / "out")
+    assert said.startswith("p2mfix: the file is cut off, ") and "vmlinux" not in said
+    vmcore.write_bytes(content)
+    assert "give dom0's vmlinux with --vmlinux FILE" in failed(capsys, vmcore, tmp_path / "out")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_the_vmlinux_may_stand_beside_the_dump(
+    tmp_path: Path, signals: None, capsys: pytest.CaptureFixture[str], order: tuple[int, int]
+) -> None:
+    guest, _ = guest_with("three-level", P2M, 1)
+    (tmp_path / "apart").mkdir()
+    vmcore, out = tmp_path / "vmcore", tmp_path / "out"
+    vmcore.write_bytes(core_bytes(segments_of(guest)))
+    vmlinux = vmlinux_of(guest, tmp_path / "apart")
+    files = [str((vmlinux, vmcore)[number]) for number in order]
+    main(["rewrite", *files, str(out)])
+    assert diagnosed(guest, ElfCore(out)).healthy
+    assert failed(capsys, vmlinux, vmcore) == (
+        f"p2mfix: there is no dump before {vmcore}, the file to write: p2mfix rewrite VMCORE OUT\n"
+    )
+
+
 def test_the_vmlinux_beside_a_dump_is_taken_where_it_is_needed(
     signals: None, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
