@@ -79,7 +79,8 @@ def _code(words: list[str]) -> None:
 def _script(words: list[str]) -> None:
     path = Path(words[0])
     if not path.is_file():
-        raise CommandError(f"{path}: {'not a file' if path.exists() else 'no such file'}")
+        what = "not a file" if path.exists() else "no such file"
+        raise CommandError(f"{path}: {what}; py -c CODE runs code")
     argv, sys_path = sys.argv, list(sys.path)
     sys.argv = list(words)
     sys.path.insert(0, str(path.resolve().parent))

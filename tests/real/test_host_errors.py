@@ -50,7 +50,7 @@ def test_an_error_is_one_line_and_the_session_goes_on(
     assert said[5] == "reads: read of a NULL pointer"
     assert said[6].startswith("reads: ValueError: invalid literal for int() with base 16: 'zz' (")
     assert re.fullmatch(r"extend: SyntaxError: invalid syntax \(\S+broken\.py, line 1\)", said[7])
-    assert said[8:] == ["py: nosuch.py: no such file", "2"]
+    assert said[8:] == ["py: nosuch.py: no such file; py -c CODE runs code", "2"]
 
 
 def test_crash_reads_no_half_of_a_name(crash: Crash, untouched: Dump, host: Path) -> None:
