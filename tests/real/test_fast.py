@@ -4,196 +4,86 @@
 from __future__ import annotations
 
 import re
-import struct
+import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
-from typing import NamedTuple
 
 import pytest
-from drgn.helpers.linux.pid import for_each_task
 
-from pykdump_ext.drgn.prog import program
-from pykdump_ext.machine.elf import ElfCore
-from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
-from pykdump_ext.machine.paging import ADDRESS_MASK, ENTRIES, LEVEL_SHIFTS, PTE_LEVEL, PageTables
-from pykdump_ext.p2m.diagnosis import Diagnosis
+from pykdump_ext.machine.memory import PAGE_SHIFT
+from pykdump_ext.machine.paging import ENTRIES
 from pykdump_ext.p2m.entries import Kind, kind_of
 from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
 from tests.lab.broken import DumpFile, copy_of, diagnosis
+from tests.lab.broken import truncated as truncated_of
 from tests.lab.dump import Dump
-from tests.lab.planted import planted
+from tests.lab.matrix import CELLS, Cell
+from tests.lab.matrix import untouched as whole_dump
+from tests.lab.packages import Missing
+from tests.lab.planted import PLANTS, planted
 
 from .conftest import Packed
 from .outputs import printed, to_files
-from .sessions import BIN, Crash, Ran, Terminal, misses_tasks
+from .places import Place
+from .questions import (
+    ANSWER,
+    BUILD,
+    JUMPED,
+    KERNEL_SLOTS,
+    MACHINE,
+    PHYSICAL,
+    SOURCE,
+    Asked,
+    Question,
+    ask,
+    assert_equal,
+    found_slot,
+    questions,
+    users_of,
+    write,
+)
+from .sessions import BIN, Crash, Terminal, misses_tasks
 
-JUMPED = 2  # what answers.c says where crash's function did not return
-KVTOP, UVTOP, PHYSICAL, MACHINE = range(4)
-SOURCE = Path(__file__).with_name("answers.c")
-ANSWER = struct.Struct("<qQ")
-XEN_SLOTS = range(256, 272)  # of a top page table: Xen's own, and not the kernel's
-USER_SLOTS, KERNEL_SLOTS = range(256), range(272, ENTRIES)
-STATE = re.compile(r"on, .* ([\d,]+) walks, ([\d,]+) left to crash")
-
-
-class Question(NamedTuple):
-    """What :file:`answers.c` asks crash: ``struct question``."""
-
-    kind: int
-    task: int
-    address: int
-    size: int = 0
-
-
-class Task(NamedTuple):
-    """A user process: its ``struct task_struct``, and the machine address of its top table."""
-
-    address: int
-    top: int
+THOROUGH = pytest.mark.thorough
 
 
 @pytest.fixture(scope="session")
 def answers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extension that asks."""
     built = tmp_path_factory.mktemp("answers") / "answers.so"
-    flags = ["-shared", "-fPIC", "-w", "-DX86_64", "-I/usr/include/crash"]
-    subprocess.run(["gcc", *flags, SOURCE, "-o", built], check=True)
+    subprocess.run(["gcc", *BUILD, SOURCE, "-o", built], check=True)
     return built
 
 
 @pytest.fixture(scope="session")
-def users(untouched: Dump) -> list[Task]:
-    """The user processes of the untouched dump."""
-    found, prog = diagnosis(untouched), program(untouched.vmcore, untouched.vmlinux)
-    tops = {
-        task.mm.pgd.value_(): task.value_() for task in for_each_task(prog) if task.mm
-    }  # fmt: skip
-    return [Task(task, found.kernel.tables.translate(top)) for top, task in tops.items()]
-
-
-def pages(tables: PageTables, slots: Iterable[int]) -> Iterator[tuple[int, bool]]:
-    """Yield every page that a page table has an entry for, and whether the entry is present."""
-
-    def below(
-        maddr: int, level: int, vaddr: int, indexes: Iterable[int]
-    ) -> Iterator[tuple[int, bool]]:
-        table = tables.table(maddr, level)
-        for index in indexes:
-            entry, here = table[index], vaddr | index << LEVEL_SHIFTS[level]
-            if level == PTE_LEVEL:
-                yield here, bool(entry & 1)
-            elif entry & 1 and not (level and entry & 0x80):
-                yield from below(entry & ADDRESS_MASK, level + 1, here, range(ENTRIES))
-
-    for vaddr, present in below(tables.root, 0, 0, slots):
-        yield (vaddr | 0xFFFF << 48 if vaddr >> 47 else vaddr), present
-
-
-def questions(found: Diagnosis, users: list[Task], random: Random, each: int) -> list[Question]:
-    """Return questions on every page that page tables have an entry for, and on ``each`` others."""
-    memory, tables = found.kernel.memory, found.kernel.tables
-    assert isinstance(memory, ElfCore)
-    asked = []
-
-    def translate(kind: int, task: int, tables: PageTables, slots: Iterable[int]) -> None:
-        last: list[int] = []
-        for vaddr, present in pages(tables, slots):
-            last.append(vaddr)
-            if present or random.random() < 0.1:
-                asked.append(Question(kind, task, vaddr | random.randrange(PAGE_SIZE)))
-        for vaddr in random.choices(last, k=each):
-            far = random.choice((0, 1 << 21, 1 << 30, 1 << 39)) * random.choice((1, -1))
-            asked.append(Question(kind, task, vaddr + far & (1 << 64) - 1))
-
-    # the direct map is crash's own, and large: some of it is enough
-    translate(KVTOP, 0, tables, [slot for slot in KERNEL_SLOTS if slot != found_slot(found)])
-    base, pfns = found.kernel.page_offset(), found.table.max_pfn
-    asked += [Question(KVTOP, 0, base + random.randrange(pfns << PAGE_SHIFT)) for _ in range(each)]
-    for task in users:
-        translate(UVTOP, task.address, PageTables(memory, task.top), USER_SLOTS)
-    for _ in range(each):
-        size = random.choice((1, 8, 64, 2048, 2049, PAGE_SIZE, 3 * PAGE_SIZE))
-        pfn = random.randrange(pfns + 600)
-        asked.append(Question(PHYSICAL, 0, pfn << PAGE_SHIFT | random.randrange(PAGE_SIZE), size))
-        start, end = random.choice(memory.segments())
-        near = random.choice((start, end)) + random.randint(-PAGE_SIZE, PAGE_SIZE)
-        for maddr in (near, random.randrange(start, end)):
-            asked.append(Question(MACHINE, 0, max(maddr, 0), size))
-    random.shuffle(asked)
-    return asked
-
-
-def found_slot(found: Diagnosis) -> int:
-    """Return the slot of the direct map in a top page table."""
-    return found.kernel.page_offset() >> LEVEL_SHIFTS[0] & ENTRIES - 1
-
-
-class Asked(NamedTuple):
-    """The answers of a session with fast reads and walks, and of the same session without."""
-
-    fast: list[tuple[int, int]]
-    crashs: list[tuple[int, int]]
-    ran: Ran
-
-    def walks(self) -> tuple[int, int]:
-        """Return how many walks were made fast, and how many were left to crash."""
-        state = STATE.search(self.ran.text)
-        assert state, self.ran.text
-        return int(state[1].replace(",", "")), int(state[2].replace(",", ""))
-
-
-def write(crash: Crash, asked: Iterable[Question]) -> None:
-    """Write questions where a session finds them."""
-    (crash.folder / "asked").write_bytes(b"".join(struct.pack("<QQQQ", *q) for q in asked))
-
-
-def ask(crash: Crash, words: list[str | Path], extension: Path, asked: Iterable[Question]) -> Asked:
-    """Ask a session of ``words``, first with fast reads and walks and then without."""
-    write(crash, asked)
-    commands = [
-        f"extend {extension}", "answers asked fast", "p2m fast",
-        "p2m fast off", "answers asked crashs", "p2m fast", "quit",
-    ]  # fmt: skip
-    ran = crash.run(words, commands)
-    assert ran.status == 0, ran.text
-    assert ran.text.count("fast reads: off") == 2, ran.text
-    fast, crashs = (
-        list(ANSWER.iter_unpack((crash.folder / name).read_bytes())) for name in ("fast", "crashs")
-    )
-    return Asked(fast, crashs, ran)
-
-
-def assert_equal(asked: list[Question], told: Asked) -> None:
-    """Fail with the questions that fast reads and walks answer otherwise than crash."""
-    assert len(asked) == len(told.fast) == len(told.crashs) > 0
-    wrong = [
-        (question, fast, crashs)
-        for question, fast, crashs in zip(asked, told.fast, told.crashs)
-        if fast != crashs
-    ]
-    assert not wrong, (len(wrong), wrong[:10])
-
-
-@pytest.fixture(scope="session")
-def asked(untouched: Dump, users: list[Task]) -> list[Question]:
+def asked(untouched: Dump) -> list[Question]:
     """Questions on the main dump, and on all that have its memory."""
-    made = questions(diagnosis(untouched), users, Random(1), 4000)
+    made = questions(diagnosis(untouched), users_of(untouched), Random(1), 4000)
     assert len(made) > 30_000
     return made
 
 
-def opens(dump: Dump) -> list[str | Path]:
-    return [BIN / "p2mfix", dump.vmlinux, dump.vmcore, "-s"]
+def opens(dump: Dump, *options: str) -> list[str | Path]:
+    return [BIN / "p2mfix", dump.vmlinux, dump.vmcore, "-s", *options]
+
+
+def ask_session(
+    crash: Crash, dump: Dump, answers: Path, asked: list[Question], *options: str
+) -> Asked:
+    """Ask a session of this machine's crash, and fail where fast answers are others."""
+    words = opens(dump, *options)
+    told = ask(lambda lines: crash.run(words, [*lines, "quit"]), crash.folder, answers, asked)
+    assert_equal(asked, told)
+    return told
 
 
 def test_a_repaired_session_translates_and_reads_as_crash_does(
     crash: Crash, truncated: Dump, answers: Path, asked: list[Question]
 ) -> None:
-    told = ask(crash, opens(truncated), answers, asked)
-    assert_equal(asked, told)
+    told = ask_session(crash, truncated, answers, asked)
     kinds = {(question.kind, returned) for question, (returned, _) in zip(asked, told.crashs)}
     assert kinds >= {(kind, returned) for kind in range(4) for returned in (0, 1)}
     jumps = sum(returned == JUMPED for returned, _ in told.crashs)
@@ -205,17 +95,42 @@ def test_a_compressed_dump_without_xens_table_translates_and_reads_as_crash_does
     crash: Crash, untouched: Dump, packed: Packed, answers: Path, asked: list[Question]
 ) -> None:
     some = asked[::8]  # crash's own search for a frame that no pfn has unpacks every leaf
-    told = ask(crash, opens(packed(untouched, "-c")), answers, some)
-    assert_equal(some, told)
+    told = ask_session(crash, packed(untouched, "-c"), answers, some)
     assert told.walks()[0] > 1000
 
 
-def test_a_kernel_with_three_levels_translates_and_reads_as_crash_does(
-    crash: Crash, untouched: Dump, answers: Path, asked: list[Question]
+@pytest.mark.parametrize(
+    "layout",
+    ["three-level", *(pytest.param(name, marks=THOROUGH) for name in ("two-level", "flat"))],
+)
+def test_an_older_layout_translates_and_reads_as_crash_does(
+    crash: Crash, untouched: Dump, answers: Path, asked: list[Question], layout: str
 ) -> None:
-    told = ask(crash, opens(planted(untouched, "three-level")[1]), answers, asked)
-    assert_equal(asked, told)
+    broken, options = planted(untouched, layout)[1], PLANTS[layout].options
+    told = ask_session(crash, broken, answers, asked, *options)
     assert told.walks()[0] > 10_000
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("cell", [cell for cell in CELLS if not cell.cannot], ids=str)
+def test_every_crash_translates_and_reads_as_without_fast_reads(cell: Cell, tmp_path: Path) -> None:
+    try:
+        place = Place(cell, tmp_path)
+        broken = truncated_of(whole_dump(cell.kernel))
+    except Missing as error:
+        pytest.skip(str(error))
+    shutil.copy(SOURCE, tmp_path)
+    built = tmp_path / "answers.so"
+    made = place.run(["gcc", *BUILD, tmp_path / SOURCE.name, "-o", built], [])
+    assert made.status == 0, made.text
+    found = diagnosis(whole_dump(cell.kernel))
+    some = questions(found, users_of(whole_dump(cell.kernel)), Random(3), 1000)
+    words: list[str | Path] = [
+        place.p2mfix, broken.vmlinux, broken.vmcore, "-s", *cell.options
+    ]  # fmt: skip
+    told = ask(lambda lines: place.run(words, lines), tmp_path, built, some)
+    assert_equal(some, told)
+    assert told.walks()[0] > 1000
 
 
 @pytest.fixture
@@ -253,8 +168,7 @@ def test_a_damaged_dump_translates_and_reads_as_crash_does(
     crash: Crash, damaged: Dump, answers: Path, asked: list[Question]
 ) -> None:
     some = asked[::5]
-    told = ask(crash, opens(damaged), answers, some)
-    assert_equal(some, told)
+    told = ask_session(crash, damaged, answers, some)
     assert told.walks()[0] > 1000
 
 
@@ -262,7 +176,7 @@ def test_zero_excluded_takes_effect_at_once(
     crash: Crash, untouched: Dump, packed: Packed, answers: Path, asked: list[Question]
 ) -> None:
     some = [question for question in asked if question.kind in (PHYSICAL, MACHINE)][::20]
-    write(crash, some)
+    write(crash.folder, some)
     steps = [
         (switch, zeros) for switch in ("on", "off") for zeros in ("off", "on", "off")
     ]  # fmt: skip
@@ -285,7 +199,7 @@ def test_zero_excluded_takes_effect_at_once(
 def test_fast_reads_are_shown_turned_off_and_on_and_bounded(
     crash: Crash, truncated: Dump, answers: Path, asked: list[Question]
 ) -> None:
-    write(crash, asked[::10])
+    write(crash.folder, asked[::10])
     commands = (
         "p2m fast", "p2m status", "p2m fast off", "p2m fast on --keep 1", "answers asked told",
         "p2m fast",
