@@ -137,12 +137,12 @@ def ask(
     """Ask a session, first with fast reads and walks and then without.
 
     :param run: runs the session with these commands.
-    :param folder: that the session runs in.
+    :param folder: one that the session sees.
     """
     write(folder, asked)
     ran = run(
-        [f"extend {extension}", "answers asked fast", "p2m fast",
-         "p2m fast off", "answers asked crashs", "p2m fast"]
+        [f"extend {extension}", f"answers {folder}/asked {folder}/fast", "p2m fast",
+         "p2m fast off", f"answers {folder}/asked {folder}/crashs", "p2m fast"]
     )  # fmt: skip
     assert ran.status == 0, ran.text
     assert ran.text.count("fast reads: off") == 2, ran.text
