@@ -153,12 +153,14 @@ save_sigint(struct saved_sigint *saved)
 void
 jump_on_sigint(const struct saved_sigint *saved, void (*jump)(int))
 {
-	struct sigaction action = jumping(jump);
+	struct sigaction action;
 
 	if (saved->forwarded)
 		sigint_jump = jump;
-	else
+	else {
+		action = jumping(jump);
 		set_handler(SIGINT, &action, NULL);
+	}
 }
 
 void
