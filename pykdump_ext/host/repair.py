@@ -42,14 +42,21 @@ def _patch(frames: FrameList) -> None:
 
 
 def unload() -> None:
-    """Give crash the dump's list back, unless a guest's kernel is open: that list is dom0's."""
+    """Give crash its own reads and the dump's list back, and print what it did not have.
+
+    Where a guest's kernel is open, its list stays: the dump's is dom0's.
+    """
+    fast, repaired = fast_is_on(), is_repaired() and not opened_domain
     slow_down()
-    if not opened_domain:
+    if fast:
+        say("crash reads and translates by its own functions again")
+    if repaired:
         check(lib.host_undo_p2m(), "cannot give crash the dump's list back")
+        say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
 
 
 def undo() -> None:
-    """Give crash its own reads and the dump's list back, and print that.
+    """Do the same, unless there is nothing to undo.
 
     :raises P2mError: crash has both already, or a guest's kernel is open.
     """
@@ -57,14 +64,9 @@ def undo() -> None:
         raise P2mError(
             f"nothing to undo: the dump's list is dom0's, and cannot serve domain {opened_domain}"
         )
-    fast, repaired = fast_is_on(), is_repaired()
-    if not fast and not repaired:
+    if not fast_is_on() and not is_repaired():
         raise P2mError("nothing to undo: crash reads by the dump's list")
     unload()
-    if fast:
-        say("crash reads and translates by its own functions again")
-    if repaired:
-        say("crash reads by the dump's list again; it keeps what it has read by the rebuilt one")
 
 
 def fix() -> None:

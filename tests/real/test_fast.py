@@ -244,8 +244,11 @@ def test_a_full_session_on_a_healthy_dump_becomes_fast_and_slow_again(
         f"extend {host}", state, "extend p2mfix.py", state, "kmem -s > fast",
         "extend -u p2mfix.py", state, "kmem -s > slow",
     ]  # fmt: skip
-    ran = crash(untouched, commands, "-s")
+    ran = crash(untouched, commands)
     assert re.findall("(?m)^(True|False)$", ran.text) == ["False", "True", "False"], ran.text
+    undone = "p2mfix: crash reads and translates by its own functions again\n"
+    assert ran.text.count(undone) == 1
+    assert re.search(rf"{undone}\S+p2mfix\.py: unloaded\n", ran.text)
     fast, slow = ((crash.folder / name).read_text() for name in ("fast", "slow"))
     assert fast == slow != ""
 
