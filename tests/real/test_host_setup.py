@@ -138,6 +138,7 @@ def test_doctor_says_what_would_fail(crash: Crash, tmp_path: Path) -> None:
 
 def test_doctor_separates_what_only_the_build_needs(crash: Crash) -> None:
     doctor: list[str | Path] = [BIN / "pykdump-ext", "doctor"]
+    crash.run([BIN / "pykdump-ext", "setup"])
     ran = crash.run(doctor, CRASH_INCLUDE="/nosuch", CC="nosuchcc")
     assert ran.status == 0
     sessions, _, building = ran.text.partition("only to build it again:\n")
