@@ -35,7 +35,7 @@ C_FILES = (
     "tasks", "rcfiles", "session", "leave",
 )  # fmt: skip
 CRASH_HOST = [f"{HOST}/{name}.c" for name in C_FILES]
-PRELOAD = [f"{LAUNCH}/preload.c", f"{LAUNCH}/index_cache.c"]
+PRELOAD = [f"{LAUNCH}/preload.c"]
 STUB = [f"{LAUNCH}/stub.c"]
 HEADERS = [str(path) for folder in (HOST, LAUNCH) for path in folder.glob("*.h")]
 DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fast start of plain crash: the lines in ``.gdbinit``, and the script that they run."""
+"""The fast start of crash: the lines in ``.gdbinit``, and the script that they run."""
 
 from __future__ import annotations
 
@@ -128,5 +128,5 @@ def fast_start_state() -> str:
     with suppress(P2mError, OSError, ValueError):
         added = lines[lines.index(BEGIN) : lines.index(END) + 1]
         if added == ours() and script_path().read_text(errors="replace") == hook():
-            return f"{path} lets plain crash keep indexes in {index_cache()}"
+            return f"{path} has crash 9 keep indexes in {index_cache()}"
     return f"{path} has lines of another installation: run pykdump-ext setup --fast-start"

@@ -258,8 +258,8 @@ def parser() -> argparse.ArgumentParser:
     what.add_argument(
         "--fast-start",
         action="store_true",
-        help="instead add lines to ~/.gdbinit, by which plain crash starts faster from the"
-        " second time on that it opens a kernel",
+        help="instead add lines to ~/.gdbinit, by which crash 9 starts faster from the second"
+        " time on that it opens a kernel; docs/performance.md says what else changes",
     )
     what.add_argument("--remove", action="store_true", help="remove all lines, and what they need")
     actions.add_parser("doctor", help="check what is installed, and say what to do")

@@ -19,10 +19,7 @@ from typing import Any, NoReturn
 from crash_host import ffi, lib
 
 from ..errors import P2mError
-from ..installed import built
 from ..launch.environment import HISTORY
-from ..launch.fast_start import namelist_of
-from ..launch.index_cache import index_folder
 from ..launch.preload import preload
 from ..p2m.framelist import FrameList
 from .ending import Leave
@@ -62,9 +59,7 @@ def restart(frames: FrameList) -> NoReturn:
         lib.write_history(history.encode())
     else:
         _give_back_input()
-    version, process = built("BUILT_FOR_CRASH") or "", os.getpid()
-    index = index_folder(version, namelist_of(process), process)
-    kept = {0, 1, 2, first, *preload(frames, index)}
+    kept = {0, 1, 2, first, *preload(frames)}
     for fd in {int(path.name) for path in Path("/proc/self/fd").iterdir()} - kept:
         with suppress(OSError):  # the descriptor that iterdir() had open
             os.set_inheritable(fd, False)

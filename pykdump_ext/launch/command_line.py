@@ -24,7 +24,6 @@ from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
 from .crash_versions import installed_crash, needs_help
 from .environment import AFTERWARDS, DOMAIN, PLAIN
-from .index_cache import index_folder
 from .libraries import P2MFIX, host_for
 from .notices import say_cut, say_incomplete, say_missed_tasks
 from .options import relocation
@@ -41,8 +40,7 @@ class Request:
     ``files`` are the namelist and the dump's files, in any order.  ``values`` are crash's options
     with their values, ``options`` its options without one, and ``input`` is the file of ``-i``.
     ``rcfiles`` is False for ``--no_crashrc``; ``domain`` is the id of the domain to open.
-    ``plain`` leaves reads and the start as crash makes them, and crash as it is where it needs no
-    help.
+    ``plain`` leaves reads as crash makes them, and crash as it is where it needs no help.
     """
 
     files: Sequence[str]
@@ -85,9 +83,8 @@ def command_line(request: Request) -> list[str]:
     else:
         needed = _help_for_dom0(version, namelist, dump, offset)
     host = _host(crash, version, request, needed)
-    index = None if request.plain else index_folder(version, namelist, os.getpid())
-    if index or (needed is not None and (host or needed.frames)):
-        preload(needed.frames if needed else None, index)
+    if needed is not None and (host or needed.frames):
+        preload(needed.frames)
     if host is None:
         options += ["--minimal"] if request.minimal else []
         later = ["-i", request.input] if request.input else []

@@ -22,6 +22,3 @@
 
 /* Set by preload.py, read by preload.c and full_session.py: this crash is to have the list */
 #define ENV_REPAIRED "PYKDUMP_EXT_REPAIRED"
-
-/* Set by preload.py, read by index_cache.c: the folder where gdb keeps its index of the kernel, in "gdb" */
-#define ENV_INDEX "PYKDUMP_EXT_INDEX"

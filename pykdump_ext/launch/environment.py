@@ -11,7 +11,6 @@ __all__ = [
     "AFTERWARDS",
     "DOMAIN",
     "HISTORY",
-    "INDEX",
     "LD_PRELOAD_BEFORE",
     "LIST_FD",
     "PLAIN",
@@ -41,7 +40,3 @@ PLAIN = "PYKDUMP_EXT_PLAIN"
 
 HISTORY = "PYKDUMP_EXT_HISTORY"
 """A file with the history of the crash before: set by host/restart.py, read by host/session.c."""
-
-INDEX = "PYKDUMP_EXT_INDEX"
-"""The folder where gdb keeps its index of the kernel, in ``gdb``:
-set by launch/preload.py, read by launch/index_cache.c."""

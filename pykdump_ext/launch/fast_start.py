@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The fast start of plain crash: what the lines in ``.gdbinit`` run, and those lines.
+"""The fast start of crash: what the lines in ``.gdbinit`` run, and those lines.
 
 ``python -m pykdump_ext.launch.fast_start PID`` ends with the number of the folder that the gdb of
 that crash may keep its index in, as an exit status: gdb has nothing else of a program that it runs.

@@ -4,7 +4,7 @@
  *
  * p2mfix starts crash with this library in LD_PRELOAD and the list in a file descriptor.  In
  * any other program, such as the shell of a wrapper script, the library does nothing.  It
- * needs nothing but the C library.  Its other part is index_cache.c.
+ * needs nothing but the C library.
  *
  * In a silent session (crash -s) it also drops crash's note on minimal mode, because p2mfix
  * carries such a session on to a full one.
@@ -27,7 +27,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "environment.h"
-#include "preload.h"
 #include "xen_kdump.h"
 
 static unsigned long *
@@ -130,7 +129,6 @@ load(int argc, char **argv)
 		unsetenv("LD_PRELOAD");
 	unsetenv(ENV_LD_PRELOAD);
 	unsetenv(ENV_P2M);
-	use_index_cache();
 	if (!*fd) {  /* there is no list: the dump's is whole */
 		drop_note_if_silent(argc, argv);
 		return;

@@ -4,22 +4,20 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from ..p2m.framelist import FrameList
-from .environment import INDEX, LD_PRELOAD_BEFORE, LIST_FD, REPAIRED
+from .environment import LD_PRELOAD_BEFORE, LIST_FD, REPAIRED
 from .libraries import PRELOAD
 
 __all__ = ["preload"]
 
 
-def preload(frames: FrameList | None, index: Path | None) -> list[int]:
+def preload(frames: FrameList | None) -> list[int]:
     """Set the environment so that the crash that this process becomes reads by this list.
 
     Return the file descriptors that must stay open until then.
 
     :param frames: None for the dump's own list; then ``crash -s`` is silent, and nothing more.
-    :param index: the folder for gdb's index, if there is one.
     """
     opened = []
     os.environ[LIST_FD] = ""
@@ -30,8 +28,6 @@ def preload(frames: FrameList | None, index: Path | None) -> list[int]:
         opened.append(leaves)
         os.environ[LIST_FD] = str(leaves)
         os.environ[REPAIRED] = "1"
-    if index is not None:
-        os.environ[INDEX] = str(index)
     if "LD_PRELOAD" in os.environ:
         os.environ[LD_PRELOAD_BEFORE] = os.environ["LD_PRELOAD"]
     libraries = [str(PRELOAD), *os.environ.get("LD_PRELOAD", "").split()]

@@ -48,7 +48,7 @@ def test_the_lines_are_added_once_and_removed(
     assert added.startswith(f"{THEIRS}\n# pykdump-ext setup")
     assert f"exec '{script}'\n" in added and os.access(script, os.X_OK)
     assert f"{home}/.cache/pykdump-ext/gdb-index/%d/gdb" in added
-    assert fast_start_state().startswith(f"{gdbinit} lets plain crash keep indexes in {home}")
+    assert fast_start_state().startswith(f"{gdbinit} has crash 9 keep indexes in {home}")
     assert setup("--fast-start", capsys) == f"{gdbinit}: has the lines already\n"
     assert gdbinit.read_text() == added and gdbinit.stat().st_mode & 0o777 == 0o600
     gdbinit.write_text(added.replace(str(script), "/old/place") + "set width 0\n")
