@@ -54,7 +54,7 @@ def index_folder(version: str, namelist: Sequence[str], process: int) -> Path | 
 
     :param version: that of crash.
     :param namelist: the files of the namelist.
-    :param process: the process that is, or becomes, crash.
+    :param process: that of crash.
     """
     if not starts_faster_with_index(version):
         return None
