@@ -12,7 +12,9 @@ from tests.lab.dump import Dump
 from .sessions import Crash, minimal
 
 MANY = """
-import crash, itertools, os, signal, threading, tracemalloc
+import crash, itertools, os, signal, threading, tracemalloc, warnings
+
+warnings.simplefilter('ignore')  # of Python 3.12, about fork()
 
 banner, page = crash.sym2addr('linux_banner'), crash.sym2addr('init_top_pgt')
 BAD = 0xffffc87fffff0000
