@@ -9,6 +9,7 @@ from random import Random
 
 from ..lab.fragmented import WINDOW, WINDOW_PAGES
 from ..lab.load import ADDRESS, MARK, MARK_PROCESS, MEGABYTES
+from .figures import START_ROW
 
 PAGE_OFFSET, VMEMMAP = 0xFFFF888000000000, 0xFFFFEA0000000000  # with nokaslr
 STRUCT_PAGE = 64  # sizeof(struct page)
@@ -30,7 +31,7 @@ class Command:
     on_xen: bool = False
 
 
-START = Command("start", ())
+START = Command(START_ROW, ())
 """No command: what a session costs up to its first prompt."""
 
 

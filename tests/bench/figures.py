@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 BARE, PLAIN, P2MFIX = "bare", "plain", "p2mfix"
 KINDS = (BARE, PLAIN, P2MFIX)
 SHORT = 1.0  # seconds on bare metal; what takes longer may take no longer with p2mfix
 SHORT_LIMIT, LONG_LIMIT = 1.2, 1.0  # ratios of p2mfix to bare metal that are the target
+START_ROW = "start"
 RESOLUTION = 0.005  # seconds; ratios of less are noise
 
 
@@ -85,7 +88,12 @@ class Row:
         return len(set().union(*printed)) > 1
 
     def misses_target(self) -> bool:
-        """Return True if p2mfix takes longer than the target allows, or longer than plain crash."""
+        """Return True if p2mfix takes longer than the target allows, or longer than plain crash.
+
+        The target is one of commands, not of the start.
+        """
+        if self.name == START_ROW:
+            return False
         bare, plain = self.ratio(P2MFIX, BARE), self.ratio(P2MFIX, PLAIN)
         if plain is not None and plain > SHORT_LIMIT:
             return True
@@ -95,11 +103,43 @@ class Row:
         return bare > (LONG_LIMIT if long else SHORT_LIMIT)
 
 
+def kept(sets: Mapping[str, Sequence[Row]]) -> str:
+    """Return the figures of sets of dumps as JSON, for :func:`taken_up`."""
+    plain = {
+        name: {
+            row.name: {
+                kind: {**vars(figures), "digests": sorted(figures.digests)}
+                for kind, figures in row.figures.items()
+            }
+            for row in rows
+        }
+        for name, rows in sets.items()
+    }
+    return json.dumps(plain, indent=1)
+
+
+def taken_up(text: str) -> dict[str, list[Row]]:
+    """Return the figures that :func:`kept` has written."""
+
+    def figures(found: dict[str, Any]) -> Figures:
+        seconds = {int(run): value for run, value in found["seconds"].items()}
+        return Figures(seconds, set(found["digests"]), found["lines"], found["problem"])
+
+    return {
+        name: [
+            Row(command, {kind: figures(found) for kind, found in row.items()})
+            for command, row in rows.items()
+        ]
+        for name, rows in json.loads(text).items()
+    }
+
+
 def shown(number: float) -> str:
     """Return a number of seconds, or a ratio, with no more digits than it deserves."""
     if number >= 9.95:
         return f"{number:,.0f}"
-    return f"{number:.1f}" if number >= 0.995 else f"{number:.2f}"
+    digits = 1 if number >= 0.995 else 2 if number >= 0.0995 else 3 if number >= 0.00095 else 4
+    return f"{number:.{digits}f}"
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -113,7 +153,7 @@ def table(rows: Sequence[Row]) -> str:
         cells = [row.figures[kind].cell() if kind in row.figures else "" for kind in KINDS]
         for under in (BARE, PLAIN):
             ratio = row.ratio(P2MFIX, under)
-            text = "" if ratio is None else f"{ratio:.2f}"
+            text = "" if ratio is None else shown(ratio) if ratio < 0.995 else f"{ratio:.2f}"
             bold = under == BARE and text and row.misses_target()
             cells.append(f"**{text}**" if bold else text)
         padded = [f" {cell} " if cell else " " for cell in (f"`{row.name}`", *cells)]
@@ -121,6 +161,27 @@ def table(rows: Sequence[Row]) -> str:
         if row.differs():
             notes.append(f"`{row.name}`: plain crash and p2mfix printed different things.")
     return "\n".join([*lines, *(f"\n{note}" for note in notes)])
+
+
+def across(sets: Mapping[str, Sequence[Row]]) -> str:
+    """Return what p2mfix costs on each set of dumps, and over bare metal, as a table of Markdown.
+
+    A set without figures of bare metal is compared with those of the first set.
+    """
+    bare = {row.name: row.figures.get(BARE) for row in next(iter(sets.values()))}
+    lines = [f"| p2mfix | {' | '.join(sets)} |", f"| --- |{' --- |' * len(sets)}"]
+    found = {name: {row.name: row.figures for row in rows} for name, rows in sets.items()}
+    for command in dict.fromkeys(row.name for rows in sets.values() for row in rows):
+        cells = []
+        for rows in found.values():
+            figures = rows.get(command, {})
+            mine, other = figures.get(P2MFIX), figures.get(BARE) or bare.get(command)
+            cell = mine.cell() if mine else ""
+            if mine and other and not mine.problem + other.problem and other.median >= RESOLUTION:
+                cell += f" ({shown(mine.median / other.median)})"
+            cells.append(f" {cell} " if cell else " ")
+        lines.append(f"| `{command}` |{'|'.join(cells)}|")
+    return "\n".join(lines)
 
 
 def written(text: str, tables: Mapping[str, str]) -> str:

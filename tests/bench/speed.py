@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +32,11 @@ from .figures import (
     Figures,
     NothingPrinted,
     Row,
+    across,
     digest,
+    kept,
     table,
+    taken_up,
     written,
 )
 from .session import Session, TooLong
@@ -104,9 +107,9 @@ class Bench:
         figures.digests.add(digest(command.name, answer.printed))
         figures.lines = answer.printed.count(b"\n")
 
-    def again(self, command: Command, kind: str, figures: Figures) -> bool:
-        """Return True if a command is to be run, or run again, in a kind of session."""
-        if figures.problem or (kind == BARE and command.on_xen):
+    def wanted(self, command: Command, kind: str, figures: Figures, run: int) -> bool:
+        """Return True if a command is to be given to a kind of session, in this run."""
+        if figures.problem or run in figures.seconds or (kind == BARE and command.on_xen):
             return False
         return not figures.seconds or figures.median < self.asked.slow or command == START
 
@@ -114,7 +117,7 @@ class Bench:
         self, kind: str, dump: Dump, chosen: Sequence[Command], rows: dict[str, Row], run: int
     ) -> None:
         """Give commands to one session, and to a new one where it is lost."""
-        waiting = [c for c in chosen if self.again(c, kind, rows[c.name].of(kind))]
+        waiting = [c for c in chosen if self.wanted(c, kind, rows[c.name].of(kind), run)]
         while waiting:
             with self.open(kind, dump) as session:
                 while waiting:
@@ -139,19 +142,20 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def measured(bench: Bench, name: str) -> list[Row]:
-    """Return the rows of one set of dumps."""
+def measure(bench: Bench, name: str, rows: dict[str, Row]) -> Iterator[None]:
+    """Add to the rows of one set of dumps what was asked for; yield after each session."""
     say(f"\n{name}")
     asked, dumps = bench.asked, SETS[name]()
     chosen = [START, *commands(), *([of_added_memory()] if name in GROWN else [])]
     if asked.commands:
         chosen = [c for c in chosen if any(part in c.name for part in asked.commands)]
-    rows = {command.name: Row(command.name) for command in chosen}
+    for command in chosen:
+        rows.setdefault(command.name, Row(command.name))
     for group in [chosen] if asked.quick else [[command] for command in chosen]:
         for run in range(asked.runs):
             for kind in asked.kinds:
                 bench.run(kind, dumps[kind], group, rows, run)
-    return list(rows.values())
+                yield
 
 
 def arguments() -> argparse.Namespace:
@@ -182,7 +186,13 @@ def arguments() -> argparse.Namespace:
         help=f"the release whose crash is run ({CRASH})",
     )  # fmt: skip
     parser.add_argument(
-        "--write", action="store_true", help=f"put the tables into {PAPER.name}, too"
+        "--keep", type=Path, metavar="FILE",
+        help="keep figures in a file; what it has already is not measured again",
+    )  # fmt: skip
+    parser.add_argument(
+        "--write",
+        action="store_true",
+        help=f"put the first table into {PAPER.name}, and one of p2mfix on all dumps",
     )
     return parser.parse_args()
 
@@ -192,14 +202,19 @@ def main() -> None:
     asked = arguments()
     cell = next(c for c in CELLS if (c.release, c.kernel) == (asked.crash, MAIN))
     pids = {BARE: process(bare()), PLAIN: process(loaded()), P2MFIX: process(loaded())}
-    tables = {}
+    figures = taken_up(asked.keep.read_text()) if asked.keep and asked.keep.exists() else {}
     with tempfile.TemporaryDirectory() as folder:
         place = Place(cell, Path(folder))
         bench = Bench(place, Path(folder), pids, asked)
         for name in asked.dumps:
-            tables[name] = table(measured(bench, name))
-            print(f"\n{name}, crash {cell.crash}\n\n{tables[name]}", flush=True)
+            rows = {row.name: row for row in figures.get(name, [])}
+            for _ in measure(bench, name, rows):
+                figures[name] = list(rows.values())
+                if asked.keep:
+                    asked.keep.write_text(kept(figures))
+            print(f"\n{name}, crash {cell.crash}\n\n{table(figures[name])}", flush=True)
     if asked.write:
+        tables = {asked.dumps[0]: table(figures[asked.dumps[0]]), "all": across(figures)}
         PAPER.write_text(written(PAPER.read_text(), tables))
 
 

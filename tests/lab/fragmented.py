@@ -25,7 +25,8 @@ from .dump import Dump
 from .huge import PRESENT_WRITABLE, Growth, map_p2m, mark, roots_of
 
 OWN_LEAVES = 28 << 10  # so many leaves have frames of their own: 56 GiB
-REPEATED_LEAVES = 4 << 10  # the others are these, again and again: the file would be too large
+REPEATED_LEAVES = 4095  # the others are these again and again; odd, so that no two pages of the
+# p2m's page tables are equal, which p2mfix takes for damage
 STEP = 2654435761  # a prime: frame number n of the added memory is frame n * STEP
 NAMED = LEAVES_PER_PAGE * LEAVES_PER_PAGE  # leaves that a list can name
 WINDOW = 0xFFFFCA0000000000  # vmalloc addresses of WINDOW_PAGES pages all over the own leaves
@@ -96,12 +97,28 @@ def fragment(dump: Dump, copy: Path, size: int) -> None:
     map_p2m(growth, found, own, total)
     _publish(growth, found, own)
     _map_m2p(growth, base, added)
-    for page, pfn in enumerate(window_pfns(added)):
-        leaf, offset = divmod(pfn, PFNS_PER_LEAF)
-        frame = added.frame(added.number(leaf) * PFNS_PER_LEAF + offset)
-        growth.pages[base + frame] = bytearray(mark(pfn).ljust(PAGE_SIZE, b"\0"))
-        growth.map(WINDOW + page * PAGE_SIZE, base + frame)
+    _map_window(growth, base, added)
     growth.close()
+
+
+def _map_window(growth: Growth, base: int, added: Added) -> None:
+    """Map the window by page tables in the added memory: crash wants the pfns of table pages."""
+    spare = added.repeated * PFNS_PER_LEAF + 1  # behind the window's first page
+    pmd, *tables = (
+        base + added.frame(spare + number) for number in range(1 + WINDOW_PAGES // ENTRIES)
+    )
+    entries = array("Q")
+    for pfn in window_pfns(added):
+        leaf, offset = divmod(pfn, PFNS_PER_LEAF)
+        frame = base + added.frame(added.number(leaf) * PFNS_PER_LEAF + offset)
+        growth.pages[frame] = bytearray(mark(pfn).ljust(PAGE_SIZE, b"\0"))
+        entries.append(frame << PAGE_SHIFT | PRESENT_WRITABLE)
+    upper = array("Q", (table << PAGE_SHIFT | PRESENT_WRITABLE for table in tables))
+    growth.pages[pmd] = bytearray(upper.tobytes().ljust(PAGE_SIZE, b"\0"))
+    for number, table in enumerate(tables):
+        part = entries[number * ENTRIES : (number + 1) * ENTRIES]
+        growth.pages[table] = bytearray(part.tobytes())
+    growth.map(WINDOW, pmd, PTE_LEVEL - 2)
 
 
 def window_pfns(added: Added) -> range:
@@ -141,6 +158,6 @@ def fragmented(dump: Dump, size: int) -> tuple[Dump, Dump]:
         truncate_list(grown, copy_of(grown, folder / "truncated"))
 
     name = f"fragmented-{size >> 30}-{dump.vmlinux.name.removeprefix('vmlinux-')}"
-    folder = product(name, (1, str(dump.vmcore)), make)
+    folder = product(name, (2, str(dump.vmcore)), make)
     whole, broken = (folder / name / "vmcore" for name in ("whole", "truncated"))
     return Dump(dump.vmlinux, whole), Dump(dump.vmlinux, broken)
