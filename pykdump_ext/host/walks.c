@@ -94,7 +94,8 @@ fast_kvtop(struct task_context *tc, ulong vaddr, physaddr_t *paddr, int verbose)
 	ulong entry;
 	int found;
 
-	if (knows_tables() && IS_KVADDR(vaddr) && IS_VMALLOC_ADDR(vaddr)) {
+	/* Other addresses are crash's, which walks for them too where it prints the walk. */
+	if (knows_tables() && IS_KVADDR(vaddr) && (verbose || IS_VMALLOC_ADDR(vaddr))) {
 		FILL_TOP_PGD();
 		if ((found = walk_from_top(vaddr, paddr, verbose, &entry)) != UNKNOWN)
 			return found;
