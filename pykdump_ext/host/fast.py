@@ -34,7 +34,7 @@ __all__ = [
 
 KEPT_MIB = 64
 """How many MiB of machine pages are kept, unless the user says otherwise."""
-LARGEST_MIB = 1 << 20
+LARGEST_MIB = 1 << 14
 
 _plain = os.environ.pop(PLAIN, None) is not None
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What crash has looked up, kept for as long as its modules stay as they are.
+"""What crash has looked up, kept while one command runs and its modules stay as they are.
 
 gdb takes long for a type, and longest for one that is not there.  Symbols and types change with
-the modules, and these only by a command.
+the modules and with what gdb reads, and these only by a command.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ _sure = False  # no command has run since then
 
 
 def command_ran() -> None:
-    """Have the next look-up find out whether modules have changed."""
+    """Ask crash again, because a command may have changed anything."""
     global _sure  # noqa: PLW0603
     _sure = False
+    forget()
 
 
 def forget() -> None:

@@ -44,10 +44,12 @@ static struct {
 static struct {
 	uint32_t (*pages)[1024];  /* the top first */
 	ulong count;              /* of pages */
+	ulong size;               /* bytes that they may take */
 	int made;
 	int whole;                /* all that the p2m has is in it */
 } turned;
-#define TURNED_MOST (256UL << 20)  /* bytes */
+#define TURNED_LEAST (256UL << 20)  /* bytes: enough for 256 GiB of the machine's memory */
+#define TURNED_MOST (4UL << 30)
 #define TURNED_BITS 10
 #define TURNED_TOP 30              /* the lowest bit of an mfn that the top is indexed by */
 
@@ -92,7 +94,7 @@ turned_entry(ulong mfn, int make)
 		entry = &turned.pages[page][mfn >> shift & ((1 << TURNED_BITS) - 1)];
 		if (!shift)
 			return entry;
-		if (!*entry && (!make || turned.count == TURNED_MOST / sizeof(*turned.pages)))
+		if (!*entry && (!make || turned.count == turned.size / sizeof(*turned.pages)))
 			return NULL;
 		if (!*entry)
 			*entry = turned.count++;
@@ -119,15 +121,24 @@ turn_leaf(ulong first, ulong *leaf)
 }
 
 static void
+free_turned(void)
+{
+	if (turned.pages)
+		munmap(turned.pages, turned.size);
+	turned.pages = NULL;
+}
+
+static void
 turn_p2m(void)
 {
 	ulong *list = xkd->p2m_mfn_frame_list, leaf[PER_PAGE];
 	long i;
 
-	if (turned.pages)
-		madvise(turned.pages, TURNED_MOST, MADV_DONTNEED);
-	else if ((turned.pages = mmap(NULL, TURNED_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE |
-	    MAP_ANONYMOUS | MAP_NORESERVE, -1, 0)) == MAP_FAILED) {
+	free_turned();
+	turned.size = MIN(TURNED_LEAST + 64UL * PER_PAGE * xkd->p2m_frames, TURNED_MOST);
+	turned.pages = mmap(NULL, turned.size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (turned.pages == MAP_FAILED) {
 		turned.pages = NULL;
 		return;
 	}
@@ -256,7 +267,5 @@ void
 m2p_off(void)
 {
 	forget_pfns();
-	if (turned.pages)
-		munmap(turned.pages, TURNED_MOST);
-	turned.pages = NULL;
+	free_turned();
 }

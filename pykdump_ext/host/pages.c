@@ -11,6 +11,7 @@
  *   (xen_dom0.c), unless XEN_MACHINE_ADDR is set in pc->curcmd_flags.
  * - read_netdump() (netdump.c) looks up the segment of the first byte only.
  * - What a dump lacks reads as zeros while ZERO_EXCLUDED is set; "set zero_excluded" changes that.
+ * - read_diskdump() prints why it cannot unpack a page, and a part of it fails as the whole does.
  * - CRASHDEBUG() makes these functions print what they do.
  * - Ctrl-C jumps out of all this (guard.c): a page is marked as none while it changes.
  */
@@ -28,6 +29,7 @@ static int (*crash_readmem)(int, void *, int, ulong, physaddr_t);
 static ulong *cut;   /* the mfns of pages that the dump has in part, sorted */
 static long cuts;
 static ulong *list;  /* crash's p2m when m2p.c learned what it knows */
+static int failed;   /* what crash's function returned for the last read that failed */
 static ulong zeros;  /* ZERO_EXCLUDED when the pages were read */
 
 static struct {
@@ -46,6 +48,8 @@ read_machine(physaddr_t maddr, void *buffer, int count)
 	pc->curcmd_flags |= XEN_MACHINE_ADDR;
 	got = crash_readmem(pc->dfd, buffer, count, 0, maddr);
 	pc->curcmd_flags = flags;
+	if (got != count)
+		failed = got;
 	return got == count;
 }
 
@@ -65,7 +69,7 @@ words_of(ulong mfn, int keep)
 
 	for (i = first; i < first + WAYS; i++)
 		if (kept.frames[i] == mfn) {
-			fast.hits++;
+			fast.hits += keep;
 			kept.used[i] = TRUE;
 			return kept.pages + i * PER_PAGE;
 		}
@@ -74,14 +78,11 @@ words_of(ulong mfn, int keep)
 
 	for (i = first; i < first + WAYS - 1 && kept.used[i]; i++)
 		kept.used[i] = FALSE;
-	fast.kept += kept.frames[i] == NONE;
 	kept.frames[i] = NONE;
 	then();
 	fast.misses++;
-	if (!read_machine(PTOB(mfn), kept.pages + i * PER_PAGE, PAGESIZE())) {
-		fast.kept--;
+	if (!read_machine(PTOB(mfn), kept.pages + i * PER_PAGE, PAGESIZE()))
 		return NULL;
-	}
 	then();
 	kept.frames[i] = mfn;
 	kept.used[i] = TRUE;
@@ -110,7 +111,6 @@ static void
 forget_pages(void)
 {
 	memset(kept.frames, 0xff, kept.sets * WAYS * sizeof(ulong));
-	fast.kept = 0;
 }
 
 /* Forget what has changed.  FALSE: crash prints what it does, and so does it. */
@@ -121,11 +121,13 @@ fast_ready(void)
 		return FALSE;
 	if (list != xkd->p2m_mfn_frame_list) {
 		forget_pfns();
+		then();
 		list = xkd->p2m_mfn_frame_list;
 	}
 	if (zeros != (*diskdump_flags & ZERO_EXCLUDED)) {
 		forget_pages();
 		forget_pfns();
+		then();
 		zeros = *diskdump_flags & ZERO_EXCLUDED;
 	}
 	return TRUE;
@@ -137,14 +139,17 @@ fast_readmem(int fd, void *buffer, int count, ulong vaddr, physaddr_t paddr)
 	ulong offset = PAGEOFFSET(paddr), mfn = BTOP(paddr);
 	ulong *page;
 
+	failed = 0;
 	if (fast.on && count > 0 && offset + count <= PAGESIZE() && fast_ready() &&
 	    ((pc->curcmd_flags & XEN_MACHINE_ADDR) || p2m_entry(mfn, &mfn)) && mfn < FRAMES) {
 		if ((page = words_of(mfn, count <= SMALL))) {
 			memcpy(buffer, (char *)page + offset, count);
 			return count;
 		}
-		if (read_machine(PTOB(mfn) + offset, buffer, count))
+		if (!failed && read_machine(PTOB(mfn) + offset, buffer, count))
 			return count;
+		if (failed && crash_readmem == read_diskdump)  /* it has printed why */
+			return failed;
 	}
 	return crash_readmem(fd, buffer, count, vaddr, paddr);
 }
@@ -177,12 +182,13 @@ host_fast_on(uint64_t root, uint64_t *frames, long count, uint64_t bytes)
 {
 	if (foreign_thread())
 		return HOST_WRONG_THREAD;
-	host_fast_off();
-	if (!XEN_CORE_DUMPFILE() || XEN_HYPER_MODE() ||
-	    (pc->readmem != read_kdump && pc->readmem != read_diskdump)) {
-		host_set_message("crash does not read this dump as that of a Xen host's dom0");
+	if (!XEN_CORE_DUMPFILE() || XEN_HYPER_MODE() || (pc->readmem != read_kdump &&
+	    pc->readmem != read_diskdump && pc->readmem != fast_readmem)) {
+		host_set_message("crash does not read this dump as that of a Xen host's dom0, or"
+			" another extension reads it in place of crash");
 		return HOST_ERROR;
 	}
+	host_fast_off();
 	if (!keep_pages(bytes) || !(cut = malloc((count + 1) * sizeof(ulong)))) {
 		host_fast_off();
 		host_set_message("not enough memory for the pages to keep");
@@ -224,5 +230,9 @@ host_fast_off(void)
 void
 host_get_fast(struct host_fast *state)
 {
+	ulong i;
+
 	*state = fast;
+	for (i = 0; i < kept.sets * WAYS; i++)
+		state->kept += kept.frames[i] != NONE;
 }

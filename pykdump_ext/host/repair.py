@@ -125,7 +125,7 @@ def _speed_up() -> None:
         return
     try:
         speed_up()
-    except crash.error as problem:
+    except (P2mError, crash.error) as problem:
         say(f"reads stay as crash makes them: {problem}")
 
 

@@ -263,6 +263,30 @@ before_fork(void)
  * In a child that fork() makes, its only thread stands for crash's own.  crash's handlers would
  * jump from Python into crash, which would go on there as a second crash.
  */
+/*
+ * Give the child a position of its own in the dump: read_netdump() (netdump.c) calls lseek() and
+ * read(), and parent and child share the position of a file that was open before.
+ */
+static void
+reopen_dump(void)
+{
+	struct stat dump, file;
+	char path[32];
+	int fd, own;
+
+	if (!pc->dumpfile || stat(pc->dumpfile, &dump))
+		return;
+	for (fd = 3; fd < 256; fd++) {
+		if (fstat(fd, &file) || file.st_dev != dump.st_dev || file.st_ino != dump.st_ino)
+			continue;
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if ((own = open(path, O_RDONLY)) >= 0) {
+			dup2(own, fd);
+			close(own);
+		}
+	}
+}
+
 static void
 in_child(void)
 {
@@ -277,6 +301,7 @@ in_child(void)
 	}
 	main_thread = pthread_self();
 	is_child = TRUE;
+	reopen_dump();
 }
 
 void

@@ -11,9 +11,12 @@
  *   in machdep->pgd; the p2m must have the frame of every other table; an entry of the last level
  *   that is not present becomes a user address's physical one.
  * - machdep_init(POST_GDB) (x86_64.c) sets machdep->uvtop.
+ * - While XEN_MACHINE_ADDR is set in pc->curcmd_flags, a walk reads its tables by wrong addresses,
+ *   and its search of the p2m clears the flag.
  * - xen_m2p() (kernel.c) returns XEN_MACHADDR_NOT_FOUND for an mfn that the p2m has not.
  */
 #include "fast.h"
+#include <dlfcn.h>
 
 #define AHEAD 16  /* pages */
 
@@ -84,7 +87,7 @@ knows_tables(void)
 {
 	int flags = machdep->flags & VM_FLAGS;
 
-	return fast.on && fast_ready() && XEN() && (kt->xen_flags & WRITABLE_PAGE_TABLES) &&
+	return fast.on && fast_ready() && !(pc->curcmd_flags & XEN_MACHINE_ADDR) && XEN() && (kt->xen_flags & WRITABLE_PAGE_TABLES) &&
 		(flags == VM_XEN || flags == VM_2_6_11) && vt->vmalloc_start;
 }
 
@@ -124,17 +127,28 @@ fast_uvtop(struct task_context *tc, ulong vaddr, physaddr_t *paddr, int verbose)
 /* ------------------------------------------------------------------ */
 /* On and off */
 
-/* Hook what machdep_init() sets, and may have set again. */
+static int
+of_crash(void *function)
+{
+	Dl_info its, crashs;
+
+	return dladdr(function, &its) && dladdr(&pc, &crashs) && its.dli_fbase == crashs.dli_fbase;
+}
+
+/*
+ * Hook what machdep_init() sets, and may have set again.  A function of another extension stays: it
+ * may call ours already.
+ */
 void
 hook_walks(void)
 {
 	if (!fast.on)
 		return;
-	if (machdep->kvtop != fast_kvtop) {
+	if (of_crash(machdep->kvtop)) {
 		crash_kvtop = machdep->kvtop;
 		machdep->kvtop = fast_kvtop;
 	}
-	if (machdep->uvtop != fast_uvtop) {
+	if (of_crash(machdep->uvtop)) {
 		crash_uvtop = machdep->uvtop;
 		machdep->uvtop = fast_uvtop;
 	}
