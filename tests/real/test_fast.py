@@ -233,7 +233,7 @@ def test_plain_leaves_crash_as_it_is(crash: Crash, untouched: Dump, truncated: D
     if not misses_tasks():
         assert "command not found: p2m" in healthy.text
     broken = crash.run([*opens(truncated), "--plain"], ["p2m fast", "quit"])
-    assert (broken.text, broken.status) == ("fast reads: off\n", 0)
+    assert broken.text.endswith("fast reads: off\n") and broken.status == 0
 
 
 def test_a_full_session_on_a_healthy_dump_becomes_fast_and_slow_again(

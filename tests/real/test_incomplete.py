@@ -21,7 +21,8 @@ from .conftest import Packed
 from .packed import FILTER
 from .sessions import BIN, Crash
 
-SHARES = [*(pytest.param(share, marks=pytest.mark.thorough) for share in (60, 80)), 94]
+# With 99 % crash can start; with 94 % it lacks what it needs on some dumps
+SHARES = [*(pytest.param(share, marks=pytest.mark.thorough) for share in (60, 80, 94)), 99]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_a_dump_that_filled_its_disk(
     dump = stopped(truncated, whole.stat().st_size * share // 100, crash.folder)
     found = diagnosed(crash, dump, truncated.vmlinux)
     assert any("makedumpfile did not finish" in text for text in found["problems"])
-    if share < 94:
+    if share < 99:
         dump.unlink()
         return
     assert Failure.TRUNCATED.meaning in found["problems"]
