@@ -87,7 +87,8 @@ knows_tables(void)
 {
 	int flags = machdep->flags & VM_FLAGS;
 
-	return fast.on && fast_ready() && !(pc->curcmd_flags & XEN_MACHINE_ADDR) && XEN() && (kt->xen_flags & WRITABLE_PAGE_TABLES) &&
+	return fast.on && fast_ready() && !(pc->curcmd_flags & XEN_MACHINE_ADDR) &&
+		XEN() && (kt->xen_flags & WRITABLE_PAGE_TABLES) &&
 		(flags == VM_XEN || flags == VM_2_6_11) && vt->vmalloc_start;
 }
 

@@ -180,6 +180,19 @@ def archive(tree: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(made.stdout, compresslevel=1))
 
 
+def initramfs_that_starts(lines: str, tree: Path, folder: Path) -> bytes:
+    """Return an initramfs of the files in ``tree``, with an init that runs ``lines`` in dom0."""
+    init = INIT.read_text()
+    assert "\nkexec -p" in init
+    (tree / "init").write_text(init.replace("\nkexec -p", f"\n{lines}kexec -p"))
+    (tree / "init").chmod(0o755)
+    archive(tree, folder / "more")
+    shutil.rmtree(tree)
+    files = (folder / "more").read_bytes()
+    (folder / "more").unlink()
+    return files
+
+
 def libraries_of_xen(xens: Archive) -> set[Path]:
     """Return the folders with the libraries of that Xen, and with those that they need."""
     return {

@@ -14,10 +14,10 @@ from pathlib import Path
 
 from .cache import product
 from .dump import (
-    INIT,
     Dump,
     archive,
     crash_machine,
+    initramfs_that_starts,
     libraries_of,
     libraries_of_xen,
     made_from,
@@ -87,15 +87,7 @@ def _files_of_dom0(folder: Path, xens: Archive) -> bytes:
     program = _program(tree / "guest", xens)
     for library in libraries_of(program, xens):
         shutil.copy(library, tree / "guest" / library.name)
-    init = INIT.read_text()
-    assert "\nkexec -p" in init
-    (tree / "init").write_text(init.replace("\nkexec -p", f"\n{START}kexec -p"))
-    (tree / "init").chmod(0o755)
-    archive(tree, folder / "more")
-    shutil.rmtree(tree)
-    files = (folder / "more").read_bytes()
-    (folder / "more").unlink()
-    return files
+    return initramfs_that_starts(START, tree, folder)
 
 
 def guest_dump() -> Dump:

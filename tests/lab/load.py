@@ -9,12 +9,19 @@ sparse: most of their memory was never written.
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 from .cache import product
-from .dump import INIT, LINUX_OPTIONS, XEN_OPTIONS, Dump, Machine, archive, crash_machine, made_from
+from .dump import (
+    LINUX_OPTIONS,
+    XEN_OPTIONS,
+    Dump,
+    Machine,
+    crash_machine,
+    initramfs_that_starts,
+    made_from,
+)
 from .matrix import MAIN, source
 
 PROGRAM = Path(__file__).with_name("load.c")
@@ -48,15 +55,7 @@ def _more(folder: Path) -> bytes:
     subprocess.run(
         ["gcc", "-O1", "-Wall", "-Werror", "-static", "-o", tree / "load", PROGRAM], check=True
     )
-    init = INIT.read_text()
-    assert "\nkexec -p" in init
-    (tree / "init").write_text(init.replace("\nkexec -p", f"\n{START}\nkexec -p"))
-    (tree / "init").chmod(0o755)
-    archive(tree, folder / "more")
-    shutil.rmtree(tree)
-    files = (folder / "more").read_bytes()
-    (folder / "more").unlink()
-    return files
+    return initramfs_that_starts(f"{START}\n", tree, folder)
 
 
 def _loaded(name: str, machine: Machine) -> Dump:

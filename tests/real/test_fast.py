@@ -288,4 +288,4 @@ print("pages", len(set(wanted)) > 100, found == wanted, again == wanted)
 def test_a_child_that_reads_does_not_disturb_its_parent(crash: Crash, truncated: Dump) -> None:
     crash.write("both.py", CHILD_AND_PARENT)
     ran = crash.run(opens(truncated), ["py both.py", "quit"])
-    assert ran.text == "pages True True True\n"
+    assert ran.text.endswith("pages True True True\n"), ran.text

@@ -12,6 +12,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -36,13 +37,15 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
     assert os.umask(before) == mask  # it is as it was
 
 
-@pytest.fixture
+@contextmanager
 def small_files() -> Iterator[None]:
-    """Let no file become larger than 1000 bytes."""
+    """Let no file become larger than 1000 bytes; also not the one that pytest prints to."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def names(folder: Path) -> list[str]:
@@ -204,12 +207,11 @@ def test_a_hard_link_of_something_else_does_not_change_it(tmp_path: Path) -> Non
     assert (other.read_bytes(), target.read_bytes()) == (b"other", b"new")
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_disk_that_is_full_leaves_the_old_file(tmp_path: Path) -> None:
     target = tmp_path / "out"
     target.write_bytes(b"old")
     for path in (target, tmp_path / "new"):
-        with pytest.raises(P2mError, match=f"^{path}: File too large$"):
+        with small_files(), pytest.raises(P2mError, match=f"^{path}: File too large$"):
             write_file(str(path), LARGE)
     assert (names(tmp_path), target.read_bytes()) == (["out"], b"old")
 
