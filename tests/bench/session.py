@@ -6,6 +6,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -119,16 +120,19 @@ class Session:
         self._asked += 1
         assert self._process.stdin
         text = "".join(f"{line}\n" for line in [*lines, f"eval 1 > {done}"])
-        start = cpu_seconds(self._pid)
-        self._process.stdin.write(text.encode())
-        self._process.stdin.flush()
+        start = 0.0
+        with suppress(OSError):  # the process has ended: poll() says how
+            start = cpu_seconds(self._pid)
+            self._process.stdin.write(text.encode())
+            self._process.stdin.flush()
         while not (done.exists() and done.stat().st_size):
             if self._process.poll() is not None:
                 tail = self._text.read_bytes()[-2000:].decode(errors="replace")
                 raise Ended(f"exit status {self._process.returncode} after {lines}:\n{tail}")
-            if cpu_seconds(self._pid) - start > limit:
-                self._lost = True
-                raise TooLong(f"more than {limit:.0f} s of CPU")
+            with suppress(OSError):
+                if cpu_seconds(self._pid) - start > limit:
+                    self._lost = True
+                    raise TooLong(f"more than {limit:.0f} s of CPU")
             time.sleep(PAUSE)
 
 
