@@ -9,7 +9,9 @@ try; see ``times`` in ``tests/unit/made_up/strategies.py``.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # No test fails because the machine is slow or busy
@@ -18,3 +20,14 @@ settings.register_profile("quick", anywhere, max_examples=20)
 settings.register_profile("full", anywhere, max_examples=100)
 settings.register_profile("thorough", anywhere, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+
+@pytest.fixture(autouse=True)
+def own_environment() -> Iterator[None]:
+    """Take back what a test makes of the environment: commands hand things on to crash in it."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys():
+        if not name.startswith("PYTEST_"):
+            del os.environ[name]
+    os.environ.update({name: text for name, text in before.items() if name[:7] != "PYTEST_"})
