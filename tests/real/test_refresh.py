@@ -223,9 +223,9 @@ def test_the_rest_of_files_is_run_by_the_new_crash(crash: Crash, damaged: Dump, 
     (crash.home / ".crashrc").write_text(f"extend {host}\n")
     (crash.folder / "first").write_text(f"!echo before\nextend p2mfix.py\n{COUNT}\n")
     (crash.folder / "typed").write_text(f"{COUNT}\nextend p2mfix.py\n{COUNT}\n")
-    both = crash(damaged, ["!echo typed"], "-s", "-i", "first")
+    both = crash(damaged, ["!sleep 1; echo typed"], "-s", "-i", "first")
     assert re.findall(r"(?m)^(before|0|6|typed)$", both.text) == ["before", "6", "typed"]
-    run = crash(damaged, ["< typed", "!echo typed"], "-s")
+    run = crash(damaged, ["< typed", "!sleep 1; echo typed"], "-s")
     assert re.findall(r"(?m)^(0|6|typed)$", run.text) == ["0", "6", "typed"]
 
 
