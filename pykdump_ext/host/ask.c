@@ -14,8 +14,6 @@
  *   pseudo-physical address, and leaves it set.  guarded() restores these flags.
  * - STRUCT_SIZE() and MEMBER_OFFSET() (datatype_info() of symbols.c) ask gdb, and return -1 if
  *   there is no such type or member; MEMBER_SIZE() returns 0 if a type has no such member.
- * - "mod -s" sets MOD_LOAD_SYMS in the flags of a module, and "mod -d" clears it
- *   (load_module_symbols() and delete_load_module() of symbols.c).
  * - readmem() takes a user's virtual address for one of tt->current, the session's task.
  */
 #include "host_internal.h"
@@ -268,31 +266,4 @@ host_datatype(char *type, char *member, long *size, long *offset, long *member_s
 {
 	return ASK(put_datatype, .name = type, .member = member, .size = size,
 		.offset = offset, .member_size = member_size);
-}
-
-/* FNV-1a, as good as any other */
-static uint64_t
-stirred(uint64_t sum, uint64_t number)
-{
-	return (sum ^ number) * 0x100000001b3;
-}
-
-static int
-put_modules(struct question *q)
-{
-	uint64_t sum = stirred(0xcbf29ce484222325, pc->flags & MINIMAL_MODE);
-	int i;
-
-	for (i = 0; st->load_modules && (i < kt->mods_installed); i++) {
-		sum = stirred(sum, st->load_modules[i].mod_base);
-		sum = stirred(sum, st->load_modules[i].mod_flags & MOD_LOAD_SYMS);
-	}
-	*q->value = sum;
-	return HOST_OK;
-}
-
-int
-host_modules(uint64_t *sum)
-{
-	return ASK(put_modules, .value = sum);
 }

@@ -112,7 +112,6 @@ def session() -> Session:
 
 
 def _symbol(name: str) -> int | None:
-    lookups.up_to_date()
     try:
         return lookups.symbols[name]
     except KeyError:
@@ -190,7 +189,7 @@ def _captured(function: Any, line: str) -> str:
         )
     output, length = ffi.new("char **"), ffi.new("size_t *")
     result = function(words, output, length)
-    lookups.command_ran()
+    lookups.forget()
     text = ""
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")
@@ -228,7 +227,6 @@ def exec_gdb_command(command: str) -> str:
 
     :raises error: the command failed; the text is gdb's message.
     """
-    lookups.forget()  # it may be add-symbol-file
     return _captured(lib.host_gdb, command)
 
 

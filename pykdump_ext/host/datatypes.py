@@ -21,7 +21,6 @@ def _look_up(name: str, member: str | None) -> tuple[int, int]:
 
     :raises error: crash cannot look it up.
     """
-    lookups.up_to_date()
     found = lookups.types.get((name, member))
     if found is None:
         absent = lookups.types.get((name, None)) == NOWHERE

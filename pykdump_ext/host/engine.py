@@ -55,7 +55,7 @@ def _own_state() -> Iterator[None]:
     sys.stdout = sys.stderr = CrashOutput()
     try:
         _handle_sigint(signal.default_int_handler)
-        lookups.command_ran()  # by crash, since Python's last one
+        lookups.forget()  # by crash, since Python's last one
         yield
         for output in (sys.stdout, sys.stderr):
             if hasattr(output, "flush") and not getattr(output, "closed", False):

@@ -57,7 +57,7 @@ def start_full_session() -> None:
         _spent = True
         raise P2mError("crash could not start the full session: this one stays minimal")
     _repaired = _repaired or bool(lib.host_p2m_is_set())
-    lookups.command_ran()
+    lookups.forget()
     if after:
         if after["input"] is not None:
             lib.host_run_afterwards(os.fsencode(after["input"]))

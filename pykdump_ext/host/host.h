@@ -47,7 +47,6 @@ int host_symbol_near(uint64_t address, char **name, uint64_t *offset);
 int host_module_of(uint64_t address, char **name);
 /* Of a member its offset and size, without one the size of the type; -1 for what is not there */
 int host_datatype(char *type, char *member, long *size, long *offset, long *member_size);
-int host_modules(uint64_t *sum);  /* another sum for each set of modules, and of their symbols */
 
 /* run.c: crash's and gdb's commands, output, input.  The caller frees *output and *line. */
 int host_run(char *line, char **output, size_t *length);
