@@ -67,7 +67,8 @@ def test_the_line_of_setup_loads_the_host_once(
     # as p2mfix starts it, the host is there before .crashrc runs
     p2mfix: list[str | Path] = [BIN / "p2mfix", truncated.vmlinux, truncated.vmcore]
     ran = crash.run(p2mfix, ["py -c 'print(40 + 2)'", "quit"])
-    assert ran.text.endswith(f"{already}42\n") and ran.text.count(loaded) == 1
+    assert ran.text.count(already) == ran.text.count(loaded) == 1
+    assert "42" in ran.after(already).splitlines()  # crash 8.0.6 prints the commands, too
 
 
 def test_the_line_of_setup_is_silent_without_the_package(
