@@ -10,7 +10,6 @@ dump and whose symbols are used as a namelist (see ``host/session.py``).
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,9 +23,10 @@ from .linux.find_namelist import installed_namelists, none_found
 from .linux.kernel import Kernel, KernelFile
 from .linux.other_kernel import other_build, refuse_others
 from .linux.root_proof import prove_root
+from .linux.vmcoreinfo import release_in
 from .machine.dumps import Dump
-from .machine.notes import Note
 from .machine.paging import ADDRESS_MASK, PageTables
+from .native.memory import NativeMemory
 from .p2m.diagnosis import (
     Diagnosis,
     diagnose_kernel,
@@ -34,7 +34,8 @@ from .p2m.diagnosis import (
     root_candidates,
 )
 from .p2m.framelist import FrameList, read_list
-from .xen.domains import Domain, Xen, open_xen
+from .xen.domains import Domain, Xen, frame_table_by, open_xen
+from .xen.frame_table import FrameTable
 from .xen.hints import DomainHints, hints_from_note, hints_from_xen
 from .xen.notes import CrashNote, read_crash_note
 from .xen.shared_info import LIST_INVALID
@@ -90,15 +91,10 @@ class OpenedDump:
         """Look again for the answers that could not be found; what was missing may be there now."""
         self._failures.clear()
 
-    @property
-    def notes(self) -> list[Note]:
-        """The dump's ELF notes."""
-        return self.dump.notes
-
     @cached_property
     def note(self) -> CrashNote | None:
         """Xen's crash notes, or None if this is not a dump of a Xen host."""
-        return self._once("note", lambda: read_crash_note(self.notes))
+        return self._once("note", lambda: read_crash_note(self.dump.notes))
 
     @cached_property
     def xen(self) -> Xen:
@@ -107,7 +103,7 @@ class OpenedDump:
 
     def _open_xen(self) -> Xen:
         try:
-            return open_xen(self.dump, self.notes)
+            return open_xen(self.dump, self.dump.notes)
         except P2mError as error:
             raise self._explained(error) from None
 
@@ -117,6 +113,19 @@ class OpenedDump:
         return self._once(
             "domains", lambda: sorted(self.xen.domains(), key=lambda domain: domain.id)
         )
+
+    @cached_property
+    def frames(self) -> FrameTable | None:
+        """Xen's frame table, or None where the dump does not have it."""
+        with suppress(P2mError):
+            return self.xen.frames
+        # Xen's list of domains may be damaged; the kernel's page tables map Xen as well
+        return frame_table_by(self.diagnosis.kernel.tables, self.dump.notes, self.hints.version)
+
+    @cached_property
+    def native(self) -> NativeMemory:
+        """The domain's memory as its kernel would have it without Xen."""
+        return self._once("native", lambda: NativeMemory(self.diagnosis, self.frames))
 
     def owner(self, cr3: int) -> int | None:
         """Return the id of the domain that owns a top page table.
@@ -131,7 +140,7 @@ class OpenedDump:
     @cached_property
     def vcpus(self) -> list[Vcpu]:
         """dom0's vcpus, by number, with the registers that Xen has of them."""
-        return self._once("vcpus", lambda: dom0_vcpus(self.dump, self.notes))
+        return self._once("vcpus", lambda: dom0_vcpus(self.dump, self.dump.notes))
 
     @cached_property
     def hints(self) -> DomainHints:
@@ -271,13 +280,8 @@ class OpenedDump:
     @property
     def own_release(self) -> str | None:
         """The release that the dump itself says, or None; it may be that of a dump without Xen."""
-        if self.own_banner is not None:
-            return release_of(self.own_banner)
-        for note in self.notes:
-            found = re.search(rb"^OSRELEASE=([!-~]+)$", note.data, re.MULTILINE)
-            if note.owner == "VMCOREINFO" and found:
-                return found[1].decode()
-        return None
+        banner = self.own_banner
+        return release_in(self.dump.notes) if banner is None else release_of(banner)
 
     def _refuse_hvm(self) -> None:
         """Say so where the domain's kernel cannot be found because it is not a PV one.
@@ -286,13 +290,11 @@ class OpenedDump:
 
         :raises NotPvError: it is a PVH or HVM domain, which has no p2m.
         """
-        if self.hints.frame_list_mfn not in (0, LIST_INVALID):
-            return
-        try:
-            owned = self.xen.owned([self.xen.domain(self.domain)])[self.domain]
-        except P2mError:
-            return
-        if owned.kind == "HVM":
+        kind = ""
+        if self.hints.frame_list_mfn in (0, LIST_INVALID):
+            with suppress(P2mError):
+                kind = self.xen.owned([self.xen.domain(self.domain)])[self.domain].kind
+        if kind == "HVM":
             name = f"domain {self.domain}" if self.domain else "dom0"
             raise NotPvError(
                 f"{name} is a PVH or HVM domain: it has no p2m, and p2mfix opens PV domains only"

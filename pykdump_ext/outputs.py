@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import secrets
+import shutil
 import stat
 import sys
 import tempfile
@@ -18,7 +19,7 @@ from typing import BinaryIO
 from .errors import P2mError
 from .machine.dumps import is_dump
 
-__all__ = ["check_target", "new_file", "write_file"]
+__all__ = ["check_space", "check_target", "new_file", "write_at", "write_file"]
 
 WRITABLE = 0o666  # the mode of a new file, less the umask
 OWN_FILES = Path("/proc/self/fd")
@@ -173,6 +174,32 @@ def new_file(
         if unfinished.parent != OWN_FILES:
             unfinished.unlink(missing_ok=True)
         os.close(fd)
+
+
+def check_space(fd: int, folder: Path, more: int) -> None:
+    """Raise an error unless ``folder`` has room for a copy of an open file and ``more`` bytes.
+
+    :raises P2mError: it has less.
+    """
+    needed = min(os.fstat(fd).st_blocks * 512, os.fstat(fd).st_size) + more
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise P2mError(
+            f"{folder.resolve()}: has {free / 1e9:.1f} GB free,"
+            f" the copy takes {needed / 1e9:.1f} GB: write it to another file system,"
+            " or open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
+        )
+
+
+def write_at(fd: int, data: bytes, offset: int) -> None:
+    """Write all of ``data``; one ``os.pwrite()`` may write less, on a disk that is nearly full.
+
+    :raises OSError: it cannot be written.
+    """
+    rest = memoryview(data)
+    while rest:
+        written = os.pwrite(fd, rest, offset)
+        rest, offset = rest[written:], offset + written
 
 
 def _unnamed(folder: Path) -> tuple[int, Path] | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from pathlib import Path
 from .errors import P2mError
 from .machine.elf import EHDR, PHDR, PN_XNUM, PT_LOAD, SH_INFO, ElfCore, Segment
 from .machine.memory import PAGE_SHIFT, PAGE_SIZE
-from .outputs import new_file
+from .outputs import check_space, new_file, write_at
 from .p2m.diagnosis import Diagnosis
 from .p2m.framelist import read_list
 from .p2m.listpages import ListPages, list_pages, pages_needed
@@ -177,21 +176,6 @@ def _cloned(source: int, copy: int) -> bool:
     return True
 
 
-def check_space(fd: int, folder: Path, more: int) -> None:
-    """Raise an error unless ``folder`` has room for a copy of an open file and ``more`` bytes.
-
-    :raises P2mError: it has less.
-    """
-    needed = min(os.fstat(fd).st_blocks * 512, os.fstat(fd).st_size) + more
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise P2mError(
-            f"{folder.resolve()}: has {free / 1e9:.1f} GB free,"
-            f" the copy takes {needed / 1e9:.1f} GB: write it to another file system,"
-            " or open the dump with p2mfix VMLINUX VMCORE, which writes nothing"
-        )
-
-
 def write(
     rewrite: Rewrite,
     source: Path,
@@ -226,17 +210,9 @@ def write(
             if not cloned:
                 _copy(old.fileno(), fd, rewrite, watch)
             for offset, data in (*rewrite.patches, (0, rewrite.head)):
-                os.lseek(fd, offset, os.SEEK_SET)
-                _write_all(fd, data)
+                write_at(fd, data, offset)
             check(unfinished)
     return cloned
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Write all of ``data``; one ``os.write()`` may write less, on a disk that is nearly full."""
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
 
 
 def _copy(old: int, new: int, rewrite: Rewrite, watch: Watch) -> None:

@@ -34,10 +34,13 @@ from random import Random
 import atheris
 
 with atheris.instrument_imports(include=["pykdump_ext"]):
+    import drgn
+
     import pykdump_ext.reports.views  # noqa: F401  (what made_up/damage.py uses of it is covered)
-    from pykdump_ext.drgn.prog import empty_program
+    from pykdump_ext.drgn.prog import become_kernel
     from pykdump_ext.errors import P2mError
     from pykdump_ext.linux.namelist import group_namelists
+    from pykdump_ext.linux.vmcoreinfo import native_vmcoreinfo
     from pykdump_ext.machine.compression import LZO, SNAPPY, ZLIB, ZSTD
     from pykdump_ext.machine.dumps import open_dump
     from pykdump_ext.machine.elf import ElfCore
@@ -190,8 +193,10 @@ def fuzz_rewrite(data: bytes) -> None:
 def fuzz_vmcoreinfo(data: bytes) -> None:
     """Whatever has become of a kernel's vmcoreinfo: a drgn program, or a sentence."""
     text = edited(TEXT.encode(), data[2:])
+    size = data[0] * 256 + data[-1] if data[0] % 8 == 7 else len(text)
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     with contextlib.suppress(P2mError):
-        empty_program(kernel(text, data[0] * 256 + data[-1] if data[0] % 8 == 7 else len(text)))
+        become_kernel(prog, native_vmcoreinfo(kernel(text, size), 0x5C0A000, 1))
 
 
 PACKS = (bytes, gzip.compress, bz2.compress, lzma.compress)

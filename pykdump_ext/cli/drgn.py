@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``p2mfix drgn VMLINUX VMCORE...``: drgn's prompt, or a script for drgn, on a Xen host's dump.
+"""``p2mfix drgn [VMLINUX] VMCORE... [drgn's options]``: drgn itself, on a Xen host's dump.
 
-The command does what ``drgn -c VMCORE -s VMLINUX`` does on other dumps: the prompt, a script and
-the code of ``-e`` have ``prog``, and a script's exit status is the command's.
+Everything but the dump is drgn's own: its options, its prompt, how it runs a script, and how it
+finds debug information.  Its program of the running kernel is replaced by one on the dump.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import runpy
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -27,40 +27,39 @@ if TYPE_CHECKING:
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
-NAME = "p2mfix drgn"
 SUMMARY = "open the dump in drgn: its prompt, a script, or code"
 DESCRIPTION = """\
 Open the dump of a Xen host in drgn, which cannot read such a dump by itself:
 drgn's prompt, a script, or code. All three have the variable prog.
 
-drgn shows tasks, modules, per-cpu data, logs, the memory of processes, and the
-stacks of blocked and of running tasks, even if the dump's list is broken.
+drgn shows the kernel as if it had run without Xen, even if the dump's list is
+broken. The options are drgn's own (drgn --help), except those that choose what
+is debugged. The exit status is the script's.
 
-The exit status is the script's. The command needs drgn: in the clone that
-p2mfix was installed from, run pip install '.[drgn]'"""
+The command needs drgn: in the clone that p2mfix was installed from, run
+pip install '.[drgn]'"""
+
+# Options of drgn: those that a word follows, and those that choose another program to debug
+WITH_WORD = {
+    "-e", "-m", "-s", "--debug-directory", "--debug-link-directory", "--extra-symbols",
+    "--kernel-directory", "--log-level", "--no-symbols-by", "--symbols", "--try-symbols-by",
+}  # fmt: skip
+HANDED_ON = {"--", "-c", "--core"}  # what comes before the words; the next word is the dump
+OTHERS = {"-k", "--kernel", "-p", "--pid", "--qemu", "--architecture", "--vmcoreinfo"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix drgn`` to its parser."""
-    parser.add_argument(
-        "first", metavar="FILE",
-        help="the dump, or all files of a split dump; and dom0's vmlinux with debug information,"
-        " if it is not beside the dump",
+    parser.usage = (
+        "p2mfix drgn [-h] [--domain N] FILE ... [drgn's options] [-e CODE | SCRIPT] [ARG ...]"
+    )
+    parser.add_argument("--domain", metavar="N", help="the kernel of PV guest N, not of dom0")
+    words = parser.add_argument(
+        "words", metavar="FILE", nargs=argparse.REMAINDER,
+        help="the dump, or all files of a split dump, and the kernel's vmlinux with debug"
+        " information, if it is not beside the dump; then drgn's options, a script, its arguments",
     )  # fmt: skip
-    _add_others(parser)
-
-
-def _add_others(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-e", dest="code", metavar="CODE", help="run this Python code")
-    parser.add_argument(
-        "-s", "--symbols", metavar="PATH", action="append", default=[],
-        help="load a module's file with debug information; may be given more than once",
-    )  # fmt: skip
-    script = parser.add_argument(
-        "words", metavar="ARG", nargs=argparse.REMAINDER,
-        help="a script and its arguments; without a script and without -e: drgn's prompt",
-    )  # fmt: skip
-    script.required = False  # else an error about missing files names it too
+    words.required = False
 
 
 def run(args: argparse.Namespace) -> None:
@@ -68,68 +67,24 @@ def run(args: argparse.Namespace) -> None:
 
     An exception of the user's code is printed as Python prints it, with the exit status 1.
 
-    :raises P2mError: the dump, the vmlinux or the script cannot be opened.
+    :raises P2mError: the dump or the vmlinux cannot be opened, or drgn is not installed.
     """
-    usage = f"{NAME} FILE ... [-s PATH] [-e CODE] [SCRIPT] [ARG ...]"
-    others = argparse.ArgumentParser(NAME, usage, add_help=False)
-    _add_others(others)  # options may also come after the files
-    files = [args.first]
-    others.parse_args(args.words, args)
-    while args.words and _is_file_of_dump(args.words[0], files):
-        files.append(args.words[0])
-        others.parse_args(args.words[1:], args)
-    try:
-        prog = _open(args, files)
-        if args.code is None and args.words:
-            with Path(args.words[0]).open("rb"):
-                pass
-    except OSError as error:
-        raise P2mError(f"{error.filename}: {error.strerror}") from None
-    _run(args, prog)
-
-
-def _is_file_of_dump(word: str, before: Sequence[str]) -> bool:
-    """Return True if a word is a file of the dump or of its namelist, not a script.
-
-    :param before: the files before it; after a vmlinux alone a dump has to come.
-    """
-    alone = len(before) == 1 and not is_dump(before[0])
-    return alone or is_dump(word) or is_namelist(word)
-
-
-def _open(args: argparse.Namespace, files: Sequence[str]) -> drgn.Program:
-    """Open the dump in drgn, and load symbols; the import is here as drgn may not be installed.
-
-    :param files: the vmlinux and the dump's files, in any order.
-    """
+    files, domain, words = _sorted(args.words)
     # drgn uses the new prompt of Python 3.13, if there is one. That prompt ends in a traceback
     # on a terminal that it cannot clear, where Python itself uses the basic one.
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
-    from ..drgn.prog import load_symbols, open_program  # noqa: PLC0415
+    from ..drgn.prog import drgn_cli, fill_program  # noqa: PLC0415  (drgn may not be installed)
 
-    dump = [path for path in files if is_dump(path)] or files[1:]  # or the one that is none
-    namelist = [path for path in files if path not in dump]
-    opened = OpenedDump(open_dump(dump), [Namelist(*namelist)] if namelist else [], dump)
-    opened.look_for_namelist()
-    prog = open_program(opened)
-    say_namelist(opened)
-    load_symbols(prog, args.symbols)
-    return prog
+    opened = _opened(files, domain)
 
+    def fill(prog: drgn.Program) -> None:
+        fill_program(prog, opened)
+        say_namelist(opened)
 
-def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
-    import drgn  # noqa: PLC0415
-    from drgn.cli import run_interactive, version_header  # noqa: PLC0415
-
-    if args.code is None and not args.words and sys.stdin.isatty():
-        print(version_header(), file=sys.stderr, flush=True)
-        run_interactive(prog)
-        return
-    drgn.set_default_prog(prog)
     try:
-        _run_users_code(args, prog)
-    except BrokenPipeError:
+        drgn_cli(fill, words)
+    except (BrokenPipeError, P2mError):
         raise
     except Exception as error:
         error.__traceback__ = _users_frames(error.__traceback__)
@@ -137,25 +92,63 @@ def _run(args: argparse.Namespace, prog: drgn.Program) -> None:
         raise SystemExit(1) from None
 
 
-def _run_users_code(args: argparse.Namespace, prog: drgn.Program) -> None:
-    """Run the script, the code of ``-e``, or the code on standard input."""
-    from drgn.cli import default_globals  # noqa: PLC0415
+def _sorted(words: Sequence[str]) -> tuple[list[str], int, list[str]]:
+    """Return the files of the dump and its vmlinux, the domain, and the words that are drgn's own.
 
-    if args.code is None and args.words:
-        sys.argv = args.words
-        sys.path.insert(0, str(Path(args.words[0]).resolve().parent))
-        runpy.run_path(args.words[0], init_globals={"prog": prog}, run_name="__main__")
-        return
-    sys.path.insert(0, "")
-    sys.argv = ["-e", *args.words] if args.code is not None else [""]
-    code = args.code if args.code is not None else sys.stdin.read()
-    name = "<stdin>" if args.code is None else "<string>"
-    exec(compile(code, name, "exec"), default_globals(prog))
+    :raises P2mError: no file is given, or an option that chooses something else.
+    """
+    files: list[str] = []
+    rest: list[str] = []
+    domain = 0
+    waiting = iter(words)
+    for word in waiting:
+        option, _, value = word.partition("=")
+        if option in OTHERS:
+            raise P2mError(f"{option}: p2mfix drgn debugs a dump; drgn itself has this option")
+        if option == "--domain":
+            value = value or next(waiting, "")
+            if not value.isdecimal():
+                raise P2mError(f"--domain takes the number of a domain, not {value!r}")
+            domain = int(value)
+        elif word in WITH_WORD:
+            rest += [word, *islice(waiting, 1)]
+        elif word.startswith("-"):
+            rest += [] if word in HANDED_ON else [word]
+        elif _is_file_of_dump(word, files):
+            files.append(word)
+        else:
+            rest += [word, *waiting]
+    if not files:
+        raise P2mError("give the dump: p2mfix drgn [VMLINUX] VMCORE")
+    return files, domain, rest
+
+
+def _is_file_of_dump(word: str, before: Sequence[str]) -> bool:
+    """Return True if a word is a file of the dump or of its namelist, not a script.
+
+    :param before: the files before it; until there is a dump, every word is one.
+    """
+    return not any(map(is_dump, before)) or is_dump(word) or is_namelist(word)
+
+
+def _opened(files: Sequence[str], domain: int) -> OpenedDump:
+    """Open a dump, and find its namelist.
+
+    :param files: the vmlinux and the dump's files, in any order.
+    """
+    dump = [path for path in files if is_dump(path)] or files[-1:]  # or the one that is none
+    namelist = [path for path in files if path not in dump]
+    opened = OpenedDump(open_dump(dump), [Namelist(*namelist)] if namelist else [], dump, domain)
+    opened.look_for_namelist()
+    return opened
 
 
 def _users_frames(trace: TracebackType | None) -> TracebackType | None:
     """Return a traceback without its first frames, which run the user's code but are not of it."""
-    runners = {__file__, runpy.run_path.__code__.co_filename}
+    import drgn.cli  # noqa: PLC0415
+
+    runners = {__file__, runpy.run_path.__code__.co_filename, drgn.cli.__file__}
+    runners.add(sys.modules[f"{__package__.rpartition('.')[0]}.drgn.prog"].__file__ or "")
     while trace is not None and trace.tb_frame.f_code.co_filename in runners:
         trace = trace.tb_next
     return trace

@@ -186,13 +186,14 @@ def main(argv: Sequence[str] | None = None) -> None:
 def parse(words: Sequence[str]) -> argparse.Namespace:
     """Parse the words of a command, the first being its name.
 
-    Options may stand anywhere among the files, except in a command whose last words are a
-    script's own.
+    Options may stand anywhere among the files.  A command that hands words on to another program
+    gets them as they are, except a first ``-h``.
     """
     made = command_parser(words[0])
-    if any(action.nargs == argparse.REMAINDER for action in made._actions):
-        return made.parse_args(words[1:])
-    return made.parse_intermixed_args(words[1:])
+    if not any(action.nargs == argparse.REMAINDER for action in made._actions):
+        return made.parse_intermixed_args(words[1:])
+    first = [] if words[1:2] in (["-h"], ["--help"]) else ["--"]
+    return made.parse_args([*first, *words[1:]])
 
 
 def become_crash(words: list[str]) -> None:

@@ -23,8 +23,6 @@ from ..p2m.leaves import PFNS_PER_LEAF
 from ..p2m.listpages import LARGEST_LIST
 from ..reports import words
 from ..rewrite import copy_dump, rewrite_dump
-from ..xen.frame_table import FrameTable
-from ..xen.vmcoreinfo import read_vmcoreinfo
 from .files import say_namelist
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
@@ -37,18 +35,25 @@ makedumpfile and libkdumpfile read the copy without any plugin.
 A dump whose list is whole is copied as it is. The dump itself is never
 written, and no other dump or vmlinux is replaced. Where the file system can
 share blocks between files, the copy takes no time and no space. A list can
-name leaves up to 512 GiB: what dom0 has above that is in no copy's list."""
+name leaves up to 512 GiB: what dom0 has above that is in no copy's list.
+
+With --linux the copy is a dump of dom0's kernel alone, as if it had run without
+Xen: programs that know nothing of Xen read it, such as drgn, gdb, makedumpfile
+and crash. The dump may have any format that p2mfix opens. This needs the
+vmlinux, and drgn, which reads the registers of the tasks that were running."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix rewrite`` to its parser."""
-    parser.usage = "p2mfix rewrite [-h] [--vmlinux FILE] [--force] VMCORE OUT"
+    parser.usage = (
+        "p2mfix rewrite [-h] [--linux] [--domain N] [--vmlinux FILE] [--force] VMCORE OUT"
+    )
     parser.add_argument(
         "files",
         type=Path,
         nargs="+",
         metavar="VMCORE",
-        help="the dump, an ELF file",
+        help="the dump; without --linux an ELF file",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
     parser.add_argument(
@@ -57,6 +62,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="dom0's vmlinux; needed only where the kernel does not publish its p2m to Xen; it may"
         " also stand beside VMCORE",
+    )
+    parser.add_argument(
+        "--linux",
+        action="store_true",
+        help="write a dump of the kernel alone, for programs that know nothing of Xen",
+    )
+    parser.add_argument(
+        "--domain", type=int, default=0, metavar="N", help="with --linux: PV guest N, not dom0"
     )
     parser.add_argument(
         "--force", action="store_true", help="replace OUT if it exists, and is no dump or vmlinux"
@@ -71,7 +84,12 @@ def run(args: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda number, frame: sys.exit(128 + number))
     try:
-        _run(args.files, args.out, args.vmlinux, args.force)
+        if args.linux:
+            _linux(args)
+        elif args.domain:
+            raise P2mError("--domain goes with --linux: a copy of the dump has all domains")
+        else:
+            _run(args.files, args.out, args.vmlinux, args.force)
     except OSError as error:
         raise P2mError(f"{error.filename or args.out}: {error.strerror}") from None
     except KeyboardInterrupt:
@@ -79,13 +97,50 @@ def run(args: argparse.Namespace) -> None:
         raise SystemExit(130) from None
 
 
-def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) -> None:
+def _files(files: Sequence[Path], out: Path, vmlinux: Path | None) -> tuple[list[Path], list[Path]]:
+    """Return the files of the dump, and those of the vmlinux.
+
+    :raises P2mError: there is no dump.
+    """
     namelist = [path for path in files if is_namelist(path)]
     dump = [path for path in files if path not in namelist]
     if not dump:
         raise P2mError(
             f"there is no dump before {out}, the file to write: p2mfix rewrite VMCORE OUT"
         )
+    return dump, [*namelist, *([vmlinux] if vmlinux else [])]
+
+
+def _linux(args: argparse.Namespace) -> None:
+    """Write a dump of a kernel alone.
+
+    :raises P2mError: it cannot be made; no file is left behind.
+    """
+    dump, namelist = _files(args.files, args.out, args.vmlinux)
+    check_target(args.out, args.files, args.force)
+    from ..drgn.prog import open_program, saved  # noqa: PLC0415  (drgn may not be installed)
+    from ..native.dump import write_dump  # noqa: PLC0415
+
+    shown = [str(path) for path in dump]
+    opened = OpenedDump(
+        open_dump(dump), [Namelist(*namelist)] if namelist else [], shown, args.domain
+    )
+    opened.look_for_namelist()
+    start = time.perf_counter()
+    what = saved(open_program(opened), [] if args.domain else opened.vcpus)
+    say_namelist(opened)
+    with _progress() as watch:
+        size = write_dump(opened.native, what, args.out, shown, watch, args.force)
+    known = sum(bool(note) for _, note in what.notes)
+    print(
+        f"p2mfix: {size >> PAGE_SHIFT:,} pages of Linux {opened.release},"
+        f" registers of {known} of {len(what.notes)} cpus"
+    )
+    _print_size(args.out, False, start)
+
+
+def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) -> None:
+    dump, namelist = _files(files, out, vmlinux)
     core = open_dump(dump)
     shown = [str(path) for path in dump]
     if not isinstance(core, ElfCore) or core.file.flattened:
@@ -94,7 +149,6 @@ def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) ->
             " rewritten; open it with p2mfix VMLINUX VMCORE"
         )
     check_target(out, files, force)
-    namelist += [vmlinux] if vmlinux else []
     opened = OpenedDump(core, [Namelist(*namelist)] if namelist else [], shown)
     found = _diagnosis(opened)
     coverage = found.coverage
@@ -107,9 +161,8 @@ def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) ->
         _print_size(out, cloned, start)
         return
     beyond = _beyond(found)
-    frames = _frame_table(opened, found)
     with _progress() as watch:
-        pages, unused, cloned = rewrite_dump(core, found, out, watch, frames, force)
+        pages, unused, cloned = rewrite_dump(core, found, out, watch, opened.frames, force)
     print(
         f"p2mfix: {coverage.leaves_lost - beyond:,} of {coverage.leaves:,} leaves were lost;"
         f" the whole list is in {pages.frames} new pages, machine frames"
@@ -134,19 +187,6 @@ def _print_size(out: Path, cloned: bool, start: float) -> None:
     how = "sharing its blocks with the dump, " if cloned else ""
     size = out.stat().st_size / 1e9
     print(f"p2mfix: {printable(str(out))}: {size:.1f} GB written, {how}{seconds:.1f} s")
-
-
-def _frame_table(opened: OpenedDump, found: Diagnosis) -> FrameTable | None:
-    """Return Xen's frame table, or None where the dump does not have it."""
-    try:
-        return opened.xen.frames
-    except P2mError:
-        pass
-    try:  # Xen's list of domains may be damaged; the kernel's page tables map Xen as well
-        vcm = read_vmcoreinfo(opened.notes)
-        return FrameTable(found.kernel.tables, vcm, found.hints.version)
-    except P2mError:
-        return None
 
 
 def _diagnosis(opened: OpenedDump) -> Diagnosis:

@@ -1,34 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A ``drgn.Program`` on the dump of a Xen host.
 
-drgn's physical memory is machine memory here, because the entries of a PV kernel's page tables
-hold machine addresses:
-
-- What drgn translates by page tables is right: addresses of the kernel, and of a process
-  (``access_process_vm()``, ``cmdline()``).
-- ``follow_phys()`` returns machine addresses, and ``prog.read(..., physical=True)`` takes them.
-- What drgn computes without page tables is pseudo-physical, as in the kernel itself:
-  ``virt_to_phys()``, ``page_to_pfn()``, ``PFN_PHYS()``.  To read at a pseudo-physical address, read
-  at its ``phys_to_virt()``.
-- ``vmalloc_to_page()`` takes a machine frame for a pseudo-physical one, and returns a wrong page.
-
-None of this needs the p2m, so it does not matter whether the dump's list is whole.
+drgn gets the memory that the kernel would have without Xen (``native.memory``): its physical
+addresses are pseudo-physical, and page tables have such addresses.  So every helper of drgn means
+here what it means elsewhere.  A page of Xen or of another domain has an address above
+``native.memory.OTHERS``, from which drgn reads nothing.  Where the kernel maps such a page, it can
+be read by its virtual address.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from ..errors import P2mError, ReadError
 from ..installed import pip_install
-from ..linux.kernel import Kernel
 from ..linux.namelist import Namelist
-from ..linux.root_proof import prove_root
-from ..linux.vmcoreinfo import swapper_root, vmcoreinfo_for_machine_memory
 from ..machine.dumps import open_dump
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, join_pages
+from ..native.dump import Saved
+from ..native.memory import NativeMemory
 from ..opened import OpenedDump
+from ..xen.vcpus import Vcpu
 
 try:
     import drgn
@@ -36,21 +30,25 @@ except ImportError:
     raise P2mError(f"drgn is not installed: {pip_install('drgn')}") from None
 
 from .crashed_cpu import give_crashed_cpu
-from .registers import add_registers
+from .registers import add_registers, saved_notes
 
-__all__ = ["load_symbols", "open_program", "program"]
+__all__ = ["become_kernel", "drgn_cli", "fill_program", "open_program", "program", "saved"]
 
 KERNEL_HALF = (
     0xFFFF800000000000  # where the kernel's half of addresses begins, with 4-level page tables
 )
 PAGES_KEPT = 16384  # at most, 64 MiB
+# Functions of drgn.cli that its documentation does not name: drgn's command, and what opens the
+# running kernel for it where no option chooses otherwise (drgn 0.1.0 to 0.3.0)
+MAIN, OPEN_KERNEL = "_main", "_set_kernel_with_sudo_fallback"
 
 
 class Reader:
     """The memory of a kernel, as drgn reads it; pages that were read are kept."""
 
-    def __init__(self, kernel: Kernel) -> None:
-        self.kernel = kernel
+    def __init__(self, native: NativeMemory) -> None:
+        self.native = native
+        self.tables = native.found.kernel.tables
         self._pages: dict[int, bytes] = {}
 
     def virtual(self, address: int, count: int, offset: int, physical: bool) -> bytes:
@@ -66,11 +64,11 @@ class Reader:
         page = self._pages.get(address >> PAGE_SHIFT)
         if page is None:
             try:
-                maddr = self.kernel.tables.translate(address)
+                maddr = self.tables.translate(address)
                 try:
-                    page = self.kernel.memory.read(maddr - at, PAGE_SIZE, "page")
+                    page = self.native.machine_page(maddr >> PAGE_SHIFT, "page")
                 except ReadError:  # the dump may have a part of the page
-                    return self.kernel.memory.read(maddr, size, "page")
+                    return self.native.found.kernel.memory.read(maddr, size, "page")
             except ReadError as error:
                 raise drgn.FaultError(str(error), address) from None
             if len(self._pages) >= PAGES_KEPT:
@@ -78,13 +76,13 @@ class Reader:
             self._pages[address >> PAGE_SHIFT] = page
         return page[at : at + size]
 
-    def machine(self, address: int, count: int, offset: int, physical: bool) -> bytes:
-        """Return ``count`` bytes from a machine address; drgn calls this.
+    def physical(self, address: int, count: int, offset: int, physical: bool) -> bytes:
+        """Return ``count`` bytes from a pseudo-physical address; drgn calls this.
 
         :raises drgn.FaultError: the memory is not in the dump.
         """
         try:
-            return self.kernel.memory.read(address, count, "drgn")
+            return self.native.read(address, count, "drgn")
         except ReadError as error:
             raise drgn.FaultError(str(error), address) from None
 
@@ -107,38 +105,101 @@ def open_program(opened: OpenedDump) -> drgn.Program:
 
     :raises P2mError: as :func:`program`.
     """
-    kernel = own_kernel(opened)
-    path = opened.proved[0].path
-    reader = Reader(kernel)
-    prog = empty_program(kernel)
-    prog.add_memory_segment(0, KERNEL_HALF, reader.machine, physical=True)
+    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
+    fill_program(prog, opened)
+    return prog
+
+
+def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
+    """Give a program that has a platform and nothing else an opened dump.
+
+    :raises P2mError: as :func:`program`.
+    """
+    if opened.note is None:
+        raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
+    native, namelist = opened.native, opened.proved[0]
+    reader = Reader(native)
+    become_kernel(prog, native.vmcoreinfo(0))
+    for start, size in native.runs():
+        prog.add_memory_segment(start, size, reader.physical, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
-    namelist = opened.proved[0]
     # split debug information: drgn joins files of the same build ID
-    load_symbols(prog, namelist.files if isinstance(namelist, Namelist) else [path])
+    load_symbols(prog, namelist.files if isinstance(namelist, Namelist) else [namelist.path])
     try:
         prog.type("struct task_struct")
     except LookupError:
         raise P2mError(
-            f"{path}: has no debug information, which drgn needs; give the vmlinux of the kernel's"
-            " debug package"
+            f"{namelist.path}: has no debug information, which drgn needs; give the vmlinux of the"
+            " kernel's debug package"
         ) from None
-    add_registers(prog, opened.vcpus)
-    give_crashed_cpu(prog, opened.vcpus)
-    return prog
+    give_vmcoreinfo(prog, native)
+    if not opened.domain:
+        add_registers(prog, opened.vcpus)
+        give_crashed_cpu(prog, opened.vcpus)
 
 
-def empty_program(kernel: Kernel) -> drgn.Program:
-    """Return a ``drgn.Program`` that has a kernel's vmcoreinfo, and no memory yet.
+def become_kernel(prog: drgn.Program, vmcoreinfo: bytes) -> None:
+    """Make a program that of a kernel with this vmcoreinfo; it has no memory yet.
 
     :raises P2mError: the vmcoreinfo is damaged.
     """
-    prog = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
     try:
-        prog.set_linux_kernel_custom(vmcoreinfo_for_machine_memory(kernel), is_live=False)
+        prog.set_linux_kernel_custom(vmcoreinfo, is_live=False)
     except (drgn.BadDataError, OverflowError) as error:
         raise P2mError(f"the kernel's vmcoreinfo in the dump is damaged: {error}") from None
-    return prog
+
+
+def clock(prog: drgn.Program) -> int | None:
+    """Return the kernel's clock in seconds since 1970, or None where it cannot be read.
+
+    Before Linux 3.17 (3fdb14fd1df7) it is not in ``tk_core``.
+    """
+    try:
+        return int(prog["tk_core"].timekeeper.xtime_sec.value_())
+    except (LookupError, AttributeError, drgn.FaultError):
+        return None
+
+
+def saved(prog: drgn.Program, vcpus: Iterable[Vcpu]) -> Saved:
+    """Return what dom0's kernel would have saved when it crashed, if it had run without Xen."""
+    return Saved(saved_notes(prog, vcpus), clock(prog) or 0)
+
+
+def give_vmcoreinfo(prog: drgn.Program, native: NativeMemory) -> None:
+    """Have ``prog["VMCOREINFO"]`` show the time of the crash by the kernel's own clock.
+
+    drgn takes the text before it can read that clock.
+    """
+    seconds = clock(prog)
+    if seconds is None:
+        return
+    text = native.vmcoreinfo(seconds)
+
+    def find(
+        prog: drgn.Program, name: str, flags: drgn.FindObjectFlags, filename: str | None
+    ) -> drgn.Object | None:
+        if name != "VMCOREINFO" or filename is not None:
+            return None
+        kind = prog.array_type(prog.int_type("char", 1, True), len(text))
+        return drgn.Object(prog, kind, text)
+
+    prog.register_object_finder("pykdump_ext vmcoreinfo", find, enable_index=0)
+
+
+def drgn_cli(fill: Callable[[drgn.Program], None], words: Sequence[str]) -> None:
+    """Run drgn's own command on another program than that of the running kernel.
+
+    :param fill: gets an empty program for x86-64.
+    :param words: drgn's options and arguments.
+    :raises P2mError: this drgn is too old or too new for it.
+    """
+    import drgn.cli  # noqa: PLC0415
+
+    if not all(hasattr(drgn.cli, name) for name in (MAIN, OPEN_KERNEL)):
+        raise P2mError(f"this release of p2mfix does not know drgn {drgn.__version__}")
+    setattr(drgn.cli, OPEN_KERNEL, fill)
+    sys.argv = ["drgn", "--architecture", "x86_64", *words]
+    getattr(drgn.cli, MAIN)()
 
 
 def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
@@ -155,15 +216,3 @@ def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
             raise P2mError(f"{path}: {str(error).splitlines()[-1]}") from None
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
-
-
-def own_kernel(opened: OpenedDump) -> Kernel:
-    """Return the dump's kernel, read through its own top page table where that one is proved.
-
-    :raises P2mError: the dump is not one of a Xen host, or it is of another kernel.
-    """
-    if opened.note is None:
-        raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
-    namelist, kernel = opened.proved
-    roots = (swapper_root(kernel), kernel.root)
-    return prove_root(opened.dump, namelist, kernel.banner, roots, opened.tables)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -13,12 +12,11 @@ from drgn.helpers.linux.cpumask import for_each_present_cpu
 from drgn.helpers.linux.percpu import per_cpu, per_cpu_ptr
 from drgn.helpers.linux.sched import cpu_curr
 
-from ..xen.vcpus import NT_PRSTATUS, PR_REG, Registers, Vcpu
+from ..native.dump import prstatus
+from ..xen.vcpus import Registers, Vcpu
 
-__all__ = ["add_registers"]
+__all__ = ["add_registers", "saved_notes"]
 
-SIZE_PRSTATUS = 336  # bytes of struct elf_prstatus, x86-64
-PR_PID = 32  # offset of its pr_pid
 # Per-cpu pointers to the end of the interrupt stack: Linux 5.1 to 6.1 and since 6.15; 6.2 to
 # 6.14; before 5.1.  The pointer is up to 64 bytes below the real end.
 IRQ_STACKS = ("hardirq_stack_ptr", "pcpu_hot.hardirq_stack_ptr", "irq_stack_ptr")
@@ -38,18 +36,30 @@ def add_registers(prog: drgn.Program, dom0: Iterable[Vcpu]) -> None:
 
     :param dom0: the virtual cpus of dom0, with the registers that Xen has of them.
     """
+    for address, note in saved_notes(prog, dom0):
+        if note:
+            size = drgn.sizeof(prog.type("note_buf_t"))
+            content = note.ljust(size, b"\0")
+            prog.add_memory_segment(address, size, reader_of(content))
+
+
+def saved_notes(prog: drgn.Program, dom0: Iterable[Vcpu]) -> list[tuple[int, bytes]]:
+    """Return, for each cpu, the address of its ``crash_notes``, and the note that belongs there.
+
+    The note of a cpu whose registers are not known is empty.
+    """
     vcpus = {vcpu.number: vcpu for vcpu in dom0}
+    found = []
     # A damaged kernel has fewer of them; a kernel without kexec has none
     with suppress(drgn.FaultError, LookupError):
-        note_size = drgn.sizeof(prog.type("note_buf_t"))
         for cpu in for_each_present_cpu(prog):
+            address, note = per_cpu_ptr(prog["crash_notes"], cpu).value_(), b""
             with suppress(drgn.FaultError):
                 registers = registers_of(prog, cpu, vcpus.get(cpu))
                 if registers is not None:
-                    pid = cpu_curr(prog, cpu).pid.value_()
-                    note = prstatus(registers, pid).ljust(note_size, b"\0")
-                    address = per_cpu_ptr(prog["crash_notes"], cpu).value_()
-                    prog.add_memory_segment(address, len(note), reader_of(note))
+                    note = prstatus(registers, cpu_curr(prog, cpu).pid.value_())
+            found.append((address, note))
+    return found
 
 
 def registers_of(prog: drgn.Program, cpu: int, vcpu: Vcpu | None) -> Registers | None:
@@ -98,14 +108,6 @@ def out_of_hypercall(prog: drgn.Program, registers: Registers) -> Registers:
         return registers.returned(prog.read_u64(registers.rsp + 16), 24)
     except drgn.FaultError:
         return registers
-
-
-def prstatus(registers: Registers, pid: int) -> bytes:
-    """Return the ELF note with these registers that ``crash_save_cpu()`` would write."""
-    status = bytearray(SIZE_PRSTATUS)
-    struct.pack_into("<i", status, PR_PID, pid)
-    struct.pack_into(f"<{len(registers.words)}Q", status, PR_REG, *registers.words)
-    return struct.pack("<III8s", 5, len(status), NT_PRSTATUS, b"CORE") + status
 
 
 def reader_of(data: bytes) -> Callable[[int, int, int, bool], bytes]:

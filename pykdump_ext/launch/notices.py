@@ -44,7 +44,7 @@ def say_missed_tasks(
     :param namelist: the files of the namelist.
     :param files: the dump's files.
     """
-    if not opened.notes:
+    if not opened.dump.notes:
         return  # nothing shows that this was no Xen host
     try:
         release = opened.own_release or release_of(Namelist(*namelist).banner())

@@ -8,12 +8,14 @@ The source is ``kernel/crash_core.c``, and ``kernel/vmcore_info.c`` since Linux 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from ..errors import P2mError
-from ..machine.memory import PAGE_SHIFT, PAGE_SIZE
-from .kernel import START_KERNEL_MAP, Kernel, Root
+from ..machine.memory import PAGE_SIZE
+from ..machine.notes import Note
+from .kernel import START_KERNEL_MAP, Kernel
 
-__all__ = ["own_vmcoreinfo", "swapper_root", "vmcoreinfo_for_machine_memory"]
+__all__ = ["native_vmcoreinfo", "own_vmcoreinfo", "release_in", "swapper"]
 
 LARGEST_VMCOREINFO = PAGE_SIZE  # VMCOREINFO_BYTES, include/linux/crash_core.h
 
@@ -34,6 +36,15 @@ def own_vmcoreinfo(kernel: Kernel) -> str:
     return kernel.read(data, size, "vmcoreinfo").decode("latin-1")
 
 
+def release_in(notes: Iterable[Note]) -> str | None:
+    """Return the release that a note of vmcoreinfo has, which dumps without Xen have; or None."""
+    for note in notes:
+        found = re.search(rb"^OSRELEASE=([!-~]+)$", note.data, re.MULTILINE)
+        if note.owner == "VMCOREINFO" and found:
+            return found[1].decode()
+    return None
+
+
 def swapper(kernel: Kernel) -> int:
     """Return the virtual address of the kernel's own top page table, from its vmcoreinfo.
 
@@ -45,24 +56,15 @@ def swapper(kernel: Kernel) -> int:
     return int(found[1], 16)
 
 
-def swapper_root(kernel: Kernel) -> Root:
-    """Return the kernel's own top page table as a candidate for its root.
+def native_vmcoreinfo(kernel: Kernel, top: int, seconds: int) -> bytes:
+    """Return the kernel's vmcoreinfo, finished as a kernel without Xen finishes it when it crashes.
 
-    :raises P2mError: the vmcoreinfo does not name it, or its address is not mapped.
-    """
-    mfn = kernel.mfn_at(swapper(kernel), "swapper_pg_dir")
-    return Root(mfn << PAGE_SHIFT, "swapper_pg_dir")
+    A reader that finds ``CRASHTIME`` reads the cpus' registers from ``crash_notes``.
 
-
-def vmcoreinfo_for_machine_memory(kernel: Kernel) -> bytes:
-    """Return the kernel's vmcoreinfo for a reader that takes machine addresses for physical.
-
-    With this ``phys_base`` the reader computes the machine address of the top page table.
-    A kernel adds ``CRASHTIME`` when it saves its registers; a reader that finds it reads
-    them from ``crash_notes``.
-
+    :param top: the pseudo-physical address of the kernel's own top page table.
+    :param seconds: the kernel's clock, since 1970 (``crash_save_vmcoreinfo()``).
     :raises P2mError: the kernel has no vmcoreinfo, or it is damaged.
     """
     text = re.sub(r"(?m)^(NUMBER\(phys_base\)|CRASHTIME)=.*\n", "", own_vmcoreinfo(kernel))
-    phys_base = kernel.root.maddr - (swapper(kernel) - START_KERNEL_MAP) & (1 << 64) - 1
-    return f"{text}NUMBER(phys_base)={phys_base}\nCRASHTIME=0\n".encode("latin-1")
+    phys_base = top - (swapper(kernel) - START_KERNEL_MAP) & (1 << 64) - 1
+    return f"{text}NUMBER(phys_base)={phys_base}\nCRASHTIME={seconds}\n".encode("latin-1")

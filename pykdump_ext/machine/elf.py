@@ -13,7 +13,19 @@ from ..errors import INCOMPLETE, OtherFileError, P2mError, ReadError
 from .files import DumpFile, FileError, open_file
 from .notes import read_notes
 
-__all__ = ["EHDR", "MOST_SEGMENTS", "PHDR", "PN_XNUM", "PT_LOAD", "SH_INFO", "ElfCore", "Segment"]
+__all__ = [
+    "EHDR",
+    "ET_CORE",
+    "IDENT_64_LITTLE",
+    "MOST_SEGMENTS",
+    "PHDR",
+    "PN_XNUM",
+    "PT_LOAD",
+    "PT_NOTE",
+    "SH_INFO",
+    "ElfCore",
+    "Segment",
+]
 
 MOST_SEGMENTS = 1 << 16  # a damaged header can claim 2**32 of them, all zeros
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr

@@ -30,6 +30,7 @@ __all__ = [
     "MACH2PHYS_VIRT_START",
     "Disagreement",
     "Verification",
+    "m2p_start",
     "sample",
     "verify",
 ]
@@ -120,16 +121,21 @@ class Verification:
         return merge(*found, key=lambda one: one.first)
 
 
+def m2p_start(kernel: Kernel) -> int:
+    """Return the virtual address at which a kernel sees the m2p."""
+    try:
+        base = kernel.value("machine_to_phys_mapping")
+    except P2mError:  # XenLinux has no such variable
+        base = MACH2PHYS_VIRT_START
+    return base - base % PAGE_SIZE
+
+
 class MachineToPhys:
     """Xen's m2p, read through the kernel's page tables."""
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        try:
-            base = kernel.value("machine_to_phys_mapping")
-        except P2mError:  # XenLinux has no such variable
-            base = MACH2PHYS_VIRT_START
-        self._base = base - base % PAGE_SIZE
+        self._base = m2p_start(kernel)
         self._words = np.empty(PIECE, np.uint64)
 
     def pfns(self, piece: int, mfns: Words) -> tuple[Words, Booleans]:

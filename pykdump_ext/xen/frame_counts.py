@@ -4,9 +4,17 @@
 from __future__ import annotations
 
 from ..machine.vectors import Words32, np
-from .page_info import PGC_ALLOCATED, PGC_XEN_HEAP, PGT_L3, PGT_L4, Layout
+from .page_info import (
+    PGC_ALLOCATED,
+    PGC_XEN_HEAP,
+    PGT_COUNT,
+    PGT_L1,
+    PGT_L3,
+    PGT_L4,
+    Layout,
+)
 
-__all__ = ["look"]
+__all__ = ["look", "tables_in"]
 
 
 def look(data: bytes, layout: Layout) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
@@ -23,6 +31,15 @@ def look(data: bytes, layout: Layout) -> tuple[list[tuple[int, int]], list[tuple
     tables = np.flatnonzero(in_use & ((levels == PGT_L3) | (levels == PGT_L4)))
     found = zip(tables.tolist(), owners[tables].tolist(), levels[tables].tolist())
     return _times(owners[in_use]), [*found]
+
+
+def tables_in(data: bytes, layout: Layout) -> list[int]:
+    """Return the indices of the frames that are in use as page tables."""
+    entries = np.frombuffer(data, np.uint8).reshape(-1, layout.size)
+    levels = entries[:, layout.type_at] >> layout.type_shift
+    types = entries.view(np.uint64)[:, layout.type_at // 8]
+    in_use = (levels >= PGT_L1) & (levels <= PGT_L4) & (types & np.uint64(PGT_COUNT) != 0)
+    return np.flatnonzero(in_use).tolist()
 
 
 def _times(owners: Words32) -> list[tuple[int, int]]:

@@ -15,7 +15,7 @@ from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT
 from ..machine.paging import PageTables, Step
 from ..progress import watched
-from .page_info import FLAGS_BYTE, PGT_L3, Layout, PageInfo
+from .page_info import FLAGS_BYTE, PGT_COUNT, PGT_L3, Layout, PageInfo
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo
 
 __all__ = ["FrameTable", "Owned"]
@@ -119,6 +119,7 @@ class FrameTable:
             int.from_bytes(data[self.owner_at : self.owner_at + self.owner_size], "little"),
             data[self.count_at + FLAGS_BYTE],
             data[self.count_at + 8 + FLAGS_BYTE] >> self.type_shift,
+            int.from_bytes(data[self.count_at + 8 : self.count_at + 16], "little") & PGT_COUNT,
         )
 
     def entry_of(self, mfn: int) -> PageInfo | None:
@@ -150,12 +151,10 @@ class FrameTable:
         """
         from .frame_counts import look  # noqa: PLC0415  (numpy takes 0.1 s)
 
-        flags_at = self.count_at + FLAGS_BYTE
-        layout = Layout(self.entry_size, flags_at, flags_at + 8, self.owner_at, self.type_shift)
         found = {pdx: Owned() for pdx in domains}
         groups = -(-self.max_page // self._group)
         for first, data in watched(self._groups(), groups, f"reading {WHAT}"):
-            owners, tables = look(data, layout)
+            owners, tables = look(data, self.layout)
             for owner, count in owners:
                 if owner in found:
                     found[owner].pages += count
@@ -166,6 +165,25 @@ class FrameTable:
                 elif owned is not None and len(owned.roots) < MOST_ROOTS:
                     owned.roots.append(self.mfn(first + index))
         return found
+
+    def page_tables(self) -> set[int]:
+        """Return the mfns of all page tables of PV domains that are in use; all of it is read.
+
+        :raises ReadError: a part of the frame table is not in this memory.
+        """
+        from .frame_counts import tables_in  # noqa: PLC0415  (numpy takes 0.1 s)
+
+        groups = -(-self.max_page // self._group)
+        found = watched(self._groups(), groups, f"reading {WHAT}")
+        return {
+            self.mfn(first + at) for first, data in found for at in tables_in(data, self.layout)
+        }
+
+    @property
+    def layout(self) -> Layout:
+        """Where an entry has what is looked at in many entries at once."""
+        flags_at = self.count_at + FLAGS_BYTE
+        return Layout(self.entry_size, flags_at, flags_at + 8, self.owner_at, self.type_shift)
 
     def _groups(self) -> Iterator[tuple[int, bytes]]:
         """Yield each mapped group of the frame table, with its first entry's index.

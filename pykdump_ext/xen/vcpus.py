@@ -22,7 +22,7 @@ from ..machine.paging import PageTables
 from .notes import read_crash_note
 from .vmcoreinfo import read_vmcoreinfo
 
-__all__ = ["NT_PRSTATUS", "PR_REG", "STACK_SIZE", "Registers", "Vcpu", "dom0_vcpus"]
+__all__ = ["NT_PRSTATUS", "PR_REG", "REGISTERS", "STACK_SIZE", "Registers", "Vcpu", "dom0_vcpus"]
 
 CORE_NOTE_OWNER = "CORE"
 NT_PRSTATUS = 1

@@ -91,6 +91,16 @@ def test_a_repaired_session_translates_and_reads_as_crash_does(
     assert fast > 10_000 and left <= jumps, (fast, left, jumps)
 
 
+@pytest.mark.thorough
+def test_millions_of_addresses_translate_and_read_as_crash_does(
+    crash: Crash, untouched: Dump, truncated: Dump, answers: Path
+) -> None:
+    made = questions(diagnosis(untouched), users_of(untouched), Random(4), 400_000)
+    assert len(made) > 2_000_000
+    told = ask_session(crash, truncated, answers, made)
+    assert told.walks()[0] > 500_000
+
+
 def test_a_compressed_dump_without_xens_table_translates_and_reads_as_crash_does(
     crash: Crash, untouched: Dump, packed: Packed, answers: Path, asked: list[Question]
 ) -> None:

@@ -18,7 +18,7 @@ LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
 
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
-    "errors", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs", "opened",
+    "errors", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs", "native", "opened",
     "reports", "rewrite", "drgn", "launch", "host", "extensions", "cli",
 )  # fmt: skip
 
@@ -167,6 +167,7 @@ WRITING = re.compile(
 )
 WRITERS = {
     "pykdump_ext.outputs": "the door",
+    "pykdump_ext.native.dump": "sets the size of the file that the door has opened",
     "pykdump_ext.rewrite": "copies into the file that the door has opened",
     "pykdump_ext.cli.pykdump_ext": "writes the stub and its link, and removes them",
     "pykdump_ext.cli.user_files": "writes the lines of .crashrc and .gdbinit",

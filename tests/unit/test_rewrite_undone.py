@@ -19,6 +19,7 @@ from pykdump_ext import rewrite
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.dumps import is_dump, open_dump
 from pykdump_ext.machine.elf import ElfCore
+from pykdump_ext.outputs import write_at
 from pykdump_ext.p2m.framelist import FrameList
 from pykdump_ext.rewrite import copy_dump, rewrite_dump
 
@@ -146,20 +147,19 @@ def test_kill_9_while_the_list_is_written_leaves_no_dump(
         return cloned
 
     monkeypatch.setattr(rewrite, "_cloned", clone)
-    monkeypatch.setattr(rewrite, "_write_all", kill)
+    monkeypatch.setattr(rewrite, "write_at", kill)
     path = broken.core.file.path
     killed(lambda: rewrite_dump(broken.core, broken.found, path.with_name("out")))
     no_dump_is_left(path.parent, way)
 
 
 def test_the_header_is_written_last(broken: Broken, monkeypatch: pytest.MonkeyPatch) -> None:
-    def write(fd: int, data: bytes) -> None:
-        written.append(os.lseek(fd, 0, os.SEEK_CUR))
-        whole(fd, data)
+    def write(fd: int, data: bytes, offset: int) -> None:
+        written.append(offset)
+        write_at(fd, data, offset)
 
     written: list[int] = []
-    whole = rewrite._write_all
-    monkeypatch.setattr(rewrite, "_write_all", write)
+    monkeypatch.setattr(rewrite, "write_at", write)
     rewrite_dump(broken.core, broken.found, broken.core.file.path.with_name("out"))
     assert len(written) > 2 and written.index(0) == len(written) - 1
 

@@ -7,7 +7,7 @@ import pytest
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.kernel import START_KERNEL_MAP, Kernel, Root
-from pykdump_ext.linux.vmcoreinfo import own_vmcoreinfo, swapper, vmcoreinfo_for_machine_memory
+from pykdump_ext.linux.vmcoreinfo import native_vmcoreinfo, own_vmcoreinfo, swapper
 from pykdump_ext.machine.memory import PageMemory
 
 TOP = START_KERNEL_MAP + 0x1C0A000
@@ -41,12 +41,11 @@ def test_the_text_is_behind_a_pointer_or_before_4_13_an_array() -> None:
 
 
 @pytest.mark.parametrize("top", [0x5C0A000, 0xA000])  # above and below where the kernel has it
-def test_phys_base_leads_to_the_machine_address_of_the_top_table(top: int) -> None:
-    lines = (
-        vmcoreinfo_for_machine_memory(kernel(TEXT.encode(), len(TEXT), top)).decode().splitlines()
-    )
-    told = dict(line.split("=") for line in lines)
-    assert len(told) == len(lines) == 4
+def test_phys_base_leads_to_the_top_table(top: int) -> None:
+    lines = native_vmcoreinfo(kernel(TEXT.encode(), len(TEXT)), top, 1795648821).decode()
+    told = dict(line.split("=") for line in lines.splitlines())
+    assert len(told) == len(lines.splitlines()) == 4
+    assert told["CRASHTIME"] == "1795648821"
     phys_base = int(told["NUMBER(phys_base)"])
     assert 0 <= phys_base < 1 << 64  # drgn reads it so
     assert TOP - START_KERNEL_MAP + phys_base & (1 << 64) - 1 == top
