@@ -34,12 +34,13 @@ from .p2m.diagnosis import (
     root_candidates,
 )
 from .p2m.framelist import FrameList, read_list
-from .xen.domains import Domain, Xen, frame_table_by, open_xen
+from .xen.domains import Domain, Xen, open_xen
 from .xen.frame_table import FrameTable
 from .xen.hints import DomainHints, hints_from_note, hints_from_xen
 from .xen.notes import CrashNote, read_crash_note
 from .xen.shared_info import LIST_INVALID
 from .xen.vcpus import Vcpu, dom0_vcpus
+from .xen.vmcoreinfo import read_vmcoreinfo
 
 __all__ = ["OpenedDump"]
 
@@ -110,17 +111,17 @@ class OpenedDump:
     @cached_property
     def domains(self) -> list[Domain]:
         """The Xen host's domains, by id."""
-        return self._once(
-            "domains", lambda: sorted(self.xen.domains(), key=lambda domain: domain.id)
-        )
+        return self._once("domains", lambda: sorted(self.xen.domains(), key=lambda one: one.id))
 
     @cached_property
     def frames(self) -> FrameTable | None:
         """Xen's frame table, or None where the dump does not have it."""
         with suppress(P2mError):
             return self.xen.frames
-        # Xen's list of domains may be damaged; the kernel's page tables map Xen as well
-        return frame_table_by(self.diagnosis.kernel.tables, self.dump.notes, self.hints.version)
+        with suppress(P2mError):  # Xen's list of domains may be damaged; a kernel maps Xen as well
+            tables = self.diagnosis.kernel.tables
+            return FrameTable(tables, read_vmcoreinfo(self.dump.notes), self.hints.version)
+        return None
 
     @cached_property
     def native(self) -> NativeMemory:
@@ -261,8 +262,7 @@ class OpenedDump:
     def look_for_namelist(self) -> str | None:
         """If no namelist was given, take the dump's own where it is installed or beside the dump.
 
-        Return the release that was looked for, or None where none was, or where the dump does
-        not say its release.
+        Return the release that was looked for, or None: none was, or the dump does not say it.
         """
         release = None if self.namelists else self.own_release
         if release is None:

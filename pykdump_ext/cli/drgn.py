@@ -50,9 +50,7 @@ OTHERS = {"-k", "--kernel", "-p", "--pid", "--qemu", "--architecture", "--vmcore
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix drgn`` to its parser."""
-    parser.usage = (
-        "p2mfix drgn [-h] [--domain N] FILE ... [drgn's options] [-e CODE | SCRIPT] [ARG ...]"
-    )
+    parser.usage = "p2mfix drgn [-h] [--domain N] FILE ... [OPTION ...] [SCRIPT] [ARG ...]"
     parser.add_argument("--domain", metavar="N", help="the kernel of PV guest N, not of dom0")
     words = parser.add_argument(
         "words", metavar="FILE", nargs=argparse.REMAINDER,

@@ -45,9 +45,7 @@ vmlinux, and drgn, which reads the registers of the tasks that were running."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix rewrite`` to its parser."""
-    parser.usage = (
-        "p2mfix rewrite [-h] [--linux] [--domain N] [--vmlinux FILE] [--force] VMCORE OUT"
-    )
+    parser.usage = "p2mfix rewrite [-h] [--vmlinux FILE] [--linux] [--force] VMCORE OUT"
     parser.add_argument(
         "files",
         type=Path,

@@ -24,6 +24,7 @@ from array import array
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ..errors import ReadError
 from ..linux.vmcoreinfo import native_vmcoreinfo, swapper
@@ -36,7 +37,6 @@ from ..machine.memory import (
     read_words,
 )
 from ..machine.paging import ADDRESS_MASK, PRESENT, PTE_LEVEL
-from ..machine.vectors import Words, np
 from ..p2m.diagnosis import Diagnosis
 from ..p2m.entries import (
     FOREIGN_FRAME_BIT,
@@ -45,10 +45,13 @@ from ..p2m.entries import (
     Kind,
     kind_of,
 )
-from ..p2m.leaves import LEAF, PFNS_PER_LEAF, read_leaves
+from ..p2m.leaves import LEAF, PFNS_PER_LEAF
+from ..p2m.m2p import M2P, m2p_start
 from ..p2m.ranges import ranges
-from ..p2m.verify import M2P, m2p_start
 from ..xen.frame_table import FrameTable
+
+if TYPE_CHECKING:
+    from .reverse import Reverse
 
 __all__ = ["OTHERS", "NativeMemory"]
 
@@ -150,7 +153,7 @@ class NativeMemory:
         """Return the pfn whose memory is a machine frame, or None: it is not the domain's."""
         page = self._m2p(mfn // WORDS_PER_PAGE)
         if page is None:
-            return self._searched(mfn)
+            return self._reverse.pfn(mfn)
         pfn = page[mfn % WORDS_PER_PAGE]
         return pfn if self._entry(pfn) == mfn else None
 
@@ -315,25 +318,8 @@ class NativeMemory:
         except ReadError:
             return None
 
-    def _searched(self, mfn: int) -> int | None:
-        """Return the pfn of a machine frame by the p2m itself, turned round at the first call."""
-        mfns, pfns = self._index
-        at = int(np.searchsorted(mfns, np.uint64(mfn)))
-        return int(pfns[at]) if at < len(mfns) and int(mfns[at]) == mfn else None
-
     @cached_property
-    def _index(self) -> tuple[Words, Words]:
-        """The machine frames of the p2m in order, and the pfn of each."""
-        own = self.found.table.own_indices()
-        frames = (self.found.table.leaves[index] for index in own)
-        words = [
-            np.empty(0, np.uint64),
-            *(np.frombuffer(leaf, np.uint64) for leaf in read_leaves(self._memory, frames)),
-        ]
-        mfns = np.concatenate(words)
-        first = np.array(own, np.uint64).repeat(PFNS_PER_LEAF) * PFNS_PER_LEAF
-        pfns = first + np.tile(np.arange(PFNS_PER_LEAF, dtype=np.uint64), len(own))
-        there = (mfns < IDENTITY_FRAME_BIT) & (pfns < self.found.table.max_pfn)
-        mfns, pfns = mfns[there], pfns[there]
-        order = np.argsort(mfns, kind="stable")
-        return mfns[order], pfns[order]
+    def _reverse(self) -> Reverse:
+        from .reverse import Reverse  # noqa: PLC0415  (numpy takes 0.1 s)
+
+        return Reverse(self.found)

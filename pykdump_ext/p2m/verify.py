@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from heapq import merge
 from itertools import islice
 
-from ..errors import P2mError, ReadError
+from ..errors import ReadError
 from ..linux.kernel import Kernel
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, WORDS_PER_PAGE, read_runs, runs_of
 from ..machine.paging import ADDRESS_MASK, NOT_MAPPED, PRESENT
@@ -23,24 +23,17 @@ from .coverage import DirectMap
 from .diagnosis import Diagnosis
 from .entries import IDENTITY_FRAME_BIT
 from .leaves import LEAF, PFNS_PER_LEAF, pfns_of_leaf
+from .m2p import M2P, m2p_start
 
 __all__ = [
     "DIRECT_MAP",
-    "M2P",
-    "MACH2PHYS_VIRT_START",
     "Disagreement",
     "Verification",
-    "m2p_start",
     "sample",
     "verify",
 ]
 
-# Where every 64-bit PV domain sees the m2p, one unsigned long for each mfn:
-# __MACH2PHYS_VIRT_START of xen/include/public/arch-x86/xen-x86_64.h
-MACH2PHYS_VIRT_START = 0xFFFF800000000000
-
 DIRECT_MAP = "direct map"
-M2P = "machine-to-phys table"
 
 LEAVES_AT_ONCE = 64  # 256 KiB of p2m
 # Pages whose frames are looked up in the m2p together, 16 bytes each. Fragmented memory has its
@@ -119,15 +112,6 @@ class Verification:
         """Yield what the tables contradict, in the order of the first pfns."""
         found = (ranges.of(table) for table, ranges in self.ranges.items())
         return merge(*found, key=lambda one: one.first)
-
-
-def m2p_start(kernel: Kernel) -> int:
-    """Return the virtual address at which a kernel sees the m2p."""
-    try:
-        base = kernel.value("machine_to_phys_mapping")
-    except P2mError:  # XenLinux has no such variable
-        base = MACH2PHYS_VIRT_START
-    return base - base % PAGE_SIZE
 
 
 class MachineToPhys:

@@ -28,7 +28,7 @@ from .page_info import PGT_L4
 from .shared_info import SharedInfo, read_shared_info
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo, read_vmcoreinfo
 
-__all__ = ["Domain", "Xen", "frame_table_by", "open_xen"]
+__all__ = ["Domain", "Xen", "open_xen"]
 
 DOMID_FIRST_RESERVED = 0x7FF0  # xen/include/public/xen.h
 LARGEST_DOMAIN = 16 * PAGE_SIZE  # bytes; struct domain has one page, in old versions a few
@@ -177,14 +177,3 @@ def open_xen(memory: MachineMemory, notes: Iterable[Note]) -> Xen:
         except ReadError as error:
             problem = P2mError(f"Xen's memory cannot be read: {error}")
     raise problem
-
-
-def frame_table_by(tables: PageTables, notes: Iterable[Note], version: str) -> FrameTable | None:
-    """Return Xen's frame table as a PV kernel's page tables map it, or None if they do not.
-
-    :param version: Xen's version, such as ``4.17``.
-    """
-    try:
-        return FrameTable(tables, read_vmcoreinfo(notes), version)
-    except P2mError:
-        return None

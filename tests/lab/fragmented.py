@@ -17,7 +17,7 @@ from pykdump_ext.machine.paging import ENTRIES, PTE_LEVEL
 from pykdump_ext.p2m.diagnosis import Diagnosis
 from pykdump_ext.p2m.framelist import LEAVES_PER_PAGE
 from pykdump_ext.p2m.leaves import PFNS_PER_LEAF
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 
 from .broken import DumpFile, copy_of, diagnosis, truncate_list
 from .cache import product

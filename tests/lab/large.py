@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pykdump_ext.p2m.entries import Kind
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 
 from ..unit.made_up.core import EHDR, ET_CORE, IDENT_64_LITTLE, PHDR, PT_LOAD, PT_NOTE, note
 from ..unit.made_up.host import ALLOCATED, FRAME_TABLE, Host

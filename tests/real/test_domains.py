@@ -20,7 +20,7 @@ from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import diagnose
 from pykdump_ext.p2m.entries import Kind, kind_of
 from pykdump_ext.p2m.leaves import read_leaf
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.domains import open_xen
 from pykdump_ext.xen.hints import hints_from_note
 from pykdump_ext.xen.notes import read_crash_note

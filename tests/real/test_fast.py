@@ -16,7 +16,7 @@ import pytest
 from pykdump_ext.machine.memory import PAGE_SHIFT
 from pykdump_ext.machine.paging import ENTRIES
 from pykdump_ext.p2m.entries import Kind, kind_of
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from tests.lab.broken import DumpFile, copy_of, diagnosis
 from tests.lab.broken import truncated as truncated_of
 from tests.lab.dump import Dump

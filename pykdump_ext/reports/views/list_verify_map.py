@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...outputs import write_file
 from ...p2m.diagnosis import Diagnosis
+from ...p2m.m2p import M2P
 from ...p2m.ranges import ranges
 from .. import words
 from ..pictures import drawing
@@ -74,7 +75,7 @@ def _verified(found: Diagnosis, args: argparse.Namespace) -> Verification:
 
 
 def _verify_text(found: Diagnosis, args: argparse.Namespace, screen: Screen) -> Iterator[str]:
-    from ...p2m.verify import DIRECT_MAP, M2P  # noqa: PLC0415
+    from ...p2m.verify import DIRECT_MAP  # noqa: PLC0415
 
     done = _verified(found, args)
     part = "all" if done.looked_at == done.leaves else "a sample"

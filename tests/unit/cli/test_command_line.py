@@ -106,9 +106,9 @@ def test_options_may_stand_among_the_files() -> None:
     assert args.json and args.files == ["vmcore", "vmlinux"]
     args = parse(["pfn", "100", "vmcore", "--json", "vmlinux"])
     assert args.json and args.files == ["vmcore", "vmlinux"]
-    # what follows a script is the script's
-    args = parse(["drgn", "vmlinux", "vmcore", "script.py", "-e", "its own"])
-    assert args.code is None and args.words == ["vmcore", "script.py", "-e", "its own"]
+    # drgn's own words, and those of a script, stay as they are
+    args = parse(["drgn", "-q", "vmcore", "script.py", "-e", "its own"])
+    assert args.words[-5:] == ["-q", "vmcore", "script.py", "-e", "its own"]
 
 
 def test_a_mistyped_command_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,10 +121,14 @@ def test_a_mistyped_command_is_recognised(capsys: pytest.CaptureFixture[str]) ->
 
 def test_an_error_names_only_what_is_required(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["drgn"])
+        main(["domains"])
     assert stop.value.code == 2
     said = capsys.readouterr().err.splitlines()[-1]
-    assert said.endswith("the following arguments are required: FILE")
+    assert said.endswith("the following arguments are required: VMCORE")
+    with pytest.raises(SystemExit) as stop:
+        main(["drgn", "-q"])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err == "p2mfix: give the dump: p2mfix drgn [VMLINUX] VMCORE\n"
 
 
 @pytest.mark.parametrize("program", ["p2mfix", "pykdump-ext"])

@@ -13,7 +13,7 @@ import pytest
 
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.p2m.entries import Kind
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from tests.lab.kdump import kdump
 
 from ..made_up.copies import notes_of, segments_of

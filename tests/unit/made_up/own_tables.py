@@ -11,7 +11,7 @@ from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.native.memory import NativeMemory
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.entries import Kind
-from pykdump_ext.p2m.verify import MACH2PHYS_VIRT_START
+from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.frame_table import FrameTable
 from pykdump_ext.xen.page_info import PageInfo
 

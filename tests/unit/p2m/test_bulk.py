@@ -21,11 +21,10 @@ from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.entries import Kind, kind_of
 from pykdump_ext.p2m.framelist import read_list
 from pykdump_ext.p2m.layouts import P2mTable, read_table
+from pykdump_ext.p2m.m2p import M2P, MACH2PHYS_VIRT_START
 from pykdump_ext.p2m.ranges import Range, Source, ranges
 from pykdump_ext.p2m.verify import (
     DIRECT_MAP,
-    M2P,
-    MACH2PHYS_VIRT_START,
     Disagreement,
     sample,
     verify,

@@ -8,10 +8,9 @@ from random import Random
 import pytest
 
 from pykdump_ext.p2m.entries import Kind
+from pykdump_ext.p2m.m2p import M2P, MACH2PHYS_VIRT_START
 from pykdump_ext.p2m.verify import (
     DIRECT_MAP,
-    M2P,
-    MACH2PHYS_VIRT_START,
     Disagreement,
     sample,
     verify,
