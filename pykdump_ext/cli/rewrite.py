@@ -45,7 +45,7 @@ vmlinux, and drgn, which reads the registers of the tasks that were running."""
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix rewrite`` to its parser."""
-    parser.usage = "p2mfix rewrite [-h] [--vmlinux FILE] [--linux] [--force] VMCORE OUT"
+    parser.usage = "p2mfix rewrite [-h] [--linux] [--vmlinux FILE] [OPTION ...] VMCORE OUT"
     parser.add_argument(
         "files",
         type=Path,
@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--domain", type=int, default=0, metavar="N", help="with --linux: PV guest N, not dom0"
     )
     parser.add_argument(
+        "--compress", action="store_true", help="with --linux: write it as makedumpfile -c does"
+    )
+    parser.add_argument(
         "--force", action="store_true", help="replace OUT if it exists, and is no dump or vmlinux"
     )
 
@@ -84,8 +87,8 @@ def run(args: argparse.Namespace) -> None:
     try:
         if args.linux:
             _linux(args)
-        elif args.domain:
-            raise P2mError("--domain goes with --linux: a copy of the dump has all domains")
+        elif args.domain or args.compress:
+            raise P2mError("--domain and --compress go with --linux")
         else:
             _run(args.files, args.out, args.vmlinux, args.force)
     except OSError as error:
@@ -118,7 +121,10 @@ def _linux(args: argparse.Namespace) -> None:
     check_target(args.out, args.files, args.force)
     from ..drgn.prog import open_program, saved  # noqa: PLC0415  (drgn may not be installed)
     from ..native.dump import write_dump  # noqa: PLC0415
+    from ..native.packed import find_makedumpfile, write_packed  # noqa: PLC0415
 
+    if args.compress:
+        find_makedumpfile()
     shown = [str(path) for path in dump]
     opened = OpenedDump(
         open_dump(dump), [Namelist(*namelist)] if namelist else [], shown, args.domain
@@ -128,7 +134,8 @@ def _linux(args: argparse.Namespace) -> None:
     what = saved(open_program(opened), [] if args.domain else opened.vcpus)
     say_namelist(opened)
     with _progress() as watch:
-        size = write_dump(opened.native, what, args.out, shown, watch, args.force)
+        write_it = write_packed if args.compress else write_dump
+        size = write_it(opened.native, what, args.out, shown, watch, args.force)
     known = sum(bool(note) for _, note in what.notes)
     print(
         f"p2mfix: {size >> PAGE_SHIFT:,} pages of Linux {opened.release},"

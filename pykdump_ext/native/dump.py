@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ..errors import P2mError
 from ..linux.vmcoreinfo import swapper
+from ..machine.dumps import open_dump
 from ..machine.elf import (
     EHDR,
     ET_CORE,
@@ -29,7 +30,6 @@ from ..machine.elf import (
     PN_XNUM,
     PT_LOAD,
     PT_NOTE,
-    ElfCore,
     Segment,
 )
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, split_by_page
@@ -38,7 +38,7 @@ from ..outputs import new_file, write_at
 from ..xen.vcpus import NT_PRSTATUS, PR_REG, REGISTERS, Registers
 from .memory import NativeMemory
 
-__all__ = ["Saved", "prstatus", "write_dump"]
+__all__ = ["Saved", "Watch", "check_dump", "fill_dump", "prstatus", "write_dump"]
 
 EM_X86_64, EV_CURRENT = 62, 1
 ALL = 7  # PF_R, PF_W and PF_X
@@ -94,6 +94,19 @@ def write_dump(
         lacks so many pages that no ELF file can have a segment for each run.
     :raises OSError: reading or writing fails.
     """
+    with new_file(target, None, inputs, replace) as (fd, unfinished):
+        size = fill_dump(native, saved, fd, watch)
+        check_dump(native, unfinished)
+    return size
+
+
+def fill_dump(native: NativeMemory, saved: Saved, fd: int, watch: Watch) -> int:
+    """Write a dump of a domain into an empty file, and return the number of bytes of its memory.
+
+    :param watch: gets the number of bytes that are written, and of all bytes.
+    :raises P2mError: as :func:`write_dump`.
+    :raises OSError: reading or writing fails.
+    """
     patches = _by_pfn(native, [*saved.notes, *_no_xen(native)])
     # programs count the notes, so there is one for each cpu
     notes = b"".join(note or prstatus(UNKNOWN, 0) for _, note in saved.notes)
@@ -105,24 +118,22 @@ def write_dump(
     notes_at = EHDR.size + PHDR.size * (most + SPARE) + SHDR.size
     data_at = -(-(notes_at + len(notes)) // PAGE_SIZE) * PAGE_SIZE
     native.find_tables()
-    with new_file(target, None, inputs, replace) as (fd, unfinished):
-        os.ftruncate(fd, data_at + size)
-        segments = [Segment(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 0)]
-        done = 0
-        for run in runs:
-            shift = data_at + done - run[0]
-            show = partial(_show, watch, done, size)
-            for there in _copy(native, run, patches, fd, shift, show):
-                segments += _segments(native, there, shift)
-            done += run[1]
-        if len(segments) > most + SPARE:
-            raise P2mError(
-                f"the dump lacks pages in {len(segments):,} places, more than an ELF file can have"
-                " segments for: open it with p2mfix drgn, or with p2mfix"
-            )
-        write_at(fd, notes, notes_at)
-        write_at(fd, _headers(segments), 0)
-        _check(native, unfinished)
+    os.ftruncate(fd, data_at + size)
+    segments = [Segment(PT_NOTE, 0, notes_at, 0, 0, len(notes), len(notes), 0)]
+    done = 0
+    for run in runs:
+        shift = data_at + done - run[0]
+        show = partial(_show, watch, done, size)
+        for there in _copy(native, run, patches, fd, shift, show):
+            segments += _segments(native, there, shift)
+        done += run[1]
+    if len(segments) > most + SPARE:
+        raise P2mError(
+            f"the dump lacks pages in {len(segments):,} places, more than an ELF file can have"
+            " segments for: open it with p2mfix drgn, or with p2mfix"
+        )
+    write_at(fd, notes, notes_at)
+    write_at(fd, _headers(segments), 0)
     return size
 
 
@@ -193,7 +204,7 @@ def _copy(
     return there
 
 
-def _check(native: NativeMemory, path: Path) -> None:
+def check_dump(native: NativeMemory, path: Path) -> None:
     """Find the kernel in the new dump by its own page tables.
 
     :raises P2mError: it is not there.
@@ -201,7 +212,7 @@ def _check(native: NativeMemory, path: Path) -> None:
     kernel = native.found.kernel
     top = native.paddr(swapper(kernel), "swapper_pg_dir")
     banner = kernel.address("linux_banner")
-    written = PageTables(ElfCore(path), top)
+    written = PageTables(open_dump([path]), top)
     if written.read(banner, len(kernel.banner), "linux_banner") != kernel.banner:
         raise P2mError("the kernel does not read back from the copy, so the copy is deleted")
 

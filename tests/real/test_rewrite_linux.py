@@ -68,6 +68,37 @@ def test_crash_prints_what_it_prints_on_the_dump_of_the_host(
     assert shown["bt -a"].count("xen_safe_halt") >= 2
 
 
+def names_of_tasks(prog: drgn.Program) -> list[tuple[int, bytes]]:
+    return [(task.value_(), task.comm.string_()) for task in for_each_task(prog)]
+
+
+def opened(dump: Dump, vmcore: Path) -> drgn.Program:
+    """What plain drgn makes of a dump."""
+    prog = drgn.Program()
+    prog.set_core_dump(str(vmcore))
+    prog.load_debug_info([str(dump.vmlinux)])
+    return prog
+
+
+def test_compress_writes_it_packed(
+    truncated: Dump, native: Dump, prog: drgn.Program, tmp_path: Path
+) -> None:
+    done = write(truncated, tmp_path / "out", "--compress")
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert (tmp_path / "out").read_bytes()[:5] == b"KDUMP"
+    assert (tmp_path / "out").stat().st_size < native.vmcore.stat().st_size // 5
+    assert names_of_tasks(opened(native, tmp_path / "out")) == names_of_tasks(prog)
+    words: list[str | Path] = [BIN / "p2mfix", "rewrite", "--linux", "--compress"]
+    lacking = subprocess.run(
+        [*words, truncated.vmlinux, truncated.vmcore, tmp_path / "other"],
+        env={"PATH": "/nowhere"}, capture_output=True, text=True, check=False, cwd="/",
+    )  # fmt: skip
+    assert (lacking.returncode, lacking.stderr) == (
+        1, "p2mfix: makedumpfile is not installed: install it, or leave --compress out\n"
+    )  # fmt: skip
+
+
 def test_makedumpfile_filters_it_and_crash_and_drgn_read_the_result(
     crash: Crash, untouched: Dump, native: Dump, plain: Plain, prog: drgn.Program, tmp_path: Path
 ) -> None:
@@ -80,20 +111,12 @@ def test_makedumpfile_filters_it_and_crash_and_drgn_read_the_result(
     ran = crash(Dump(native.vmlinux, small), to_files(few, crash.folder / "shown"))
     assert ran.status == 0, ran.text
     assert printed(crash.folder / "shown") == wanted
-    other = drgn.Program()
-    other.set_core_dump(str(small))
-    other.load_debug_info([str(native.vmlinux)])
-    tasks, others = (
-        [(task.value_(), task.comm.string_()) for task in for_each_task(one)]
-        for one in (prog, other)
-    )
-    assert tasks == others and len(tasks) > 50
+    tasks = names_of_tasks(opened(native, small))
+    assert tasks == names_of_tasks(prog) and len(tasks) > 50
 
 
 def test_drgn_opens_it_with_no_help(native: Dump, prog: drgn.Program) -> None:
-    other = drgn.Program()
-    other.set_core_dump(str(native.vmcore))
-    other.load_debug_info([str(native.vmlinux)])
+    other = opened(native, native.vmcore)
     assert str(other.crashed_thread().stack_trace()) == str(prog.crashed_thread().stack_trace())
     assert "sysrq_handle_crash" in str(other.crashed_thread().stack_trace())
     traces = [[str(one.stack_trace(task)) for task in for_each_task(one)] for one in (prog, other)]

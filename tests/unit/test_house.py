@@ -167,6 +167,7 @@ WRITING = re.compile(
 )
 WRITERS = {
     "pykdump_ext.outputs": "the door",
+    "pykdump_ext.native.packed": "lets makedumpfile read a file without a name",
     "pykdump_ext.native.dump": "sets the size of the file that the door has opened",
     "pykdump_ext.rewrite": "copies into the file that the door has opened",
     "pykdump_ext.cli.pykdump_ext": "writes the stub and its link, and removes them",
