@@ -17,8 +17,10 @@ from pathlib import Path
 from ..errors import P2mError, ReadError
 from ..installed import pip_install
 from ..linux.namelist import Namelist
+from ..linux.vmcoreinfo import swapper
 from ..machine.dumps import open_dump
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, join_pages
+from ..machine.paging import PageTables
 from ..native.dump import Saved
 from ..native.memory import NativeMemory
 from ..opened import OpenedDump
@@ -46,9 +48,9 @@ MAIN, OPEN_KERNEL = "_main", "_set_kernel_with_sudo_fallback"
 class Reader:
     """The memory of a kernel, as drgn reads it; pages that were read are kept."""
 
-    def __init__(self, native: NativeMemory) -> None:
+    def __init__(self, native: NativeMemory, tables: PageTables) -> None:
         self.native = native
-        self.tables = native.found.kernel.tables
+        self.tables = tables
         self._pages: dict[int, bytes] = {}
 
     def virtual(self, address: int, count: int, offset: int, physical: bool) -> bytes:
@@ -118,7 +120,7 @@ def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
     if opened.note is None:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
     native, namelist = opened.native, opened.proved[0]
-    reader = Reader(native)
+    reader = Reader(native, own_tables(opened))
     become_kernel(prog, native.vmcoreinfo(0))
     for start, size in native.runs():
         prog.add_memory_segment(start, size, reader.physical, physical=True)
@@ -136,6 +138,21 @@ def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
     if not opened.domain:
         add_registers(prog, opened.vcpus)
         give_crashed_cpu(prog, opened.vcpus)
+
+
+def own_tables(opened: OpenedDump) -> PageTables:
+    """Return the page tables of the kernel itself, or those of the process that proved it.
+
+    Before Linux 5.8 (7f0a002b5a21) those of a process may lack vmalloc's memory, which the kernel
+    maps when the process first touches it.
+    """
+    kernel = opened.kernel
+    try:
+        own = opened.tables(kernel.mfn_at(swapper(kernel), "swapper_pg_dir") << PAGE_SHIFT)
+        banner = own.read(kernel.address("linux_banner"), len(kernel.banner), "linux_banner")
+    except P2mError:
+        return kernel.tables
+    return own if banner == kernel.banner else kernel.tables
 
 
 def become_kernel(prog: drgn.Program, vmcoreinfo: bytes) -> None:
