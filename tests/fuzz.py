@@ -46,7 +46,7 @@ with atheris.instrument_imports(include=["pykdump_ext"]):
     from pykdump_ext.machine.elf import ElfCore
     from pykdump_ext.opened import OpenedDump
     from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
-    from pykdump_ext.rewrite import rewrite_dump
+    from pykdump_ext.rewrite.copies import rewrite_dump
     from pykdump_ext.xen.notes import (
         XEN_ELFNOTE_CRASH_INFO,
         XEN_ELFNOTE_CRASH_REGS,

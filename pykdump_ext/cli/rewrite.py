@@ -15,6 +15,7 @@ from ..errors import NotPvError, P2mError, printable
 from ..linux.namelist import Namelist, is_namelist
 from ..machine.dumps import open_dump
 from ..machine.elf import ElfCore
+from ..machine.kdump import KdumpFile
 from ..machine.memory import PAGE_SHIFT
 from ..opened import OpenedDump
 from ..outputs import check_target
@@ -22,7 +23,7 @@ from ..p2m.diagnosis import Diagnosis
 from ..p2m.leaves import PFNS_PER_LEAF
 from ..p2m.listpages import LARGEST_LIST
 from ..reports import words
-from ..rewrite import copy_dump, rewrite_dump
+from ..rewrite.copies import copy_dump, rewrite_dump
 from .files import say_namelist
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
@@ -51,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="+",
         metavar="VMCORE",
-        help="the dump; without --linux an ELF file",
+        help="the dump; without --linux one file, not split or flattened",
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="the copy to write")
     parser.add_argument(
@@ -148,10 +149,10 @@ def _run(files: Sequence[Path], out: Path, vmlinux: Path | None, force: bool) ->
     dump, namelist = _files(files, out, vmlinux)
     core = open_dump(dump)
     shown = [str(path) for path in dump]
-    if not isinstance(core, ElfCore) or core.file.flattened:
+    if not isinstance(core, (ElfCore, KdumpFile)) or not core.single:
         raise P2mError(
-            f"{' '.join(shown)}: the dump is {core.format}, and only plain ELF dumps can be"
-            " rewritten; open it with p2mfix VMLINUX VMCORE"
+            f"{' '.join(shown)}: the dump is {core.format}, and only one plain file can be"
+            " rewritten; open it with p2mfix VMLINUX VMCORE, or use --linux"
         )
     check_target(out, files, force)
     opened = OpenedDump(core, [Namelist(*namelist)] if namelist else [], shown)

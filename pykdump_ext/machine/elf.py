@@ -84,6 +84,11 @@ class ElfCore:
         """Why a part of the dump is missing from its file, or None."""
         return f"the file is cut off, {self.missing:,} bytes are missing" if self.missing else None
 
+    @property
+    def single(self) -> bool:
+        """True if the dump is in one plain file."""
+        return not self.file.flattened
+
     def segments(self) -> list[tuple[int, int]]:
         """Return the (start, end) machine addresses of what the file holds, in order."""
         return [(start, start + size) for start, size, _ in self._loads]

@@ -15,7 +15,8 @@ from __future__ import annotations
 import struct
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 from ..errors import INCOMPLETE, OtherFileError, P2mError, ReadError
@@ -24,7 +25,7 @@ from .files import DumpFile, FileError
 from .memory import PAGE_SHIFT, PAGE_SIZE, join_pages
 from .notes import LARGEST_NOTES, Note, read_notes
 
-__all__ = ["SIGNATURE", "UNFINISHED_FILE", "KdumpFile", "split_range"]
+__all__ = ["DESCRIPTOR", "SIGNATURE", "UNFINISHED_FILE", "KdumpFile", "Places", "split_range"]
 
 SIGNATURE = b"KDUMP   "
 # header_version, block_size, sub_hdr_size, bitmap_blocks, max_mapnr
@@ -58,7 +59,7 @@ class _Part:
 
     def __init__(self, file: DumpFile) -> None:
         path = self.path = file.path
-        self._file = file
+        self.file = file
         self.flattened = file.flattened
         self.header = file.read_at(0, HEADER_SIZE)
         if not self.header.startswith(SIGNATURE):
@@ -109,12 +110,12 @@ class _Part:
     @cached_property
     def notes(self) -> list[Note]:
         """The file's ELF notes."""
-        return read_notes(self._file, [self._notes_at])
+        return read_notes(self.file, [self._notes_at])
 
     def _section(self, mfn: int) -> tuple[int, int]:
         """Return the section of the second bitmap that has ``mfn``, and which bit it is."""
         section, count = divmod(mfn, SECTION * 8)
-        bits = self._file.read_at(self._dumped_at + section * SECTION, SECTION)
+        bits = self.file.read_at(self._dumped_at + section * SECTION, SECTION)
         return int.from_bytes(bits, "little"), count
 
     def page(self, mfn: int) -> bytes:
@@ -123,8 +124,8 @@ class _Part:
         :raises _NoPage: the file lacks the page, or the page is damaged.
         """
         byte, bit = divmod(mfn, 8)
-        existing = self._file.read_at(self._existing_at + byte, 1)
-        if not existing or not self._file.read_at(self._dumped_at + byte, 1):
+        existing = self.file.read_at(self._existing_at + byte, 1)
+        if not existing or not self.file.read_at(self._dumped_at + byte, 1):
             raise _NoPage("the dump file ends before it")
         if not existing[0] >> bit & 1:
             raise _NoPage("not in the dump")
@@ -132,7 +133,7 @@ class _Part:
         if not bits >> count & 1:
             raise _NoPage("page excluded")
         at = self._descriptors_at + self._index(mfn, bits, count) * DESCRIPTOR.size
-        found = self._file.read_at(at, DESCRIPTOR.size)
+        found = self.file.read_at(at, DESCRIPTOR.size)
         if len(found) < DESCRIPTOR.size:
             raise _NoPage("the dump file ends before it")
         return self._unpacked(*DESCRIPTOR.unpack(found))
@@ -156,15 +157,31 @@ class _Part:
             index = 0 if last is None else self._index(last, *self._section(last)) + 1
             first = max(0, index - LAST_PAGES)  # several: pages of zeros may share one place
             at = self._descriptors_at + first * DESCRIPTOR.size
-            found = self._file.read_at(at, (index - first) * DESCRIPTOR.size)
+            found = self.file.read_at(at, (index - first) * DESCRIPTOR.size)
         except FileError:
             return None  # the next read gives the reason
         whole = len(found) // DESCRIPTOR.size * DESCRIPTOR.size
         pages = [*DESCRIPTOR.iter_unpack(found[:whole])]
         if not all(offset for offset, _, _ in pages):
             return UNFINISHED_FILE
-        cut = len(pages) < index - first or any(o + s > self._file.size for o, s, _ in pages)
+        cut = len(pages) < index - first or any(o + s > self.file.size for o, s, _ in pages)
         return "the file is cut off, its last pages are missing" if cut else None
+
+    def places(self) -> Places:
+        """Return where the parts of the file are."""
+        return Places(
+            self._existing_at,
+            self._dumped_at,
+            -(-self.frames // 8),
+            self._descriptors_at,
+            self._pages_before(self.frames),
+            self.frames,
+            self._pages_before,
+        )
+
+    def _pages_before(self, mfn: int) -> int:
+        """Return how many pages come before that of ``mfn``, which may have none."""
+        return self._index(mfn, *self._section(mfn))
 
     def _last(self) -> int | None:
         """Return the last frame in this file's range that has a page, or None."""
@@ -172,7 +189,7 @@ class _Part:
         at = -(-end // 8)
         while at > self.start // 8:
             start = max(self.start // 8, at - STRETCH)
-            bits = int.from_bytes(self._file.read_at(self._dumped_at + start, at - start), "little")
+            bits = int.from_bytes(self.file.read_at(self._dumped_at + start, at - start), "little")
             bits &= (1 << end - start * 8) - 1
             if bits:
                 return start * 8 + bits.bit_length() - 1
@@ -184,11 +201,11 @@ class _Part:
         counted = len(self._before) - 1
         wanted = section - counted
         at = self._dumped_at + (first + counted) * SECTION
-        empty = min(wanted, (self._file.next_data(at) - at) // SECTION)
+        empty = min(wanted, (self.file.next_data(at) - at) // SECTION)
         if empty:
             self._before.extend(self._before[-1:] * empty)
             return
-        bits = self._file.read_at(at, min(wanted * SECTION, STRETCH))
+        bits = self.file.read_at(at, min(wanted * SECTION, STRETCH))
         for at in range(0, min(wanted * SECTION, STRETCH), SECTION):
             self._before.append(self._before[-1] + _ones(bits[at : at + SECTION]))
 
@@ -197,7 +214,7 @@ class _Part:
             raise _NoPage("the dump is incomplete, this page was not written")
         if size > PAGE_SIZE:
             raise _NoPage(f"its descriptor is damaged: {size} bytes")
-        data = self._file.read_at(offset, size)
+        data = self.file.read_at(offset, size)
         if len(data) < size:
             raise _NoPage("the dump file ends before it")
         page = unpack(data, flags, PAGE_SIZE)
@@ -219,6 +236,24 @@ def split_range(file: DumpFile) -> tuple[bytes, int, int] | None:
     except P2mError:
         return None
     return (part.header, part.start, part.end) if part.split else None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where a file has its parts: offsets in bytes.
+
+    ``existing`` and ``dumped`` are the bitmaps, of ``size`` bytes each, and may be one;
+    ``descriptors`` are those of ``pages`` pages. ``frames`` is the number of machine frames that
+    the file knows of; ``pages_before`` returns how many pages come before that of a frame.
+    """
+
+    existing: int
+    dumped: int
+    size: int
+    descriptors: int
+    pages: int
+    frames: int
+    pages_before: Callable[[int], int]
 
 
 class KdumpFile:
@@ -246,6 +281,21 @@ class KdumpFile:
             self.format += f", {shown} of a split dump" if self._gap() else f", split into {shown}"
         if first.flattened:
             self.format += ", flattened"
+
+    @property
+    def file(self) -> DumpFile:
+        """The dump's file, or the first of several."""
+        return self._parts[0].file
+
+    @property
+    def single(self) -> bool:
+        """True if the dump is in one plain file."""
+        part = self._parts[0]
+        return len(self._parts) == 1 and not part.split and not part.flattened
+
+    def places(self) -> Places:
+        """Return where the parts of a dump in a single file are."""
+        return self._parts[0].places()
 
     def _gap(self) -> tuple[int, int] | None:
         """Return the first and last of the frames that no given file has, or None."""

@@ -91,13 +91,18 @@ def test_makedumpfile_filters_it_and_crash_opens_the_result(
     assert shown(crash, Dump(copy.vmlinux, again), FEW_COMMANDS) == wanted
 
 
-def test_a_filtered_elf_dump_can_be_rewritten(
-    crash: Crash, untouched: Dump, truncated: Dump, packed: Packed, plain: Plain, tmp_path: Path
-) -> None:
-    """It has no room for one more program header."""
-    out, ran = rewritten(crash, packed(truncated, "-E"), tmp_path / "out")
+@pytest.mark.parametrize(("option", "name"), [("-E", "elf"), ("-c", "zlib")])
+def test_a_filtered_dump_can_be_rewritten(
+    crash: Crash, untouched: Dump, truncated: Dump, packed: Packed, plain: Plain, tmp_path: Path,
+    option: str, name: str,
+) -> None:  # fmt: skip
+    """An ELF file has no room for one more program header, a compressed one none for a page."""
+    source = packed(truncated, option)
+    before = digest(source.vmcore)
+    out, ran = rewritten(crash, source, tmp_path / "out")
     assert ran.status == 0, ran.text
-    wanted = plain("elf", packed(untouched, "-E"), FEW_COMMANDS, alone=True)
+    assert digest(source.vmcore) == before, "the dump was written"
+    wanted = plain(name, packed(untouched, option), FEW_COMMANDS, alone=True)
     assert shown(crash, out, FEW_COMMANDS) == wanted
 
 

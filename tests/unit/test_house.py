@@ -169,7 +169,7 @@ WRITERS = {
     "pykdump_ext.outputs": "the door",
     "pykdump_ext.native.packed": "lets makedumpfile read a file without a name",
     "pykdump_ext.native.dump": "sets the size of the file that the door has opened",
-    "pykdump_ext.rewrite": "copies into the file that the door has opened",
+    "pykdump_ext.rewrite.copies": "copies into the file that the door has opened",
     "pykdump_ext.cli.pykdump_ext": "writes the stub and its link, and removes them",
     "pykdump_ext.cli.user_files": "writes the lines of .crashrc and .gdbinit",
     "pykdump_ext.cli.gdbinit": "writes the script that .gdbinit runs, and removes it and the cache",

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pykdump_ext import rewrite
 from pykdump_ext.errors import ReadError
 from pykdump_ext.machine.elf import PN_XNUM, SH_INFO, ElfCore
-from pykdump_ext.rewrite import rewrite_dump
+from pykdump_ext.rewrite.copies import rewrite_dump
+from pykdump_ext.rewrite.plan import find_frames
 from pykdump_ext.xen.frame_table import FrameTable
 from pykdump_ext.xen.notes import XEN_ELFNOTE_CRASH_INFO
 from pykdump_ext.xen.vmcoreinfo import read_vmcoreinfo
@@ -173,6 +173,6 @@ def test_frames_are_found_outside_the_dump_and_its_first_mib(
     ranges: list[tuple[int, int]], count: int
 ) -> None:
     used = sorted((start * 64, (start + size) * 64) for start, size in ranges)
-    mfn, _ = rewrite.find_frames(used, count, Everything())
+    mfn, _ = find_frames(used, count, Everything())
     assert mfn >= 256
     assert all(stop <= mfn * PAGE or (mfn + count) * PAGE <= start for start, stop in used)

@@ -15,13 +15,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from pykdump_ext import rewrite
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.dumps import is_dump, open_dump
 from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.outputs import write_at
 from pykdump_ext.p2m.framelist import FrameList
-from pykdump_ext.rewrite import copy_dump, rewrite_dump
+from pykdump_ext.rewrite import copies as rewrite
+from pykdump_ext.rewrite.copies import copy_dump, rewrite_dump
 
 from .made_up.copies import Broken, headers, list_by
 

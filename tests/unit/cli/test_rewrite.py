@@ -17,7 +17,7 @@ from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.elf import ElfCore
 from pykdump_ext.p2m.diagnosis import Diagnosis
-from pykdump_ext.rewrite import rewrite_dump
+from pykdump_ext.rewrite.copies import rewrite_dump
 from tests.lab.kdump import kdump
 
 from ..made_up.copies import Broken, diagnosed, segments_of
@@ -138,16 +138,6 @@ def test_a_copy_replaces_no_dump_and_no_vmlinux_whatever_was_asked(
     assert out.read_bytes() == elf
 
 
-def test_a_compressed_dump_is_told_what_to_do_with(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], signals: None
-) -> None:
-    path = tmp_path / "vmcore"
-    path.write_bytes(kdump({0: bytes(4096)}))
-    with pytest.raises(SystemExit):
-        main(["rewrite", str(path), str(tmp_path / "out")])
-    assert "is kdump-compressed" in capsys.readouterr().err
-
-
 def failed(capsys: pytest.CaptureFixture[str], *words: str | Path) -> str:
     with pytest.raises(SystemExit):
         main(["rewrite", *map(str, words)])
@@ -161,7 +151,10 @@ def test_all_files_of_a_split_dump_get_the_reason_that_one_gets(
     parts = [tmp_path / "s1", tmp_path / "s2"]
     for path, part in zip(parts, ((0, 50), (50, 101))):
         path.write_bytes(kdump(pages, part=part))
-    reason = "and only plain ELF dumps can be rewritten; open it with p2mfix VMLINUX VMCORE\n"
+    reason = (
+        "and only one plain file can be rewritten; open it with p2mfix VMLINUX VMCORE, or use"
+        " --linux\n"
+    )
     names = f"{parts[0]} {parts[1]}"
     assert failed(capsys, *parts, tmp_path / "out") == (
         f"p2mfix: {names}: the dump is kdump-compressed, split into 2 files, {reason}"

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import NamedTuple
 
+from pykdump_ext.machine.dumps import Dump
 from pykdump_ext.machine.elf import PN_XNUM, SH_INFO, ElfCore
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
@@ -44,7 +45,7 @@ def segments_of(guest: Guest, *more: bytes) -> list[Segment]:
     ]
 
 
-def diagnosed(guest: Guest, core: ElfCore) -> Diagnosis:
+def diagnosed(guest: Guest, core: Dump) -> Diagnosis:
     info = OpenedDump(core).hints
     return diagnose(core, guest.symbols, guest.banner, info)
 
