@@ -2,7 +2,8 @@
 """Build the shared objects: crash_host.so and stub.so for crash, p2m_preload.so for ``p2mfix``.
 
 pyproject.toml describes the rest of the package.  Where the machine lacks what the build needs,
-the build ends with one sentence that says what to install.
+the build ends with one sentence that says what to install.  With ``PYKDUMP_EXT_NO_HOST=1`` in the
+environment nothing is built: the package is Python alone then, for machines without crash.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ DEPENDS = [*HEADERS, f"{HOST}/python.c", f"{HOST}/build_host.py"]
 # -Wno-address: crash's defs.h is older than that warning.  -fvisibility=hidden: otherwise crash's
 # functions would replace ours of the same name.
 FLAGS = ["-Wall", "-Wno-address", "-fno-strict-aliasing", "-fvisibility=hidden"]
+NO_HOST = os.environ.get("PYKDUMP_EXT_NO_HOST", "0") not in ("", "0")
 
 
 def missing(what: str, debian: str, red_hat: str) -> NoReturn:
@@ -174,7 +176,9 @@ def extension(name: str, sources: list[str]) -> Extension:
 
 
 setup(
-    ext_modules=[
+    ext_modules=[]
+    if NO_HOST
+    else [
         extension("pykdump_ext.host.crash_host", CRASH_HOST),
         extension("pykdump_ext.launch.p2m_preload", PRELOAD),
         extension("pykdump_ext.launch.stub", STUB),

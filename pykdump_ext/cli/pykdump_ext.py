@@ -16,7 +16,7 @@ from typing import Optional
 
 from .. import __version__
 from ..errors import P2mError
-from ..installed import HOST, build_again, built
+from ..installed import HOST, add_host, build_again, built
 from ..launch.crash_versions import installed_crash
 from ..launch.index_cache import user_folder
 from ..launch.libraries import STUB, host_path
@@ -151,19 +151,19 @@ def for_building() -> Iterator[Finding]:
 
 
 def for_running() -> Iterator[Finding]:
-    """Yield what is there of that which a session needs."""
+    """Yield what is there of that which a session needs; without a host there are none."""
     running = sysconfig.get_python_version()
     yield True, "pykdump_ext", f"{__version__} in {HOST.parent.parent}"
     yield True, "Python", f"{sys.version.split()[0]} ({sys.executable})"
+    if not HOST.is_file():
+        yield None, "host", f"left out when this was installed: to add it, {add_host()}"
+        return
     crash = None
     try:
         path, crash = installed_crash()
         yield True, "crash", f"{crash} ({path})"
     except P2mError as error:
         yield False, "crash", str(error)
-    if not HOST.is_file():
-        yield False, "host", f"not built: {build_again()}"
-        return
     if any(letter.isspace() for letter in str(HOST)):
         yield (
             False,
@@ -223,13 +223,17 @@ def doctor() -> bool:
         well = well and good is not False
         is_set_up = is_set_up and good is not None
         print(f"{MARKS[good]}  {what:<12} {text}")
-    print("only to build it again:")
+    has_host = HOST.is_file()
+    print("only to build it again:" if has_host else "only to build the host:")
     for good, what, text in for_building():
         can_build = can_build and bool(good)
         print(f"{'ok ' if good else 'no '}  {what:<12} {text}")
     if not well:
         print("crash would not load the host: do what the BAD lines say")
         return False
+    if not has_host:
+        print("the commands of p2mfix work that need no crash; sessions of crash need the host")
+        return True
     if is_set_up:
         found = "all is well"
     else:

@@ -24,7 +24,7 @@ from ..opened import OpenedDump
 from ..p2m.framelist import FrameList
 from .crash_versions import installed_crash, needs_help
 from .environment import AFTERWARDS, DOMAIN, PLAIN
-from .libraries import P2MFIX, host_for
+from .libraries import P2MFIX, host_for, host_path
 from .notices import say_cut, say_incomplete, say_missed_tasks
 from .options import relocation
 from .preload import preload
@@ -105,6 +105,8 @@ def _host(crash: str, version: str, request: Request, needed: Help | None) -> Pa
 
     :raises P2mError: crash needs its help, and cannot load it.
     """
+    if needed is not None and needed.frames is not None and request.minimal:
+        host_path()  # what is preloaded is installed with it
     if needed is None or request.minimal or (needed.optional and request.plain):
         return None
     try:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 
 from ..errors import P2mError
+from ..installed import HOST, add_host
 from ..linux.kernel import Symbols
 
 __all__ = [
@@ -32,6 +33,8 @@ def installed_crash() -> tuple[str, str]:
     if path is None and chosen:
         raise P2mError(f"{chosen}: not a program; set CRASH to the path of crash, or unset it")
     if path is None:
+        if not HOST.is_file():
+            raise P2mError(f"crash is not installed: {add_host()}")
         raise P2mError("crash is not installed: install the package crash")
     shown = subprocess.run(
         [path, "--version"], capture_output=True, text=True, errors="replace", check=False

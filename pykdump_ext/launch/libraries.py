@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 from ..errors import P2mError
-from ..installed import HOST, build_again, built
+from ..installed import HOST, add_host, build_again, built
 
 __all__ = ["P2MFIX", "PRELOAD", "STUB", "host_for", "host_path"]
 
@@ -20,10 +20,12 @@ P2MFIX = PACKAGE / "extensions" / "p2mfix.py"
 def host_path() -> Path:
     """Return the path of ``crash_host.so``, the shared object that crash's ``extend`` loads.
 
-    :raises P2mError: it is not built.
+    :raises P2mError: the package was installed without it.
     """
     if not HOST.is_file():
-        raise P2mError(f"{HOST}: not built; {build_again()}")
+        raise P2mError(
+            f"pykdump_ext was installed without its part for crash: to add it, {add_host()}"
+        )
     return HOST
 
 
@@ -32,7 +34,7 @@ def host_for(crash: str, version: str) -> Path:
 
     :param crash: the path of the program.
     :param version: its version.
-    :raises P2mError: it is not built, or built for another crash or another Python.
+    :raises P2mError: the package has none, or one for another crash or another Python.
     """
     host = host_path()
     for name, found, built_for in (

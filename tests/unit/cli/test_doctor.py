@@ -42,6 +42,7 @@ def test_a_step_that_is_missing_is_not_ok_and_not_bad(
     def found() -> Iterator[Finding]:
         yield good, ".crashrc", "what there is"
 
+    monkeypatch.setattr(cli, "HOST", Path(__file__))  # as if it was built
     monkeypatch.setattr(cli, "for_running", found)
     monkeypatch.setattr(cli, "for_building", lambda: iter(()))
     assert cli.doctor() is (good is not False)

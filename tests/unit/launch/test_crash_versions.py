@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from pykdump_ext import installed
 from pykdump_ext.errors import P2mError
+from pykdump_ext.launch import crash_versions
 from pykdump_ext.launch.crash_versions import installed_crash, misses_pv_kernel, misses_tasks
 
 from ..made_up.machine import SymbolTable
@@ -64,10 +66,22 @@ def test_another_program_is_not_taken_for_crash(
         installed_crash()
 
 
-def test_without_crash_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("host", "what"),
+    [
+        (Path(__file__), "the package crash"),
+        (Path("/no/such"), "crash, a C compiler and the header files that the README names, then"
+         r" run \S+/pip install --force-reinstall \. in a clone of pykdump_ext"),
+    ],
+)  # fmt: skip
+def test_without_crash_it_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, host: Path, what: str
+) -> None:
     monkeypatch.delenv("CRASH", raising=False)
     monkeypatch.setenv("PATH", "/no/such")
-    with pytest.raises(P2mError, match=r"^crash is not installed: install the package crash$"):
+    for module in (crash_versions, installed):
+        monkeypatch.setattr(module, "HOST", host)
+    with pytest.raises(P2mError, match=f"^crash is not installed: install {what}$"):
         installed_crash()
 
 
