@@ -113,7 +113,7 @@ def open_program(opened: OpenedDump) -> drgn.Program:
 
 
 def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
-    """Give a program that has a platform and nothing else an opened dump.
+    """Give a program an opened dump: one with a platform and nothing else, or a kernel's.
 
     :raises P2mError: as :func:`program`.
     """
@@ -121,7 +121,8 @@ def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
         raise P2mError("this is not a dump of a Xen host: open it with drgn itself")
     native, namelist = opened.native, opened.proved[0]
     reader = Reader(native, own_tables(opened))
-    become_kernel(prog, native.vmcoreinfo(0))
+    if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
+        become_kernel(prog, native.vmcoreinfo(0))
     for start, size in native.runs():
         prog.add_memory_segment(start, size, reader.physical, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)

@@ -38,7 +38,9 @@ from ..outputs import new_file, write_at
 from ..xen.vcpus import NT_PRSTATUS, PR_REG, REGISTERS, Registers
 from .memory import NativeMemory
 
-__all__ = ["Saved", "Watch", "check_dump", "fill_dump", "prstatus", "write_dump"]
+__all__ = [
+    "Saved", "Watch", "check_dump", "empty_dump", "fill_dump", "prstatus", "write_dump",
+]  # fmt: skip
 
 EM_X86_64, EV_CURRENT = 62, 1
 ALL = 7  # PF_R, PF_W and PF_X
@@ -135,6 +137,15 @@ def fill_dump(native: NativeMemory, saved: Saved, fd: int, watch: Watch) -> int:
     write_at(fd, notes, notes_at)
     write_at(fd, _headers(segments), 0)
     return size
+
+
+def empty_dump(native: NativeMemory) -> bytes:
+    """Return a dump of a domain that has its vmcoreinfo, and none of its memory.
+
+    :raises P2mError: the kernel has no vmcoreinfo, or it is damaged.
+    """
+    notes, at = _vmcoreinfo_note(native, 0), EHDR.size + PHDR.size
+    return _headers([Segment(PT_NOTE, 0, at, 0, 0, len(notes), len(notes), 0)]) + notes
 
 
 def _show(watch: Watch, before: int, size: int, done: int) -> None:
