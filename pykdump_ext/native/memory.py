@@ -63,6 +63,7 @@ RESERVED = 0x3F << 53  # zero in entries of PV kernels: bits 53 to 58
 # (xen/arch/x86/include/asm/x86_64/page.h) and _PAGE_USER
 GUEST_KERNEL, USER = 1 << 52, 1 << 2
 PAGES_KEPT = 4096  # of each kind, 16 MiB
+MANY = 2 * PAGE_SIZE  # bytes; what is larger is read at once, and not kept
 READ_ONLY = (("_text", "_etext"), ("__start_rodata", "__end_rodata"))  # symbols of the kernel
 
 NOWHERE = -1
@@ -168,6 +169,11 @@ class NativeMemory:
         """
         if paddr >= OTHERS:
             return self._memory.read(paddr - OTHERS, size, what)
+        if size > MANY:
+            first, last = paddr >> PAGE_SHIFT, paddr + size - 1 >> PAGE_SHIFT
+            found = [page for _, page in self.pages(first, last - first + 1)]
+            if None not in found:
+                return b"".join(page for page in found if page)[paddr % PAGE_SIZE :][:size]
         return join_pages(paddr, size, lambda start, part: self._part(start, part, what))
 
     def _part(self, paddr: int, size: int, what: str) -> bytes:
@@ -198,12 +204,16 @@ class NativeMemory:
 
     def pages(self, first: int, count: int) -> Iterator[tuple[int, bytes | None]]:
         """Yield pfns from ``first`` on, each with its page, or None where the dump lacks it."""
-        mfns = (self.mfn(pfn) or 0 for pfn in range(first, first + count))
-        for pfn, page in enumerate(read_pages(self._memory, mfns, "page"), first):
-            if isinstance(page, ReadError):
-                yield pfn, None
-            else:
-                yield pfn, self.turned(pfn, self.mfn(pfn) or 0, page)
+        for start in range(first, first + count, PFNS_PER_LEAF):
+            part = range(start, min(start + PFNS_PER_LEAF, first + count))
+            mfns = [self.mfn(pfn) for pfn in part]
+            there = read_pages(self._memory, (mfn for mfn in mfns if mfn is not None), "page")
+            for pfn, mfn in zip(part, mfns):
+                page = None if mfn is None else next(there)
+                if mfn is None or not isinstance(page, bytes):
+                    yield pfn, None
+                else:
+                    yield pfn, self.turned(pfn, mfn, page)
 
     def vmcoreinfo(self, seconds: int) -> bytes:
         """Return the kernel's vmcoreinfo as it finishes it when it crashes.
@@ -269,8 +279,7 @@ class NativeMemory:
         """Return what Xen's frame table says, or None where it says nothing of the frame."""
         if self._found_tables is not None:
             return mfn in self._found_tables
-        info = self._frames.entry_of(mfn) if self._frames else None
-        return None if info is None else info.is_page_table
+        return self._frames.is_page_table(mfn) if self._frames else None
 
     def _may_be_table(self, pfn: int) -> bool:
         """Return True if the kernel's direct map has a page read-only, and it is no constant."""

@@ -15,7 +15,7 @@ from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT
 from ..machine.paging import PageTables, Step
 from ..progress import watched
-from .page_info import FLAGS_BYTE, PGT_COUNT, PGT_L3, Layout, PageInfo
+from .page_info import FLAGS_BYTE, PGT_COUNT, PGT_L1, PGT_L3, PGT_L4, Layout, PageInfo
 from .vmcoreinfo import XEN_VMCOREINFO, Vmcoreinfo
 
 __all__ = ["FrameTable", "Owned"]
@@ -29,6 +29,8 @@ LARGEST_ENTRY = 64  # bytes; struct page_info has 32, with CONFIG_BIGMEM 48
 LARGEST_MAX_PAGE = 1 << 36  # 256 TiB
 PDX_GROUP = 1 << 21  # bytes (PDX_GROUP_SHIFT); the frame table's holes begin at multiples of it
 MOST_EMPTY_GROUPS = 1024  # in a row: 256 GiB of machine memory that nothing ever used
+TOGETHER = 128  # entries that are read at once where one is asked for
+MOST_KEPT = 4096  # of these; 16 MiB of entries of 32 bytes
 MOST_ROOTS = 1 << 16  # of a domain; each of its processes has one or two
 
 
@@ -92,6 +94,7 @@ class FrameTable:
         self.max_page = tables.word(vmcoreinfo.symbol("max_page"), "Xen's max_page")
         if self.max_page > LARGEST_MAX_PAGE:
             raise P2mError(f"Xen's max_page is {self.max_page:x}: its memory is damaged")
+        self._kept: dict[int, bytes] = {}
         # Xen commit 1ae4be859b ("x86: limit page type width"), in 4.10, makes the type
         # PG_mask(x, 3); before, it is PG_mask(x, 4)
         self.type_shift = 5 if tuple(map(int, version.split("."))) >= (4, 10) else 4
@@ -128,6 +131,37 @@ class FrameTable:
             return self.entry(mfn) if self.mfn(mfn) == mfn else None
         except ReadError:
             return None
+
+    def is_page_table(self, mfn: int) -> bool | None:
+        """Return True if a machine frame is in use as a page table of a PV domain.
+
+        Return None if that cannot be found or read.
+        """
+        number, index = divmod(mfn, TOGETHER)
+        data = self._kept.get(number)
+        if data is None:
+            data = self._kept[number] = self._together(number * TOGETHER)
+            if len(self._kept) > MOST_KEPT:
+                self._kept = {number: data}
+        if not data:
+            info = self.entry_of(mfn)
+            return None if info is None else info.is_page_table
+        at = index * self.entry_size + self.count_at + 8
+        type_info = int.from_bytes(data[at : at + 8], "little")
+        used = type_info & PGT_COUNT > 0
+        return used and PGT_L1 <= type_info >> 8 * FLAGS_BYTE + self.type_shift <= PGT_L4
+
+    def _together(self, mfn: int) -> bytes:
+        """Return the entries of as many frames as are kept together, or nothing if any lacks.
+
+        Xen compresses frame numbers by groups that are larger (PDX_GROUP_COUNT).
+        """
+        try:
+            vaddr = self.start + mfn * self.entry_size
+            same = self.mfn(mfn) == mfn
+            return self.tables.read(vaddr, TOGETHER * self.entry_size, WHAT) if same else b""
+        except ReadError:
+            return b""
 
     def unused(self, mfn: int, count: int) -> bool:
         """Return True if the frame table has these frames, and none of them is in use.

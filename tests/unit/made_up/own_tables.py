@@ -13,7 +13,6 @@ from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.frame_table import FrameTable
-from pykdump_ext.xen.page_info import PageInfo
 
 from .guest import Guest, guest_with
 from .machine import DIRECT_MAP, KERNEL_MAP, NO_EXECUTE, PAGE, PTE, AddressSpace
@@ -34,9 +33,9 @@ class Frames:
     tables: set[int]
     asked: int = 0
 
-    def entry_of(self, mfn: int) -> PageInfo | None:
+    def is_page_table(self, mfn: int) -> bool:
         self.asked += 1
-        return PageInfo(1, 0x80, 1 if mfn in self.tables else 0, int(mfn in self.tables))
+        return mfn in self.tables
 
     def page_tables(self) -> set[int]:
         return self.tables

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import ReadError
+from pykdump_ext.machine.memory import split_by_page
 from pykdump_ext.machine.paging import PageTables
 from pykdump_ext.native.memory import GUEST_KERNEL, OTHERS, USER, NativeMemory
 from pykdump_ext.p2m.entries import Kind
@@ -79,6 +80,21 @@ def test_reads_cross_pages_and_end_where_memory_does() -> None:
     whole = native.read(0, 20 * PAGE, "page")
     for start, size in ((0, 1), (PAGE - 3, 6), (5 * PAGE + 9, 3 * PAGE), (19 * PAGE, PAGE)):
         assert native.read(start, size, "page") == whole[start : start + size]
+
+
+@given(st.integers(0, 2**32), st.integers(0, LAST * PAGE), st.integers(1, 40 * PAGE))
+def test_a_long_read_is_what_its_pages_are(seed: int, start: int, size: int) -> None:
+    native = Domain(seed % 8, m2p=True).native(None)
+
+    def read(paddr: int, size: int) -> bytes | None:
+        try:
+            return native.read(paddr, size, "page")
+        except ReadError:
+            return None
+
+    pages = [read(part, length) for part, length in split_by_page(start, size)]
+    whole = None if None in pages else b"".join(page for page in pages if page)
+    assert read(start, size) == whole
 
 
 def test_xens_mark_of_kernel_pages_is_taken_out() -> None:

@@ -174,3 +174,27 @@ def test_a_damaged_number_of_entries_costs_what_is_mapped(missing: int) -> None:
     xen.frames.tables.walk = counted  # type: ignore[method-assign]
     assert xen.owned(list(xen.domains()))[0].pages == 1
     assert len(walks) < 3000
+
+
+@pytest.mark.parametrize("build", [DEFAULT, BIGMEM])
+@pytest.mark.parametrize("together", [True, False])
+def test_page_tables_are_found_as_by_each_entry(build: Build, together: bool) -> None:
+    host, random = Host(build), Random(1)
+    index = host.add(0)
+    levels = {host.machine.frame(): random.randrange(5) for _ in range(200)}
+    levels = {mfn: level for mfn, level in levels.items() if mfn % frame_table.TOGETHER}
+    for mfn, level in levels.items():
+        host.give(index, mfn, level)
+    if together:  # else Xen does not map the first frame of any entries that are read at once
+        for mfn in range(0, max(levels), frame_table.TOGETHER):
+            host.direct(mfn)
+    dump = CountingDump(host.memory(), host.notes())
+    frames = open_xen(dump, host.notes()).frames
+    dump.reads.clear()
+    found = {mfn: frames.is_page_table(mfn) for mfn in levels}
+    assert found == {mfn: level > 0 for mfn, level in levels.items()}
+    assert (len([what for *_, what in dump.reads if what == frame_table.WHAT]) < 60) == together
+    for mfn in levels:
+        info = frames.entry_of(mfn)
+        assert info is not None and info.is_page_table == found[mfn]
+    assert frames.is_page_table(frames.max_page + 5) is None
