@@ -163,7 +163,7 @@ def become_kernel(prog: drgn.Program, vmcoreinfo: bytes) -> None:
     """
     try:
         prog.set_linux_kernel_custom(vmcoreinfo, is_live=False)
-    except (drgn.BadDataError, OverflowError) as error:
+    except Exception as error:  # of no other class before drgn has BadDataError, as in 0.1.0
         raise P2mError(f"the kernel's vmcoreinfo in the dump is damaged: {error}") from None
 
 
