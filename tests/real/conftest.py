@@ -190,7 +190,8 @@ def crash_says(untouched: lab_dump.Dump, prog: drgn.Program, plain: Plain) -> di
     commands = (
         "ps", "mod", "log", "rq.nr_running,nr_switches,curr runqueues:a", "bt", "mount", "kmem -s",
         "list task_struct.tasks -s task_struct.pid,comm -h init_task", "files 1", "kmem -i",
-        "set 1", f"rd -u {stack:x} 512",
+        "set 1", f"rd -u {stack:x} 512", "kmem -p", "kmem -v", "kmem -V", "kmem -S task_struct",
+        "ps -a", "ps -r 1", "irq", "dev -p", "sys",
     )  # fmt: skip
     keys = [re.sub(r"^(rd -u) .*", r"\1", command) for command in commands]
     return dict(zip(keys, plain("drgn", untouched, commands)))
