@@ -8,8 +8,8 @@ import os
 import runpy
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
+from rlcompleter import Completer
 from typing import Any
 
 from crash_host import ffi, lib
@@ -17,8 +17,9 @@ from crash_host import ffi, lib
 from . import crash
 from .commands import CommandError
 from .guarded import c_name, c_text, check
+from .line_editor import completing
 
-__all__ = ["complete", "py", "read_line"]
+__all__ = ["py", "read_line", "typed_code"]
 
 HISTORY = "~/.pykdump_ext_history"
 
@@ -49,25 +50,34 @@ def py(words: list[str]) -> None:
     if not words:
         _prompt()
     elif words[0] == "-c":
-        _code(words[1:])
+        _code(words)
     else:
         _script(words)
 
 
-def _code(words: list[str]) -> None:
-    """Run the code of ``py -c CODE [ARGS]``; ARGS can follow only code between quotes.
+def typed_code(command: str, words: list[str]) -> tuple[str, list[str]]:
+    """Return the code of ``py -c CODE [ARGS]``, and ARGS, which can follow only code in quotes.
 
     crash splits a line at blanks and drops double quotes, so the line is taken as it was typed.
+
+    :param command: its name, which is the first word of the line.
+    :param words: those after it; the first is the option.
+    :raises CommandError: there is no code, or a quote is not closed.
     """
     typed = c_text(lib.host_typed(2))
-    text = " ".join(words) if typed is None else typed
+    text = " ".join(words[1:]) if typed is None else typed
     quoted = text[:1] in ("'", '"')
     try:
         code, *arguments = shlex.split(text) if quoted else [text]
     except ValueError:
         raise CommandError(f"a quote is not closed: {text}") from None
     if not code.strip():
-        raise CommandError("no code follows -c (see 'help py')")
+        raise CommandError(f"no code follows {words[0]} (see 'help {command}')")
+    return code, arguments
+
+
+def _code(words: list[str]) -> None:
+    code, arguments = typed_code("py", words)
     argv = sys.argv
     sys.argv = ["-c", *arguments]
     try:
@@ -98,35 +108,9 @@ class _Prompt(code.InteractiveConsole):
 _namespace: dict[str, Any] = {"__name__": "__console__", "__doc__": None, "crash": crash}
 
 
-@cache
-def _completer() -> Any:
-    """Return the completer of Python's own prompt, without Python's readline.
-
-    That would take over crash's readline, whose functions have the same names.
-    """
-    modules: dict[str, Any] = sys.modules
-    before = modules.get("readline")
-    modules["readline"] = None  # rlcompleter then does without
-    try:
-        from rlcompleter import Completer  # noqa: PLC0415
-    finally:
-        modules.pop("readline")
-        if before:
-            modules["readline"] = before
-    return Completer(_namespace)
-
-
-def complete(text: str, state: int) -> str | None:
-    """Return the completion number ``state`` of ``text``, or None; raise what names do.
-
-    A name that is not complete yet may be an attribute, as in ``crash.sym``.
-    """
-    found: str | None = _completer().complete(text, state)
-    return found
-
-
 def _prompt() -> None:
     lib.host_output_to_terminal()
     version = sys.version.split()[0]
     banner = "" if crash.session().silent else f"Python {version} in crash {crash.Crash_run}"
-    _Prompt(_namespace).interact(banner=banner, exitmsg="")
+    with completing(Completer(_namespace).complete):
+        _Prompt(_namespace).interact(banner=banner, exitmsg="")

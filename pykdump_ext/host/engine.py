@@ -20,7 +20,7 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
-from . import crash, ending, lookups, memory
+from . import crash, ending, line_editor, lookups, memory
 
 __all__ = ["CrashOutput", "debugging", "python_command", "run"]
 
@@ -45,6 +45,7 @@ class CrashOutput(io.TextIOBase):
 
 sys.stdout = sys.stderr = CrashOutput()
 sys.argv = [""]
+line_editor.take_over_readline()
 
 
 @contextmanager
@@ -193,12 +194,10 @@ _completion: Any = ffi.NULL  # C copies it after python_complete() has returned
 
 @ffi.def_extern(error=ffi.NULL)  # type: ignore[untyped-decorator]
 def python_complete(text: Any, state: int) -> Any:
-    """Return the completion number ``state`` of ``text`` at the prompt of ``py``, or NULL."""
+    """Return the completion number ``state`` of ``text`` at a prompt of Python, or NULL."""
     global _completion  # noqa: PLW0603
-    from . import console  # noqa: PLC0415  (imports crash)
-
     try:
-        found = console.complete(ffi.string(text).decode("utf-8", "surrogateescape"), state)
+        found = line_editor.complete(ffi.string(text).decode("utf-8", "surrogateescape"), state)
         _completion = ffi.NULL if found is None else ffi.new("char[]", found.encode())
     except BaseException:  # of a property or a __dir__() that was asked, and Ctrl-C while it worked
         return ffi.NULL
