@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 from collections.abc import Callable
 from contextlib import redirect_stderr
@@ -62,7 +63,7 @@ class Command:
             body = self.parser.format_help().partition("\n\n")[2].rstrip().splitlines()
         else:
             synopsis = self.usage
-            body = (self.function.__doc__ or self.help).strip().splitlines()
+            body = (inspect.getdoc(self.function) or self.help).strip().splitlines()
         first = [text.replace("%", "%%") for text in (self.help, synopsis)]
         return [self.name, *first, *(_verbatim("  " + line if line else "") for line in body)]
 
