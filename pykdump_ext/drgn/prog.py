@@ -127,7 +127,7 @@ def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
         prog.add_memory_segment(start, size, reader.physical, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
     # split debug information: drgn joins files of the same build ID
-    load_symbols(prog, namelist.files if isinstance(namelist, Namelist) else [namelist.path])
+    load_symbols(prog, getattr(namelist, "files", [namelist.path]))
     try:
         prog.type("struct task_struct")
     except LookupError:

@@ -68,6 +68,15 @@ class SessionNamelist:
         """The path of the namelist, as crash has it."""
         return Path(crash.session().namelist or "")
 
+    @property
+    def files(self) -> list[Path]:
+        """The ELF files, unpacked, for a program that reads debug information.
+
+        :raises P2mError: crash has no namelist.
+        """
+        session = crash.session()
+        return Namelist(*filter(None, (session.namelist, session.namelist_debug))).files
+
     def banner(self) -> bytes:
         """Return the namelist's ``linux_banner``, without its final zero byte.
 
