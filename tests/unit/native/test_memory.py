@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pykdump_ext.errors import ReadError
@@ -83,6 +83,7 @@ def test_reads_cross_pages_and_end_where_memory_does() -> None:
 
 
 @given(st.integers(0, 2**32), st.integers(0, LAST * PAGE), st.integers(1, 40 * PAGE))
+@example(1, LAST // 2 * PAGE, 40 * PAGE)  # where some pages have no memory
 def test_a_long_read_is_what_its_pages_are(seed: int, start: int, size: int) -> None:
     native = Domain(seed % 8, m2p=True).native(None)
 
