@@ -167,7 +167,7 @@ def test_drgn_takes_the_kernel_and_its_debug_file(crash: Crash, absent: Dump, fo
     code = "print(prog.crashed_thread().object.comm.string_().decode(), prog['init_task'].pid)"
     for names in (("vmlinux.debug", "vmlinux.stripped"), ("vmlinux.linked",)):
         namelist = [forms / name for name in names]
-        ran = p2mfix(crash, "drgn", *namelist, absent.vmcore, "-e", code)
+        ran = p2mfix(crash, "drgn", "-q", *namelist, absent.vmcore, "-e", code)
         assert (ran.status, ran.text) == (0, "init (pid_t)0\n")
 
 
