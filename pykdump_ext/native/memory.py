@@ -58,7 +58,9 @@ __all__ = ["OTHERS", "NativeMemory"]
 OTHERS = 1 << 45  # 32 TiB, more than a PV domain can have; page-table entries hold 52 bits
 MOST_MFNS = 1 << 34  # of 64 TiB, which is above all machine memory that Xen takes
 WRITABLE = 1 << 1  # in an entry of a page table
-RESERVED = 0x3F << 53  # zero in entries of PV kernels: bits 53 to 58
+# Zero in entries of PV kernels: bits 53 to 56.  57 and 58 are the kernel's own: _PAGE_DEVMAP, and
+# since Linux 6.6 (fca4d413c5be) _PAGE_SAVED_DIRTY of each entry that was written to and is read-only
+RESERVED = 0xF << 53
 # Set by Xen in entries for the kernel's own pages, which it maps for user mode: _PAGE_GUEST_KERNEL
 # (xen/arch/x86/include/asm/x86_64/page.h) and _PAGE_USER
 GUEST_KERNEL, USER = 1 << 52, 1 << 2

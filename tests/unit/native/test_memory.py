@@ -110,6 +110,19 @@ def test_xens_mark_of_kernel_pages_is_taken_out() -> None:
     assert last.entry == 3 * PAGE | READ_ONLY
 
 
+@pytest.mark.parametrize("bit", [57, 58])
+def test_an_entry_with_the_kernels_own_bits_is_one_of_a_page_table(bit: int) -> None:
+    domain = Domain(3, m2p=True)
+    vaddr, _ = next(iter(domain.process.mapped))
+    mfn = domain.p2m.cell(3)[1]
+    domain.process.set(vaddr, PTE, mfn * PAGE | READ_ONLY | 1 << bit)
+    native = domain.native(None)
+    top = native.pfn(domain.process.root)
+    assert top is not None
+    *_, last = PageTables(native, top * PAGE).walk(vaddr)
+    assert last.entry == 3 * PAGE | READ_ONLY | 1 << bit
+
+
 def test_text_that_is_read_only_is_no_page_table() -> None:
     domain = Domain(4, m2p=False)
     mfn = domain.p2m.cell(8)[1]
