@@ -62,7 +62,7 @@ def plan_kdump(
         head[start : start + places.size] = _with_bits(bits, mfn, pages.frames)
     for place in PLACES_AT:
         offset = int.from_bytes(head[PAGE_SIZE + place : PAGE_SIZE + place + 8], "little")
-        if offset >= places.descriptors:
+        if places.descriptors <= offset <= size:  # a damaged one stays
             struct.pack_into("<Q", head, PAGE_SIZE + place, offset + shift)
     head += descriptors[:at] + new + descriptors[at:]
 

@@ -17,6 +17,7 @@ from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.machine.kdump import KdumpFile
 from pykdump_ext.machine.memory import PAGE_SIZE
 from pykdump_ext.rewrite.copies import rewrite_dump
+from pykdump_ext.rewrite.kdump import PLACES_AT
 from tests.lab.kdump import kdump
 
 from .made_up.copies import diagnosed, notes_of
@@ -87,3 +88,17 @@ def test_a_dump_that_is_cut_in_its_descriptors_is_told_so(tmp_path: Path) -> Non
     with pytest.raises(P2mError, match="ends inside its descriptors of pages"):
         rewrite_dump(core, found, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_place_that_is_damaged_stays_as_it_is(tmp_path: Path) -> None:
+    guest = small()
+    path, out = tmp_path / "vmcore", tmp_path / "out"
+    written(guest, path, set(), max(guest.machine.pages) + 4000)
+    at = PAGE_SIZE + PLACES_AT[2]  # of eraseinfo
+    with path.open("r+b") as file:
+        file.seek(at)
+        file.write(b"\xff" * 8)
+    core = open_dump([path])
+    assert isinstance(core, KdumpFile)
+    rewrite_dump(core, diagnosed(guest, core), out)
+    assert out.read_bytes()[at : at + 8] == b"\xff" * 8
