@@ -163,7 +163,7 @@ def _namelists(words: Sequence[str]) -> Iterator[Namelist]:
     from .linux.namelist import Namelist, is_namelist  # noqa: PLC0415
 
     for word in words:
-        for part in (word, word[2:], word.partition("=")[2]):
+        for part in filter(None, (word, word[2:], word.partition("=")[2])):
             for file in (part, os.path.join(part, "vmlinux")):  # noqa: PTH118  (it may be code)
                 if os.path.isfile(file) and is_namelist(file):  # noqa: PTH113
                     with suppress(P2mError):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pykdump_ext import drgn_plugin
+from pykdump_ext.linux import namelist
 
 
 @pytest.mark.parametrize(
@@ -58,3 +59,16 @@ def test_a_function_of_the_same_name_elsewhere_is_not_started_again() -> None:
         return drgn_plugin._is_program(sys._getframe())
 
     assert not _main() and not drgn_plugin._is_program(None)
+
+
+def test_a_vmlinux_that_no_word_names_is_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    (tmp_path / "vmlinux").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(namelist, "is_namelist", asked.append)
+    assert not [*drgn_plugin._namelists(["-c", "vmcore", "-q", "--log-level", "debug"])]
+    assert not asked
+    assert not [*drgn_plugin._namelists(["-s", "vmlinux"])]
+    assert asked == ["vmlinux"]
