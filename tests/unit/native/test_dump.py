@@ -10,7 +10,7 @@ import pytest
 
 from pykdump_ext.errors import P2mError, ReadError
 from pykdump_ext.machine import elf
-from pykdump_ext.machine.elf import PT_LOAD, ElfCore
+from pykdump_ext.machine.elf import PT_LOAD, ElfCore, Segment
 from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.machine.paging import PageTables
 from pykdump_ext.native import dump as native_dump
@@ -121,6 +121,13 @@ def test_a_dump_with_more_gaps_than_program_headers_count_is_read_back(
     at = int.from_bytes(head[40:48], "little")
     count = int.from_bytes(out.read_bytes()[at + 44 : at + 48], "little")
     assert count == len(ElfCore(out).headers) > 100
+
+
+def test_as_many_segments_as_are_written_are_read(tmp_path: Path) -> None:
+    many = native_dump.MOST_SEGMENTS + native_dump.SPARE
+    one = Segment(PT_LOAD, 7, PAGE, 0, 0, PAGE, PAGE, 0)
+    (tmp_path / "out").write_bytes(native_dump._headers([one] * many))
+    assert len(ElfCore(tmp_path / "out").headers) == many
 
 
 def test_nothing_is_left_where_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
