@@ -228,6 +228,8 @@ class NativeMemory:
 
     def turned(self, pfn: int, mfn: int, page: bytes) -> bytes:
         """Return a page of the domain as its kernel would have it; others than tables stay."""
+        if self._entry(pfn) != mfn:  # another domain's, whose page tables stay as they are
+            return page
         known = self._is_table(mfn)
         if known is False or (known is None and not self._may_be_table(pfn)):
             return page

@@ -110,6 +110,19 @@ def test_xens_mark_of_kernel_pages_is_taken_out() -> None:
     assert last.entry == 3 * PAGE | READ_ONLY
 
 
+def test_a_page_table_of_another_domain_stays_as_it_is() -> None:
+    domain = Domain(5, m2p=True)
+    own = domain.p2m.cell(3)[1]
+    pfn, mfn = next(
+        (pfn, mfn) for pfn, (kind, mfn) in enumerate(map(domain.p2m.cell, range(LAST)))
+        if kind is Kind.FOREIGN
+    )  # fmt: skip
+    page = (own * PAGE | READ_ONLY).to_bytes(8, "little") * 512
+    domain.guest.machine.pages[mfn][:] = page
+    native = domain.native(Frames({*domain.tables, mfn}))
+    assert native.read(pfn * PAGE, PAGE, "page") == native.machine_page(mfn, "page") == page
+
+
 @pytest.mark.parametrize("bit", [57, 58])
 def test_an_entry_with_the_kernels_own_bits_is_one_of_a_page_table(bit: int) -> None:
     domain = Domain(3, m2p=True)
