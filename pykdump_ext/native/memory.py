@@ -59,7 +59,7 @@ OTHERS = 1 << 45  # 32 TiB, more than a PV domain can have; page-table entries h
 MOST_MFNS = 1 << 34  # of 64 TiB, which is above all machine memory that Xen takes
 WRITABLE = 1 << 1  # in an entry of a page table
 # Zero in entries of PV kernels: bits 53 to 56.  57 and 58 are the kernel's own: _PAGE_DEVMAP, and
-# since Linux 6.6 (fca4d413c5be) _PAGE_SAVED_DIRTY of each entry that was written to and is read-only
+# since Linux 6.6 _PAGE_SAVED_DIRTY, which marks a page that was written to and is read-only now
 RESERVED = 0xF << 53
 # Set by Xen in entries for the kernel's own pages, which it maps for user mode: _PAGE_GUEST_KERNEL
 # (xen/arch/x86/include/asm/x86_64/page.h) and _PAGE_USER
@@ -139,7 +139,8 @@ class NativeMemory:
         kind = kind_of(entry)
         if kind is Kind.MISSING:
             return None
-        return pfn if kind is Kind.IDENTITY else entry & ~FOREIGN_FRAME_BIT
+        mfn = pfn if kind is Kind.IDENTITY else entry & ~FOREIGN_FRAME_BIT
+        return mfn if mfn < MOST_MFNS else None  # else damage made it
 
     def paddr(self, vaddr: int, what: str) -> int:
         """Return the pseudo-physical address of a virtual address of the kernel.

@@ -75,6 +75,18 @@ def test_memory_is_in_the_order_of_pfns_and_only_page_tables_differ() -> None:
     ) + domain.p2m.count(Kind.FOREIGN)
 
 
+@pytest.mark.parametrize("entry", [1 << 52 | 5, 1 << 63 | 1 << 62 | 5])
+def test_an_entry_that_damage_made_is_no_memory(entry: int) -> None:
+    """crash takes the lower 64 bits of an address, and would read another page."""
+    native = Domain(2, m2p=True).native(None)
+    leaf = native._leaves(0)
+    assert leaf is not None
+    leaf[20] = entry
+    assert native.mfn(20) is None
+    with pytest.raises(ReadError, match="no memory"):
+        native.read(20 * PAGE, 8, "page")
+
+
 def test_reads_cross_pages_and_end_where_memory_does() -> None:
     native = Domain(2, m2p=True).native(None)
     whole = native.read(0, 20 * PAGE, "page")
@@ -113,10 +125,8 @@ def test_xens_mark_of_kernel_pages_is_taken_out() -> None:
 def test_a_page_table_of_another_domain_stays_as_it_is() -> None:
     domain = Domain(5, m2p=True)
     own = domain.p2m.cell(3)[1]
-    pfn, mfn = next(
-        (pfn, mfn) for pfn, (kind, mfn) in enumerate(map(domain.p2m.cell, range(LAST)))
-        if kind is Kind.FOREIGN
-    )  # fmt: skip
+    pfn = next(pfn for pfn in range(LAST) if domain.p2m.cell(pfn)[0] is Kind.FOREIGN)
+    mfn = domain.p2m.cell(pfn)[1]
     page = (own * PAGE | READ_ONLY).to_bytes(8, "little") * 512
     domain.guest.machine.pages[mfn][:] = page
     native = domain.native(Frames({*domain.tables, mfn}))
