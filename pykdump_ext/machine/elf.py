@@ -27,7 +27,8 @@ __all__ = [
     "Segment",
 ]
 
-MOST_SEGMENTS = 1 << 19  # twice what native/dump.py writes; a damaged header can claim 2**32 of them, all zeros
+# A damaged header can claim 2**32 of them, all zeros; native/dump.py writes up to 2**18
+MOST_SEGMENTS = 1 << 19
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")  # Elf64_Ehdr
 PHDR = struct.Struct("<IIQQQQQQ")  # Elf64_Phdr
 IDENT_64_LITTLE = b"\x7fELF\x02\x01"  # e_ident: the magic, ELFCLASS64, ELFDATA2LSB
