@@ -144,7 +144,12 @@ def _start_again(path: str) -> NoReturn:
     words[place] = f"{before}/proc/self/fd/{fd}"
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    os.execv(sys.executable, [sys.executable, *words[1:]])
+    try:
+        os.execv(sys.executable, [sys.executable, *words[1:]])
+    except OSError:
+        os.close(fd)
+        del os.environ[VARIABLE]
+        raise
 
 
 def _before(word: str, path: str) -> str | None:

@@ -19,7 +19,7 @@ from typing import BinaryIO
 from .errors import P2mError
 from .machine.dumps import is_dump
 
-__all__ = ["check_space", "check_target", "new_file", "write_at", "write_file"]
+__all__ = ["check_space", "check_target", "mode_of", "new_file", "write_at", "write_file"]
 
 WRITABLE = 0o666  # the mode of a new file, less the umask
 OWN_FILES = Path("/proc/self/fd")
@@ -174,6 +174,17 @@ def new_file(
         if unfinished.parent != OWN_FILES:
             unfinished.unlink(missing_ok=True)
         os.close(fd)
+
+
+def mode_of(sources: Iterable[str | Path]) -> int:
+    """Return the permission bits of what is made from these files: those that all of them have.
+
+    :raises OSError: there is no such file.
+    """
+    mode = 0o777
+    for path in sources:
+        mode &= Path(path).stat().st_mode
+    return mode
 
 
 def check_space(fd: int, folder: Path, more: int) -> None:

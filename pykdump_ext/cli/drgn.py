@@ -11,7 +11,7 @@ import argparse
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> None:
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
     from ..drgn.prog import drgn_cli, fill_program  # noqa: PLC0415  (drgn may not be installed)
 
-    opened = _opened(files, domain)
+    opened = _opened(files, domain, words)
 
     def fill(prog: drgn.Program) -> None:
         fill_program(prog, opened)
@@ -101,13 +101,18 @@ def _sorted(words: Sequence[str]) -> tuple[list[str], int, list[str]]:
     waiting = iter(words)
     for word in waiting:
         option, _, value = word.partition("=")
-        if option in OTHERS:
+        short, long = word[:2], option.startswith("--") and len(option) > 2
+        if short in OTHERS or (long and any(name.startswith(option) for name in OTHERS)):
             raise P2mError(f"{option}: p2mfix drgn debugs a dump; drgn itself has this option")
         if option == "--domain":
             value = value or next(waiting, "")
-            if not value.isdecimal():
+            if not value.isdecimal() or len(value) > 5:
                 raise P2mError(f"--domain takes the number of a domain, not {value!r}")
             domain = int(value)
+        elif word.startswith("--core="):
+            files.append(value)
+        elif short == "-c" and word != short:
+            files.append(word[2:])
         elif word in WITH_WORD:
             rest += [word, *islice(waiting, 1)]
         elif word.startswith("-"):
@@ -129,16 +134,37 @@ def _is_file_of_dump(word: str, before: Sequence[str]) -> bool:
     return not any(map(is_dump, before)) or is_dump(word) or is_namelist(word)
 
 
-def _opened(files: Sequence[str], domain: int) -> OpenedDump:
-    """Open a dump, and find its namelist.
+def _opened(files: Sequence[str], domain: int, words: Sequence[str]) -> OpenedDump:
+    """Open a dump, and find its namelist, which may also be given by ``-s``.
 
     :param files: the vmlinux and the dump's files, in any order.
+    :param words: drgn's own.
     """
     dump = [path for path in files if is_dump(path)] or files[-1:]  # or the one that is none
     namelist = [path for path in files if path not in dump]
+    namelist = namelist or [path for path in _symbols(words) if _is_kernel(path)]
     opened = OpenedDump(open_dump(dump), [Namelist(*namelist)] if namelist else [], dump, domain)
     opened.look_for_namelist()
     return opened
+
+
+def _symbols(words: Sequence[str]) -> Iterator[str]:
+    """Yield the files of drgn's option ``-s``."""
+    for before, word in zip(["", *words], words):
+        if before in ("-s", "--symbols"):
+            yield word
+        elif word.startswith("--symbols="):
+            yield word.partition("=")[2]
+        elif word.startswith("-s") and len(word) > 2:
+            yield word[2:]
+
+
+def _is_kernel(path: str) -> bool:
+    """Return True if a file is a vmlinux, not a module's file."""
+    try:
+        return is_namelist(path) and bool(Namelist(path).banner())
+    except P2mError:
+        return False
 
 
 def _users_frames(trace: TracebackType | None) -> TracebackType | None:

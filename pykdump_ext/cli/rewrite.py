@@ -71,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--domain", type=int, default=0, metavar="N", help="with --linux: PV guest N, not dom0"
     )
     parser.add_argument(
-        "--compress", action="store_true", help="with --linux: write it as makedumpfile -c does"
+        "--compress",
+        action="store_true",
+        help="with --linux: write it as makedumpfile -c does; meanwhile it takes the room of both",
     )
     parser.add_argument(
         "--force", action="store_true", help="replace OUT if it exists, and is no dump or vmlinux"

@@ -39,6 +39,7 @@ __all__ = ["become_kernel", "drgn_cli", "fill_program", "open_program", "program
 KERNEL_HALF = (
     0xFFFF800000000000  # where the kernel's half of addresses begins, with 4-level page tables
 )
+MOST_RUNS = 1 << 18  # of pages; drgn has a segment for each
 PAGES_KEPT = 16384  # at most, 64 MiB
 # Functions of drgn.cli that its documentation does not name: drgn's command, and what opens the
 # running kernel for it where no option chooses otherwise (drgn 0.1.0 to 0.3.0)
@@ -67,9 +68,8 @@ class Reader:
         if page is None:
             try:
                 maddr = self.tables.translate(address)
-                try:
-                    page = self.native.machine_page(maddr >> PAGE_SHIFT, "page")
-                except ReadError:  # the dump may have a part of the page
+                page = self.native.machine_page(maddr >> PAGE_SHIFT, "page")
+                if page is None:  # the dump may have a part of the page
                     return self.native.found.kernel.memory.read(maddr, size, "page")
             except ReadError as error:
                 raise drgn.FaultError(str(error), address) from None
@@ -123,7 +123,9 @@ def fill_program(prog: drgn.Program, opened: OpenedDump) -> None:
     reader = Reader(native, own_tables(opened))
     if not prog.flags & drgn.ProgramFlags.IS_LINUX_KERNEL:
         become_kernel(prog, native.vmcoreinfo(0))
-    for start, size in native.runs():
+    for number, (start, size) in enumerate(native.runs()):
+        if number >= MOST_RUNS:
+            raise P2mError("the kernel's p2m has memory in too many pieces: its data is damaged")
         prog.add_memory_segment(start, size, reader.physical, physical=True)
     prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, reader.virtual)
     # split debug information: drgn joins files of the same build ID

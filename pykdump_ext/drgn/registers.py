@@ -54,7 +54,7 @@ def saved_notes(prog: drgn.Program, dom0: Iterable[Vcpu]) -> list[tuple[int, byt
     with suppress(drgn.FaultError, LookupError):
         for cpu in for_each_present_cpu(prog):
             address, note = per_cpu_ptr(prog["crash_notes"], cpu).value_(), b""
-            with suppress(drgn.FaultError):
+            with suppress(drgn.FaultError, LookupError):
                 registers = registers_of(prog, cpu, vcpus.get(cpu))
                 if registers is not None:
                     note = prstatus(registers, cpu_curr(prog, cpu).pid.value_())

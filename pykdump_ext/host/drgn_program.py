@@ -27,6 +27,7 @@ from ..machine.dumps import open_dump
 from ..machine.files import open_file
 from ..machine.kdump import split_range
 from ..machine.memory import PAGE_SHIFT
+from ..p2m.layouts import MAX_PFNS
 from . import crash
 from .commands import CommandError
 from .console import read_line, typed_code
@@ -106,7 +107,10 @@ def _by_session(path: str) -> drgn.Program:
     for note in open_dump([path]).notes:
         if note.owner == "VMCOREINFO":
             become_kernel(prog, note.data)
-            size = crash.readPtr(crash.sym2addr("max_pfn")) << PAGE_SHIFT
+            pfns = crash.readPtr(crash.sym2addr("max_pfn"))
+            if pfns > MAX_PFNS:
+                raise P2mError(f"the kernel's max_pfn is {pfns:x}: it is damaged")
+            size = pfns << PAGE_SHIFT
             prog.add_memory_segment(0, size, _reader(crash.PHYSADDR), physical=True)
             prog.add_memory_segment(KERNEL_HALF, (1 << 64) - KERNEL_HALF, _reader(crash.KVADDR))
     return prog

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ..errors import P2mError
+from ..errors import P2mError, ReadError
 from ..linux.vmcoreinfo import swapper
 from ..machine.dumps import open_dump
 from ..machine.elf import (
@@ -34,7 +34,7 @@ from ..machine.elf import (
 )
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, split_by_page
 from ..machine.paging import PageTables
-from ..outputs import new_file, write_at
+from ..outputs import mode_of, new_file, write_at
 from ..xen.vcpus import NT_PRSTATUS, PR_REG, REGISTERS, Registers
 from .memory import NativeMemory
 
@@ -96,7 +96,7 @@ def write_dump(
         lacks so many pages that no ELF file can have a segment for each run.
     :raises OSError: reading or writing fails.
     """
-    with new_file(target, None, inputs, replace) as (fd, unfinished):
+    with new_file(target, mode_of(inputs), inputs, replace) as (fd, unfinished):
         size = fill_dump(native, saved, fd, watch)
         check_dump(native, unfinished)
     return size
@@ -236,7 +236,10 @@ def _by_pfn(native: NativeMemory, wanted: Iterable[tuple[int, bytes]]) -> dict[i
     found: dict[int, Patches] = {}
     for vaddr, data in wanted:
         for part, size in split_by_page(vaddr, len(data)):
-            paddr = native.paddr(part, "crash_notes")
+            try:
+                paddr = native.paddr(part, "crash_notes")
+            except ReadError:  # the notes are in the file's header as well
+                continue
             patch = (paddr % PAGE_SIZE, data[part - vaddr : part - vaddr + size])
             found.setdefault(paddr >> PAGE_SHIFT, []).append(patch)
     return found

@@ -26,7 +26,7 @@ from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..errors import ReadError
+from ..errors import P2mError, ReadError
 from ..linux.vmcoreinfo import native_vmcoreinfo, swapper
 from ..machine.memory import (
     PAGE_SHIFT,
@@ -64,6 +64,9 @@ RESERVED = 0xF << 53
 # Set by Xen in entries for the kernel's own pages, which it maps for user mode: _PAGE_GUEST_KERNEL
 # (xen/arch/x86/include/asm/x86_64/page.h) and _PAGE_USER
 GUEST_KERNEL, USER = 1 << 52, 1 << 2
+# Xen sets _PAGE_USER in each present entry of a domain (adjust_guest_l1e() and others of
+# xen/arch/x86/pv/mm.h), but in its own part of a top table: ROOT_PAGETABLE_FIRST_XEN_SLOT to _LAST_
+XENS_SLOTS = range(256, 272)
 PAGES_KEPT = 4096  # of each kind, 16 MiB
 MANY = 2 * PAGE_SIZE  # bytes; what is larger is read at once, and not kept
 READ_ONLY = (("_text", "_etext"), ("__start_rodata", "__end_rodata"))  # symbols of the kernel
@@ -95,11 +98,13 @@ class NativeMemory:
 
     :param found: the domain's p2m and its kernel.
     :param frames: Xen's frame table, or None where the dump lacks it.
-    :raises P2mError: the kernel's direct map cannot be found.
+    :raises P2mError: the kernel's direct map cannot be found, or its number of pages cannot be.
     """
 
     def __init__(self, found: Diagnosis, frames: FrameTable | None) -> None:
         self.found = found
+        if found.table.max_pfn > OTHERS >> PAGE_SHIFT:
+            raise P2mError(f"the kernel's max_pfn is {found.table.max_pfn:x}: it is damaged")
         self._memory, self._tables = found.kernel.memory, found.kernel.tables
         self.direct_map = found.kernel.page_offset()
         self._frames = frames
@@ -196,12 +201,15 @@ class NativeMemory:
             self._pages[pfn] = page
         return page[at : at + size]
 
-    def machine_page(self, mfn: int, what: str) -> bytes:
+    def machine_page(self, mfn: int, what: str) -> bytes | None:
         """Return the page in a machine frame, as the domain's kernel would have it.
 
-        :raises ReadError: any of its bytes is not in the dump.
+        Return None if the dump lacks a part of it.
         """
-        page = self._memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, what)
+        try:
+            page = self._memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, what)
+        except ReadError:
+            return None
         pfn = self.pfn(mfn)
         return page if pfn is None else self.turned(pfn, mfn, page)
 
@@ -238,7 +246,8 @@ class NativeMemory:
         for index, entry in enumerate(words):
             if entry & PRESENT:
                 address = self.native_address(entry & ADDRESS_MASK)
-                if known is None and (address == NOWHERE or entry & RESERVED):
+                users = entry & USER or index in XENS_SLOTS
+                if known is None and (address == NOWHERE or entry & RESERVED or not users):
                     return page
                 if address != NOWHERE:
                     xens = GUEST_KERNEL | USER if entry & GUEST_KERNEL else 0

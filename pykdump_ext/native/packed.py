@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import P2mError
-from ..outputs import new_file
+from ..outputs import mode_of, new_file
 from .dump import Saved, Watch, check_dump, fill_dump
 from .memory import NativeMemory
 
@@ -48,7 +48,7 @@ def write_packed(
     :raises OSError: reading or writing fails.
     """
     program = find_makedumpfile()
-    with new_file(target, None, inputs, replace) as (fd, unfinished):
+    with new_file(target, mode_of(inputs), inputs, replace) as (fd, unfinished):
         with tempfile.TemporaryFile(dir=target.resolve().parent) as elf:
             size = fill_dump(native, saved, elf.fileno(), watch)
             names = [_name_for_others(number) for number in (elf.fileno(), fd)]

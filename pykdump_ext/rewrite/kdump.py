@@ -27,6 +27,7 @@ __all__ = ["plan_kdump"]
 PLACES_AT = (32, 48, 64)
 WORDS = DESCRIPTOR.size // 8
 FRAMES_PER_BYTE = 8
+LARGEST_BITMAP = 512 << 20  # bytes, for 16 TiB of machine memory
 
 
 def plan_kdump(
@@ -37,6 +38,8 @@ def plan_kdump(
     :raises P2mError: the dump is in several files, or there are no frames for the list.
     """
     places = dump.places()
+    if places.size > LARGEST_BITMAP:
+        raise P2mError(f"{dump.file.path}: {places.frames:x} frames: its header is damaged")
     existing = dump.file.read_at(places.existing, places.size)
     dumped = dump.file.read_at(places.dumped, places.size)
     count = pages_needed(len(found.rebuilt.leaves))

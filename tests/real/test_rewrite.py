@@ -245,6 +245,6 @@ def test_errors_are_sentences(
     assert "not a dump of a Xen host" in says(not_xen.vmcore, out, *vmlinux)
     assert "No such file" in says(tmp_path / "none", out, *vmlinux)
     assert "No such file" in says(truncated.vmcore, out, "--vmlinux", tmp_path / "none")
-    compressed = packed(truncated, "-c")
-    assert "open it with p2mfix VMLINUX VMCORE" in says(compressed.vmcore, out, *vmlinux)
+    flattened = packed(truncated, "-F")
+    assert "open it with p2mfix VMLINUX VMCORE" in says(flattened.vmcore, out, *vmlinux)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["home", "work"]

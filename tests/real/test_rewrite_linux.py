@@ -86,6 +86,8 @@ def test_compress_writes_it_packed(
     done = write(truncated, tmp_path / "out", "--compress")
     assert done.returncode == 0, done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    mode = truncated.vmcore.stat().st_mode
+    assert (tmp_path / "out").stat().st_mode == native.vmcore.stat().st_mode == mode
     assert (tmp_path / "out").read_bytes()[:5] == b"KDUMP"
     assert (tmp_path / "out").stat().st_size < native.vmcore.stat().st_size // 5
     assert names_of_tasks(opened(native, tmp_path / "out")) == names_of_tasks(prog)

@@ -8,14 +8,14 @@ from random import Random
 from typing import cast
 
 from pykdump_ext.machine.memory import PageMemory
-from pykdump_ext.native.memory import NativeMemory
+from pykdump_ext.native.memory import USER, NativeMemory
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.m2p import MACH2PHYS_VIRT_START
 from pykdump_ext.xen.frame_table import FrameTable
 
 from .guest import Guest, guest_with
-from .machine import DIRECT_MAP, KERNEL_MAP, NO_EXECUTE, PAGE, PTE, AddressSpace
+from .machine import DIRECT_MAP, KERNEL_MAP, NO_EXECUTE, PAGE, PRESENT, PTE, AddressSpace
 from .p2m import Cell, P2m
 
 TOP = KERNEL_MAP + 0x1000000
@@ -75,6 +75,10 @@ class Domain:
             if mfn in self.tables:
                 entry = mfn * PAGE | READ_ONLY | NO_EXECUTE
                 self.guest.space.set(DIRECT_MAP + pfn * PAGE, PTE, entry)
+        for table in self.tables:  # Xen marks each present entry
+            for index, entry in enumerate(machine.words(table)):
+                if entry & PRESENT:
+                    machine.put(table, index, entry | USER)
 
     def tell_vmcoreinfo(self) -> None:
         """Let the kernel have what tools want of it: vmcoreinfo, its text, its own top table."""

@@ -79,7 +79,7 @@ def test_its_notes_are_those_of_a_kernel(tmp_path: Path) -> None:
         ("CORE", 1), ("CORE", 1), ("VMCOREINFO", 0)
     ]  # fmt: skip
     known, unknown, info = (note.data for note in core.notes)
-    assert known in NOTE and not any(unknown)
+    assert known == NOTE[20:] and not any(unknown)
     lines = dict(line.split("=") for line in info.decode().splitlines())
     assert lines["CRASHTIME"] == str(SECONDS)
     phys_base = int(lines["NUMBER(phys_base)"])
@@ -146,3 +146,15 @@ def test_nothing_is_left_where_it_fails(tmp_path: Path, monkeypatch: pytest.Monk
         write_dump(native, saved(domain), tmp_path / "there", [], lambda *_: None)
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
     assert (tmp_path / "there").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444])
+def test_the_file_has_the_permissions_of_the_dump(tmp_path: Path, mode: int) -> None:
+    domain, sources = Domain(11, m2p=False), [tmp_path / "s1", tmp_path / "s2"]
+    for path in sources:
+        path.touch()
+    sources[0].chmod(0o644)
+    sources[1].chmod(mode)
+    out = tmp_path / "out"
+    write_dump(domain.native(None), saved(domain), out, [*map(str, sources)], lambda *_: None)
+    assert out.stat().st_mode & 0o777 == mode & 0o644

@@ -138,12 +138,12 @@ def test_an_entry_with_the_kernels_own_bits_is_one_of_a_page_table(bit: int) -> 
     domain = Domain(3, m2p=True)
     vaddr, _ = next(iter(domain.process.mapped))
     mfn = domain.p2m.cell(3)[1]
-    domain.process.set(vaddr, PTE, mfn * PAGE | READ_ONLY | 1 << bit)
+    domain.process.set(vaddr, PTE, mfn * PAGE | READ_ONLY | USER | 1 << bit)
     native = domain.native(None)
     top = native.pfn(domain.process.root)
     assert top is not None
     *_, last = PageTables(native, top * PAGE).walk(vaddr)
-    assert last.entry == 3 * PAGE | READ_ONLY | 1 << bit
+    assert last.entry == 3 * PAGE | READ_ONLY | USER | 1 << bit
 
 
 def test_text_that_is_read_only_is_no_page_table() -> None:
@@ -153,3 +153,13 @@ def test_text_that_is_read_only_is_no_page_table() -> None:
     domain.guest.space.set(DIRECT_MAP + 8 * PAGE, PTE, mfn * PAGE | READ_ONLY)
     native = domain.native(None)
     assert native.read(8 * PAGE, PAGE, "page") == bytes(domain.guest.machine.pages[mfn])
+
+
+def test_constants_that_are_read_only_are_no_page_table() -> None:
+    """Small odd numbers look like present entries, but for a bit that Xen sets in each of them."""
+    domain = Domain(5, m2p=False)
+    mfn = domain.p2m.cell(9)[1]
+    words = b"".join((word * 0x1000 | 1).to_bytes(8, "little") for word in range(512))
+    domain.guest.machine.pages[mfn][:] = words
+    domain.guest.space.set(DIRECT_MAP + 9 * PAGE, PTE, mfn * PAGE | READ_ONLY | USER)
+    assert domain.native(None).read(9 * PAGE, PAGE, "page") == words
