@@ -191,7 +191,8 @@ def test_answers_of_another_boot_have_the_same_shape(xen: Answers, native: Answe
 
 
 def test_memory_is_that_of_crash(prog: drgn.Program, crash_says: dict[str, str]) -> None:
-    pages = re.findall(r"^(\w{16}) +(\w+) .* (\w{9,})(?: [\w,]+)?$", crash_says["kmem -p"], re.M)
+    line = r"^(\w{16}) +(\w+) .* ([0-9a-f]{9,})(?: [\w,]+)?$"  # the flags' names may follow
+    pages = re.findall(line, crash_says["kmem -p"], re.MULTILINE)
     assert len(pages) > 150_000
     shown = [(int(page, 16), int(paddr, 16), int(flags, 16)) for page, paddr, flags in pages[::97]]
     known = {page.value_(): page for page in for_each_page(prog)}
