@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import runpy
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from ..errors import P2mError
@@ -72,7 +70,8 @@ def run(args: argparse.Namespace) -> None:
     # on a terminal that it cannot clear, where Python itself uses the basic one.
     if os.environ.get("TERM", "dumb") == "dumb":
         os.environ.setdefault("PYTHON_BASIC_REPL", "1")
-    from ..drgn.prog import drgn_cli, fill_program  # noqa: PLC0415  (drgn may not be installed)
+    # drgn may not be installed
+    from ..drgn.prog import drgn_cli, fill_program, users_frames  # noqa: PLC0415
 
     opened = _opened(files, domain, words)
 
@@ -85,7 +84,7 @@ def run(args: argparse.Namespace) -> None:
     except (BrokenPipeError, P2mError):
         raise
     except Exception as error:
-        error.__traceback__ = _users_frames(error.__traceback__)
+        error.__traceback__ = users_frames(error.__traceback__, __file__)
         sys.excepthook(type(error), error, error.__traceback__)
         raise SystemExit(1) from None
 
@@ -165,14 +164,3 @@ def _is_kernel(path: str) -> bool:
         return is_namelist(path) and bool(Namelist(path).banner())
     except P2mError:
         return False
-
-
-def _users_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without its first frames, which run the user's code but are not of it."""
-    import drgn.cli  # noqa: PLC0415
-
-    runners = {__file__, runpy.run_path.__code__.co_filename, drgn.cli.__file__}
-    runners.add(sys.modules[f"{__package__.rpartition('.')[0]}.drgn.prog"].__file__ or "")
-    while trace is not None and trace.tb_frame.f_code.co_filename in runners:
-        trace = trace.tb_next
-    return trace

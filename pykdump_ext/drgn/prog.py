@@ -10,9 +10,11 @@ be read by its virtual address.
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import TracebackType
 
 from ..errors import P2mError, ReadError
 from ..installed import pip_install
@@ -34,7 +36,15 @@ except ImportError:
 from .crashed_cpu import give_crashed_cpu
 from .registers import add_registers, saved_notes
 
-__all__ = ["become_kernel", "drgn_cli", "fill_program", "open_program", "program", "saved"]
+__all__ = [
+    "become_kernel",
+    "drgn_cli",
+    "fill_program",
+    "open_program",
+    "program",
+    "saved",
+    "users_frames",
+]
 
 KERNEL_HALF = (
     0xFFFF800000000000  # where the kernel's half of addresses begins, with 4-level page tables
@@ -236,3 +246,16 @@ def load_symbols(prog: drgn.Program, paths: Iterable[str | Path]) -> None:
             raise P2mError(f"{path}: {str(error).splitlines()[-1]}") from None
         except OSError as error:
             raise P2mError(f"{path}: {error.strerror}") from None
+
+
+def users_frames(trace: TracebackType | None, *runners: str) -> TracebackType | None:
+    """Return a traceback without its first frames, which run the user's code but are not of it.
+
+    :param runners: files that such frames are in, besides those of Python, of drgn and this one.
+    """
+    import drgn.cli  # noqa: PLC0415
+
+    own = {*runners, __file__, drgn.cli.__file__, runpy.run_path.__code__.co_filename}
+    while trace is not None and trace.tb_frame.f_code.co_filename in own:
+        trace = trace.tb_next
+    return trace

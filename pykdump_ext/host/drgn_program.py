@@ -15,13 +15,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import drgn
 from drgn.cli import default_globals, run_interactive, version_header
 
-from ..drgn.prog import KERNEL_HALF, become_kernel, load_symbols, open_program
+from ..drgn.prog import KERNEL_HALF, become_kernel, load_symbols, open_program, users_frames
 from ..errors import P2mError
 from ..machine.dumps import open_dump
 from ..machine.files import open_file
@@ -189,7 +188,8 @@ def _on(prog: drgn.Program, argv: list[str], folder: str = "") -> Iterator[None]
     except crash.ReaderGone:
         raise
     except Exception as error:
-        traceback.print_exception(type(error), error, _users_frames(error.__traceback__))
+        shown = users_frames(error.__traceback__, __file__)
+        traceback.print_exception(type(error), error, shown)
     finally:
         drgn.set_default_prog(program)
         sys.argv, sys.path[:], builtins.input = before
@@ -197,11 +197,3 @@ def _on(prog: drgn.Program, argv: list[str], folder: str = "") -> Iterator[None]
 
 def _input(prompt: object = "") -> str:
     return read_line(str(prompt))
-
-
-def _users_frames(trace: TracebackType | None) -> TracebackType | None:
-    """Return a traceback without its first frames, which run the user's code but are not of it."""
-    runners = {__file__, runpy.run_path.__code__.co_filename}
-    while trace is not None and trace.tb_frame.f_code.co_filename in runners:
-        trace = trace.tb_next
-    return trace

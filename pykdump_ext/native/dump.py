@@ -114,6 +114,7 @@ def fill_dump(native: NativeMemory, saved: Saved, fd: int, watch: Watch) -> int:
     notes = b"".join(note or prstatus(UNKNOWN, 0) for _, note in saved.notes)
     notes += _vmcoreinfo_note(native, saved.seconds)
     runs = [*native.runs()]
+    text = _text(native)
     size = sum(length for _, length in runs)
     # What is missing is known at the end; the headers have room for all that it can split
     most = min(MOST_SEGMENTS, size >> PAGE_SHIFT)
@@ -127,7 +128,7 @@ def fill_dump(native: NativeMemory, saved: Saved, fd: int, watch: Watch) -> int:
         shift = data_at + done - run[0]
         show = partial(_show, watch, done, size)
         for there in _copy(native, run, patches, fd, shift, show):
-            segments += _segments(native, there, shift)
+            segments += _segments(native, there, shift, text)
         done += run[1]
     if len(segments) > most + SPARE:
         raise P2mError(
@@ -165,20 +166,28 @@ def _headers(segments: Sequence[Segment]) -> bytes:
     return header + b"".join(PHDR.pack(*segment) for segment in segments) + count
 
 
-def _segments(native: NativeMemory, run: tuple[int, int], shift: int) -> Iterator[Segment]:
+def _text(native: NativeMemory) -> tuple[int, int, int]:
+    """Return the virtual and the pseudo-physical address of the kernel's text, and its bytes."""
+    kernel = native.found.kernel
+    start, end = kernel.address("_text"), kernel.address("_end")
+    return start, native.paddr(start, "_text"), end - start
+
+
+def _segments(
+    native: NativeMemory, run: tuple[int, int], shift: int, text: tuple[int, int, int]
+) -> Iterator[Segment]:
     """Yield the segments of a run of pages: of the kernel's text, and of the direct map.
 
     :param run: its pseudo-physical address, and bytes.
     :param shift: from such an address to the place in the file.
+    :param text: see :func:`_text`.
     """
-    kernel = native.found.kernel
-    text, end = kernel.address("_text"), kernel.address("_end")
-    first = native.paddr(text, "_text")
+    vaddr, first, length = text
     start, size = run
-    begin, stop = max(start, first), min(start + size, first + end - text)
+    begin, stop = max(start, first), min(start + size, first + length)
     if begin < stop:
-        length, vaddr = stop - begin, text + begin - first
-        yield Segment(PT_LOAD, ALL, begin + shift, vaddr, begin, length, length, 0)
+        part = stop - begin
+        yield Segment(PT_LOAD, ALL, begin + shift, vaddr + begin - first, begin, part, part, 0)
     yield Segment(PT_LOAD, ALL, start + shift, native.direct_map + start, start, size, size, 0)
 
 
