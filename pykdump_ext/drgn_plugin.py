@@ -130,6 +130,8 @@ def _start_again(path: str) -> NoReturn:
     if not place:
         raise P2mError("the command line does not name it: use p2mfix drgn VMLINUX VMCORE")
     opened = OpenedDump(open_dump([path]), [*_namelists(words[own:])], [path])
+    if not opened.namelists:
+        opened.namelists = (*_namelists(_kept_by_drgn_tools(opened.own_release)),)
     opened.look_for_namelist()
     namelist = opened.proved[0]
     dump = empty_dump(opened.native)
@@ -161,6 +163,21 @@ def _before(word: str, path: str) -> str | None:
     ways = [("", word), ("-c", word[2:] if word.startswith("-c") else "")]
     ways.append((option + sign, value if word.startswith("--") else ""))
     return next((one for one, file in ways if file and os.path.realpath(file) == path), None)
+
+
+def _kept_by_drgn_tools(release: str | None) -> list[str]:
+    """Return where drgn-tools keeps the vmlinux of a release, if it is installed beside drgn.
+
+    drgn has imported it then, because it is a plugin too.
+    """
+    tools = sys.modules.get("drgn_tools.debuginfo")
+    if tools is None or release is None:
+        return []
+    with suppress(Exception):  # it knows the names of Oracle's kernels only, and it may change
+        names = tools.KernelVersion.parse(release).format_params()
+        folders = tools.get_debuginfo_config().repo_paths
+        return [os.path.join(folder.format(**names), "vmlinux") for folder in folders]  # noqa: PTH118
+    return []
 
 
 def _namelists(words: Sequence[str]) -> Iterator[Namelist]:

@@ -85,17 +85,24 @@ def test_the_words_of_the_command_line_stay(truncated: Dump, tmp_path: Path) -> 
     assert run(*more, cwd=tmp_path, stdin=code) == (0, "1 []\n", "")
 
 
-def test_drgn_crash_and_corelens_open_it_too(truncated: Dump, tmp_path: Path) -> None:
-    files = (truncated.vmlinux, truncated.vmcore)
-    # the new prompt of Python 3.13, which drgn-crash uses, ends on a terminal that it cannot clear
-    status, text, _ = run(BIN / "drgn-crash", *files, stdin="sys\n", PYTHON_BASIC_REPL="1")
-    assert status == 0 and 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in text
-    # drgn-tools is on no index of packages: this opens the dump as its corelens does
-    folder = tmp_path / "drgn_tools"
-    folder.mkdir()
-    (folder / "__init__.py").touch()
-    (folder / "corelens.py").write_text(
-        "import sys, drgn\n"
+def corelens_in(folder: Path) -> tuple[str, ...]:
+    """Return the words that start a program that opens a dump as corelens of drgn-tools does.
+
+    drgn-tools is on no index of packages.
+    """
+    (folder / "drgn_tools").mkdir()
+    (folder / "drgn_tools/__init__.py").touch()
+    (folder / "drgn_tools/debuginfo.py").write_text(
+        "from types import SimpleNamespace\n"
+        "def get_debuginfo_config():\n"
+        "    return SimpleNamespace(repo_paths=['none/{bits}', 'kept/{bits}/{uname}'])\n"
+        "class KernelVersion:\n"
+        "    def parse(release):\n"
+        "        names = {'bits': '64', 'uname': release}\n"
+        "        return SimpleNamespace(format_params=lambda: names)\n"
+    )
+    (folder / "drgn_tools/corelens.py").write_text(
+        "import sys, drgn, drgn_tools.debuginfo\n"
         "def _load_prog_and_debuginfo(vmcore):\n"
         "    prog = drgn.Program()\n"
         "    prog.set_core_dump(vmcore)\n"
@@ -103,10 +110,28 @@ def test_drgn_crash_and_corelens_open_it_too(truncated: Dump, tmp_path: Path) ->
         "prog = _load_prog_and_debuginfo(sys.argv[1])\n"
         "print(prog['init_task'].comm.string_().decode())\n"
     )
+    return sys.executable, "-m", "drgn_tools.corelens"
+
+
+def test_drgn_crash_and_corelens_open_it_too(truncated: Dump, tmp_path: Path) -> None:
+    files = (truncated.vmlinux, truncated.vmcore)
+    # the new prompt of Python 3.13, which drgn-crash uses, ends on a terminal that it cannot clear
+    status, text, _ = run(BIN / "drgn-crash", *files, stdin="sys\n", PYTHON_BASIC_REPL="1")
+    assert status == 0 and 'PANIC: "Kernel panic - not syncing: sysrq triggered crash"' in text
     (tmp_path / "symbols").mkdir()
     (tmp_path / "symbols/vmlinux").symlink_to(truncated.vmlinux)
-    words = ("-m", "drgn_tools.corelens", truncated.vmcore, "-d", "symbols")
-    assert run(sys.executable, *words, cwd=tmp_path) == (0, "swapper/0\n", "")
+    shown = run(*corelens_in(tmp_path), truncated.vmcore, "-d", "symbols", cwd=tmp_path)
+    assert shown == (0, "swapper/0\n", "")
+
+
+def test_corelens_finds_the_vmlinux_where_drgn_tools_keeps_it(
+    truncated: Dump, tmp_path: Path
+) -> None:
+    folder = tmp_path / "kept/64" / truncated.vmlinux.name.removeprefix("vmlinux-")
+    folder.mkdir(parents=True)
+    (folder / "vmlinux").symlink_to(truncated.vmlinux)
+    shown = run(*corelens_in(tmp_path), truncated.vmcore, cwd=tmp_path)
+    assert shown == (0, "swapper/0\n", "")
 
 
 def test_a_script_that_opens_the_dump_is_told_what_to_do(truncated: Dump, tmp_path: Path) -> None:
