@@ -32,7 +32,7 @@ HERE = Path(__file__).parent.resolve()
 HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
 C_FILES = (
-    "guard", "signals", "calls", "ask", "run", "commands", "p2m", "pages", "m2p", "walks",
+    "guard", "signals", "calls", "ask", "tables", "run", "commands", "p2m", "pages", "m2p", "walks",
     "tasks", "rcfiles", "session", "leave",
 )  # fmt: skip
 CRASH_HOST = [f"{HOST}/{name}.c" for name in C_FILES]

@@ -76,5 +76,5 @@ def wanted(args: argparse.Namespace) -> Iterator[Object]:
     elif crash.session().minimal:
         yield crashed_task(prog)
     else:
-        shown = re.search(r"TASK: ([0-9a-f]+)", crash.exec_crash_command("set"))
+        shown = re.search(r"TASK: ([0-9a-f]+)", crash.run_command("set"))
         yield task_named(prog, shown[1]) if shown else crashed_task(prog)

@@ -3,8 +3,8 @@
  * What Python asks crash: memory, translation, symbols, types.
  *
  * All questions have one shape: a function put_...() that asks crash's code, and a struct
- * question with what it asks and where the answer goes.  ask() puts the question behind the
- * guard.  There is an answer only if the result is HOST_OK.
+ * question (host_internal.h) with what it asks and where the answer goes.  ask() puts the question
+ * behind the guard.  There is an answer only if the result is HOST_OK.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
  * - readmem() (memory.c) with RETURN_ON_ERROR prints its error and returns FALSE; the error for
@@ -18,25 +18,6 @@
  */
 #include "host_internal.h"
 
-struct question {
-	int (*put)(struct question *);  /* returns a HOST_ result */
-	int (*read)(struct question *); /* the same, once the task is set */
-	int result;
-	/* what is asked */
-	uint64_t address, task;
-	char *name, *member;
-	uint64_t *addresses;
-	long count;
-	int memtype, machine, user;
-	struct host_list *list;
-	/* where the answer goes */
-	void *buffer;
-	long length, *done;
-	uint64_t *value;
-	char **found;
-	long *size, *offset, *member_size;
-};
-
 static void
 put_question(void *arg)
 {
@@ -45,15 +26,13 @@ put_question(void *arg)
 	q->result = q->put(q);
 }
 
-static int
+int
 ask(struct question *q)
 {
 	int result = quietly(put_question, q);
 
 	return result == HOST_OK ? q->result : result;
 }
-
-#define ASK(...) ask(&(struct question){ __VA_ARGS__ })
 
 static int
 read_one(struct question *q, uint64_t address, void *buffer)
@@ -107,7 +86,8 @@ read_list(struct question *q)
 			return HOST_OK;
 		if (!next)
 			return HOST_NULL;
-		list->at = entries[(*q->done)++] = next;
+		entries[(*q->done)++] = next;
+		list->at = next + list->offset;
 		if (++list->steps == list->to_mark) {
 			list->mark = next;
 			list->to_mark *= 2;

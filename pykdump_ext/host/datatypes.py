@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Types of the kernel, looked up by crash: their sizes, and where their members are.
+"""Types of the kernel, looked up by crash: their sizes, their members, their enumerators.
 
 ``struct_size()``, ``union_size()``, ``member_offset()`` and ``member_size()`` return -1 where there
 is no such type or member, as PyKdump's do; ``sizeof()`` and ``offsetof()`` raise an exception.
@@ -8,9 +8,12 @@ is no such type or member, as PyKdump's do; ``sizeof()`` and ``offsetof()`` rais
 from __future__ import annotations
 
 from . import lookups
-from .guarded import c_name, check, error, ffi, lib
+from .guarded import c_name, check, error, ffi, lib, succeeded
 
-__all__ = ["member_offset", "member_size", "offsetof", "sizeof", "struct_size", "union_size"]
+__all__ = [
+    "enumerator_value", "member_offset", "member_size", "offsetof", "sizeof", "struct_size",
+    "union_size",
+]  # fmt: skip
 
 NOWHERE = (-1, -1)
 LONGEST_NAME = 1024  # bytes; datatype_info() of crash's symbols.c copies it into BUFSIZE, 1500
@@ -80,3 +83,19 @@ def offsetof(name: str, member: str) -> int:
         sizeof(name)
         raise error(f"struct {name} has no member {member}")
     return offset
+
+
+def enumerator_value(name: str) -> int | None:
+    """Return the value of an enumerator, or None where there is none.
+
+    :raises error: crash cannot look it up.
+    """
+    try:
+        return lookups.enumerators[name]
+    except KeyError:
+        value = ffi.new("long *")
+        text = c_name(name)
+        asked = name.isidentifier() and len(text) <= LONGEST_NAME
+        found = asked and succeeded(lib.host_enumerator(text, value))
+        lookups.enumerators[name] = int(value[0]) if found else None
+        return lookups.enumerators[name]

@@ -58,7 +58,7 @@ def session_program() -> drgn.Program:
     prog = _programs[0]
     listed = ""
     with suppress(crash.error):  # a minimal session, or one without modules
-        listed = crash.exec_crash_command("mod")
+        listed = crash.run_command("mod")
     for path in {*LOADED_MODULE.findall(listed)} - _modules:
         _modules.add(path)
         try:

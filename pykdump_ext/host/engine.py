@@ -103,7 +103,8 @@ def debugging() -> bool:
 
 def _one_line(error: BaseException) -> str:
     """Return the one line that crash shows for an exception."""
-    text = printable(" ".join(str(error).split("\n")).strip())
+    said = error.message if isinstance(error, crash.error) else str(error)
+    text = printable(" ".join(said.split("\n")).strip())
     if isinstance(error, (P2mError, crash.error, crash.NullPointer)):
         return text or type(error).__name__
     where = ""

@@ -113,6 +113,12 @@ can_be_opened(char *path)
 	return file && !fclose(file);
 }
 
+static int
+is_target(char *target)
+{
+	return STREQ(target, "default") || STREQ(target, "redirect") || can_be_opened(target);
+}
+
 /* crash's set, which shows and changes where crash writes its errors. */
 static void
 set_command(void)
@@ -121,8 +127,7 @@ set_command(void)
 
 	if (argcnt > 1 && (STREQ(args[1], "error") || STREQ(args[1], "-v"))) {
 		/* Of a path that crash cannot open it only writes a message: that is kept. */
-		if (argcnt == 2 || STREQ(args[2], "default") || STREQ(args[2], "redirect") ||
-		    can_be_opened(args[2]))
+		if (argcnt == 2 || is_target(args[2]))
 			keep_messages(FALSE);
 	}
 	if (!keeping)
@@ -132,9 +137,36 @@ set_command(void)
 		forget_redirected();
 	keep_messages(kept);
 }
+
+int
+host_set_error(char *target, char **before)
+{
+	int kept = keeping, set;
+
+	*before = NULL;
+	if (foreign_thread())
+		return HOST_WRONG_THREAD;
+	message[0] = NULLCHAR;
+	if (!is_target(target))
+		return HOST_ERROR;
+	keep_messages(FALSE);
+	*before = strdup(pc->error_path);
+	forget_redirected();
+	set = !!set_error(target);
+	forget_redirected();
+	keep_messages(kept);
+	return set ? HOST_OK : HOST_ERROR;
+}
 #else
 #define keeping FALSE
 #define keep_messages(keep)
+
+int
+host_set_error(char *target, char **before)
+{
+	*before = NULL;
+	return HOST_OK;
+}
 #endif
 
 /* Called once. */

@@ -34,12 +34,14 @@ __all__ = [
 class error(Exception):
     """crash could not do what was asked; the text is crash's own message.
 
-    ``output`` is what a command printed before it failed.
+    ``output`` is what a command printed before it failed.  ``message`` is the text, too, but for
+    :func:`crash.exec_crash_command`, whose exceptions have the output as their text.
     """
 
-    def __init__(self, message: str, output: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, text: str = "", output: str = "", message: str | None = None) -> None:
+        super().__init__(text)
         self.output = output
+        self.message = text if message is None else message
 
 
 class NullPointer(IndexError):
@@ -90,6 +92,11 @@ def failure(result: int, otherwise: str, output: str = "") -> BaseException | No
         return error("only crash's own thread can call crash, not a thread that Python started")
     if result == lib.HOST_NULL:
         return NullPointer("read of a NULL pointer")
+    if result == lib.HOST_MINIMAL:
+        return error(
+            "crash knows this in a full session of a kernel only: start crash without --minimal, or"
+            " extend p2mfix.py"
+        )
     kind = Excluded if result == lib.HOST_EXCLUDED else error
     return kind(message() or otherwise, output)
 
@@ -111,8 +118,8 @@ def succeeded(result: int) -> bool:
     """Return True when a guarded call succeeded, False when crash has no answer.
 
     :raises KeyboardInterrupt: Ctrl-C stopped crash's code.
-    :raises error: the calling thread is not crash's own.
+    :raises error: the calling thread is not crash's own, or only a full session can answer.
     """
-    if result in (lib.HOST_INTERRUPTED, lib.HOST_WRONG_THREAD):
+    if result in (lib.HOST_INTERRUPTED, lib.HOST_WRONG_THREAD, lib.HOST_MINIMAL):
         check(result, "")
     return bool(result == lib.HOST_OK)

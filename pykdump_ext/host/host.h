@@ -13,10 +13,14 @@
 #define HOST_WRONG_THREAD 4 /* only crash's own thread may call crash */
 #define HOST_LEAVE 5        /* from python_command(): the session ends */
 #define HOST_NULL 6         /* the virtual address to read, or the pointer there, is 0 */
+#define HOST_MINIMAL 7      /* only a full session of a kernel has the answer */
 
 /* guard.c: messages */
 char *host_message(void);
 void host_set_message(char *text);  /* crash shows it as the error of the command that runs now */
+
+/* "set error TARGET"; *before: the target until then, NULL in a crash that has none, to be freed */
+int host_set_error(char *target, char **before);
 
 /* signals.c */
 void host_keep_sigint(void);        /* keep the present handler of SIGINT as Python's */
@@ -33,6 +37,7 @@ int host_read_many(uint64_t *addresses, long count, int memtype, uint64_t task, 
 struct host_list {              /* a walk along a list, which goes on with each call */
 	uint64_t at;            /* where the next pointer is read */
 	uint64_t end;           /* the last pointer of the list is this */
+	uint64_t offset;        /* of the next pointer, from where a pointer leads */
 	uint64_t mark;          /* an entry that must not come again; at first the head */
 	long steps, to_mark;    /* steps since the mark; after so many it moves; at first 0, 1 */
 	int ended;              /* the last pointer was read */
@@ -47,6 +52,21 @@ int host_symbol_near(uint64_t address, char **name, uint64_t *offset);
 int host_module_of(uint64_t address, char **name);
 /* Of a member its offset and size, without one the size of the type; -1 for what is not there */
 int host_datatype(char *type, char *member, long *size, long *offset, long *member_size);
+
+/* tables.c: what crash's tables have.  HOST_ERROR also means that they do not have it. */
+int host_symbols(char *name, uint64_t *values, long room, long *count);
+int host_enumerator(char *name, long *value);
+int host_syscalls(long *count);
+/* The rest may return HOST_MINIMAL */
+int host_pathname(uint64_t dentry, uint64_t vfsmount, char **path);  /* until the next call */
+int host_uptime(uint64_t *jiffies);
+int host_pid_of(uint64_t task, uint64_t *pid);
+int host_task_of(uint64_t pid, uint64_t *task);
+int host_task_is_active(uint64_t task, uint64_t *active);
+int host_task_memory(uint64_t task, uint64_t *total, uint64_t *resident);  /* KiB */
+int host_page_of(uint64_t physical, uint64_t *page);
+int host_hz(void);          /* ticks a second; 0 before the full session */
+void host_set_process_name(char *name);
 
 /* run.c: crash's and gdb's commands, output, input.  The caller frees *output and *line. */
 int host_run(char *line, char **output, size_t *length);

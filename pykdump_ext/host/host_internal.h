@@ -13,6 +13,28 @@ void guard_start(void);
 int guarded(void (*body)(void *), void *arg, FILE *echo, int pass);
 int quietly(void (*body)(void *), void *arg);
 
+/* ask.c: a question to crash's code; its members are those that some question needs */
+struct question {
+	int (*put)(struct question *);  /* returns a HOST_ result */
+	int (*read)(struct question *); /* the same, once the task is set */
+	int result;
+	/* what is asked */
+	uint64_t address, task, vfsmount;
+	char *name, *member;
+	uint64_t *addresses;
+	long count;
+	int memtype, machine, user;
+	struct host_list *list;
+	/* where the answer goes */
+	void *buffer;
+	long length, *done;
+	uint64_t *value, *second;
+	char **found;
+	long *size, *offset, *member_size;
+};
+int ask(struct question *q);
+#define ASK(...) ask(&(struct question){ __VA_ARGS__ })
+
 /* calls.c */
 void take_over_calls(const void *inside, const char *name, void *function);
 

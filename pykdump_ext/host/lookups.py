@@ -7,7 +7,7 @@ the modules and with what gdb reads, and these only by a command.
 
 from __future__ import annotations
 
-__all__ = ["forget", "keep_symbol", "symbols", "types"]
+__all__ = ["enumerators", "forget", "keep_symbol", "symbols", "types"]
 
 MOST_SYMBOLS = 10_000
 
@@ -16,11 +16,15 @@ symbols: dict[str, int | None] = {}
 types: dict[tuple[str, str | None], tuple[int, int]] = {}
 """The size and the offset of each member, or of a type without one; -1 for what is not there."""
 
+enumerators: dict[str, int | None] = {}
+"""The value of each enumerator, or None where there is none."""
+
 
 def forget() -> None:
     """Ask crash again for everything, because a command may have changed anything."""
     symbols.clear()
     types.clear()
+    enumerators.clear()
 
 
 def keep_symbol(name: str, address: int | None) -> int | None:

@@ -137,7 +137,7 @@ def test_messages_of_getopt_are_part_of_what_a_command_prints(
     crash.write(
         "options.py",
         "import crash\n"
-        "try: crash.exec_crash_command('rd -Z')\n"
+        "try: crash.run_command('rd -Z')\n"
         "except crash.error as error: print([str(error), error.output.splitlines()[:2]])\n",
     )
     ran = minimal(crash, untouched, host, "py options.py")

@@ -86,7 +86,7 @@ def test_crashs_own_errors_become_exceptions_and_its_state_survives_them(
         "    try:\n"
         "        crash.exec_crash_command('rd 0')\n"
         "    except crash.error as error:\n"
-        "        message = str(error)\n"
+        "        message = error.message\n"
         "    else:\n"
         "        raise SystemExit('no error')\n"
         "print(message)\n"
@@ -111,16 +111,21 @@ def test_a_command_used_wrongly_or_unknown_is_an_exception_with_what_it_printed(
         "wrong.py",
         "import crash\n"
         "for line in ('rd', 'sym', 'nosuch', 'sym ' + 1600 * ' ' + 'jiffies'):\n"
-        "    try: crash.exec_crash_command(line)\n"
+        "    try: crash.run_command(line)\n"
         "    except crash.error as error: print('error:', error, 'Usage:' in error.output)\n"
+        "print(crash.exec_crash_command('nosuch'), end='')\n"
+        "try: crash.exec_crash_command('sym')\n"
+        "except crash.error as error: print(str(error) == error.output, error.message)\n"
         "print(crash.exec_crash_command('dmesg').count('Linux version'))\n",
     )
     ran = crash(untouched, [f"extend {host}", "alias dmesg log", "py wrong.py"], "-s")
-    assert ran.text.splitlines()[-5:] == [
+    assert ran.text.splitlines()[-7:] == [
         "error: rd: wrong usage True",
         "error: sym: wrong usage True",
         "error: command not found: nosuch False",
         "error: a command of 1611 bytes is too long: crash takes 1499 at most False",
+        "crash: command not found: nosuch",
+        "True sym: wrong usage",
         "1",
     ]
 
@@ -156,7 +161,7 @@ def test_a_command_may_unload_its_own_extension(crash: Crash, untouched: Dump, h
         "from pykdump_ext.host import command\n"
         "@command('selfunloadlongname', minimal=True)\n"
         "def run(words):\n"
-        "    crash.exec_crash_command('extend -u selfun.py')\n"
+        "    crash.run_command('extend -u selfun.py')\n"
         "    gc.collect()\n"
         "    junk = [bytes(32) for _ in range(10000)]\n"
         "    raise crash.error('after unload')\n",

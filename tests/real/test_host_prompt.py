@@ -158,7 +158,7 @@ def test_tab_completes_names_at_the_prompt_of_py_and_symbols_at_crashs(
         "    def __dir__(self): raise ValueError\n",
     )
     terminal.line("py", ">>> ")
-    terminal.child.send("cras\t.sym2\t'linux_banner') == crash.kv\t")
+    terminal.child.send("cras\t.sym2ad\t'linux_banner') == crash.kv\t")
     terminal.child.expect_exact("crash.sym2addr('linux_banner') == crash.kvtop(")
     terminal.child.sendline("0)")
     assert "Error" in terminal.until(">>> ").replace("error", "Error")

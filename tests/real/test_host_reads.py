@@ -137,6 +137,10 @@ while entry != init + tasks:
     entry = crash.readPtr(entry)
 assert len(wanted) > 50 and list(crash.read_list(init + tasks, tasks)) == wanted
 print(list(crash.read_list(crash.kvtop(Z), 0, crash.PHYSADDR, end=Z + 0x10)))
+print([crash.getListSize(Z + head, 0, 50) for head in (0, 0x100, 0x200, 0x400, 0x500)],
+      crash.getListSize(Z + 0x3f8, 8, 50), crash.getListSize(Z + 0x500, 0, 1 << 60) == 1 << 60)
+try: crash.getListSize(Z + 0x300, 0, 50)
+except crash.error as error: print(error)
 """
 
 
@@ -168,7 +172,7 @@ def test_a_list_is_followed_to_its_end_or_to_what_is_wrong_with_it(
             f" {zero + again:x} comes again, so the list is damaged or this is no head of a list"
         )
 
-    assert ran.after("shared object loaded\n").splitlines()[:10] == [
+    assert ran.after("shared object loaded\n").splitlines()[:12] == [
         "[16, 32]",
         f"([272, 288], '{circle(0x100, 0x120, 0x110)}')",
         f"([528, 544], '{breaks}; for a list that ends so, give end=0')",
@@ -180,5 +184,7 @@ def test_a_list_is_followed_to_its_end_or_to_what_is_wrong_with_it(
         f"([272, 288], '{circle(0x100, 0x120, 0x110)}')",
         "([], 'NullPointer: read of a NULL pointer')",
         "[]",
+        "[2, 50, 2, 0, 50] 1 True",
+        'invalid kernel virtual address: dead000000000100  type: "list"',
     ]
     assert "hexadecimal: 10" in ran.text
