@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import runpy
+from types import TracebackType
+
 __all__ = [
     "INCOMPLETE",
     "NotPvError",
@@ -11,6 +14,7 @@ __all__ = [
     "P2mError",
     "ReadError",
     "printable",
+    "users_frames",
 ]
 
 
@@ -69,3 +73,14 @@ class ReadError(P2mError):
         self.address = address
         self.what = what
         self.why = why
+
+
+def users_frames(trace: TracebackType | None, *runners: str) -> TracebackType | None:
+    """Return a traceback without its first frames, which run the user's code but are not of it.
+
+    :param runners: files that such frames are in, besides those of Python.
+    """
+    own = {*runners, runpy.run_path.__code__.co_filename}
+    while trace is not None and trace.tb_frame.f_code.co_filename in own:
+        trace = trace.tb_next
+    return trace

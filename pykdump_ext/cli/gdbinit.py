@@ -11,7 +11,7 @@ from pathlib import Path
 from ..errors import P2mError
 from ..launch.crash_versions import installed_crash, starts_faster_with_index
 from ..launch.fast_start import gdbinit_lines, hook
-from ..launch.index_cache import index_cache, user_folder
+from ..launch.index_cache import data_folder, index_cache, user_folder
 from ..outputs import new_file
 from .user_files import read_lines, write_lines
 
@@ -36,7 +36,7 @@ def script_path() -> Path:
 
     :raises P2mError: the lines cannot name it, or the cache.
     """
-    script = user_folder("XDG_DATA_HOME", "~/.local/share") / "pykdump-ext" / "fast-start"
+    script = data_folder() / "fast-start"
     for path in (script, index_cache()):
         for letter in set(str(path)) & set(QUOTES):
             raise P2mError(

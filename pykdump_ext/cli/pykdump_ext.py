@@ -18,10 +18,12 @@ from .. import __version__
 from ..errors import P2mError
 from ..installed import HOST, add_host, build_again, built
 from ..launch.crash_versions import installed_crash
-from ..launch.index_cache import user_folder
+from ..launch.index_cache import data_folder
 from ..launch.libraries import STUB, host_path
+from ..launch.pykdump import registered
 from ..outputs import new_file
 from . import fail
+from .checkout import LINE, checkout_state, register, unregister
 from .gdbinit import add_fast_start, fast_start_state, remove_fast_start
 from .user_files import read_lines, write_lines
 
@@ -50,7 +52,7 @@ def stub_path() -> Path:
 
     :raises P2mError: crash cannot load a file from there.
     """
-    folder = user_folder("XDG_DATA_HOME", "~/.local/share") / "pykdump-ext"
+    folder = data_folder()
     if any(letter.isspace() for letter in str(folder)):
         raise P2mError(
             f"{folder}: crash cannot load a file from there, because of the blank in this path:"
@@ -93,36 +95,39 @@ def remove_stub(stub: Path) -> None:
 
 
 def edit_crashrc(path: Path, remove: bool) -> str:
-    """Add our line to a ``.crashrc``, or remove it; return a sentence on what was done.
+    """Add our lines to a ``.crashrc``, or remove them; return a sentence on what was done.
 
-    The stub that the line loads is put into its place, or removed as well.  A file that had our
-    line only is removed as a whole.
+    One loads the stub, which is put into its place, or removed as well; with a registered checkout
+    of PyKdump another one loads its programs.  A file that had nothing else is removed as a whole.
 
     :raises P2mError: the shared object is not built, or crash cannot load the stub.
     :raises OSError: the file cannot be read or written.
     """
     old = read_lines(path)
-    others = [line for line in old if not is_ours(line)]
+    ours = [line for line in old if is_ours(line) or line.split() == LINE.split()]
+    others = [line for line in old if line not in ours]
     if remove:
-        stubs = {Path(line.split()[1]) for line in old if is_ours(line)}
+        stubs = {Path(line.split()[1]) for line in ours if is_ours(line)}
         with suppress(P2mError):
             stubs.add(stub_path())
         for stub in stubs:
             remove_stub(stub)
-        if others == old:
+        what = "line" if len(ours) < 2 else "lines"
+        if not ours:
             return f"{path}: has no line of pykdump_ext to remove"
         if not others and not path.is_symlink():
             path.unlink()
-            return f"{path}: removed, it had the line of pykdump_ext only"
+            return f"{path}: removed, it had the {what} of pykdump_ext only"
         write_lines(path, others)
-        return f"{path}: line removed"
-    wanted = f"extend {put_stub()}\n"
-    if wanted in old and len(others) == len(old) - 1:
-        return f"{path}: has the line already"
+        return f"{path}: {what} removed"
+    wanted = [f"extend {put_stub()}\n", *([LINE] if registered() else [])]
+    what = "line" if len(wanted) < 2 else "lines"
+    if ours == wanted:
+        return f"{path}: has the {what} already"
     if others and not others[-1].endswith("\n"):
         others[-1] += "\n"
-    write_lines(path, [*others, wanted])
-    return f"{path}: line added: {wanted.strip()}"
+    write_lines(path, [*others, *wanted])
+    return f"{path}: {what} added: {'; '.join(line.strip() for line in wanted)}"
 
 
 # --------------------------------------------------------------------------
@@ -213,6 +218,8 @@ def for_running() -> Iterator[Finding]:
         yield False, ".crashrc", f"{crashrc} loads {found[0]}: run pykdump-ext setup"
     else:
         yield None, ".crashrc", f"{crashrc} does not load the host: pykdump-ext setup adds the line"
+    good, text = checkout_state(any(line.split() == LINE.split() for line in lines))
+    yield good, "PyKdump", text
     yield True, "fast start", fast_start_state()
 
 
@@ -265,6 +272,12 @@ def parser() -> argparse.ArgumentParser:
         help="instead add lines to ~/.gdbinit, by which crash 9 starts faster from the second"
         " time on that it opens a kernel; docs/performance.md says what else changes",
     )
+    what.add_argument(
+        "--pykdump",
+        metavar="PATH",
+        type=Path,
+        help="also make the programs of PyKdump commands of crash; PATH is a checkout of PyKdump",
+    )
     what.add_argument("--remove", action="store_true", help="remove all lines, and what they need")
     actions.add_parser("doctor", help="check what is installed, and say what to do")
     return made
@@ -279,8 +292,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         elif args.action == "setup" and args.fast_start:
             print(*add_fast_start(), sep="\n")
         elif args.action == "setup":
-            removed = [*remove_fast_start()] if args.remove else []
-            print(edit_crashrc(Path("~/.crashrc").expanduser(), args.remove), *removed, sep="\n")
+            done: list[str] = []
+            if args.pykdump:
+                put_stub()  # or nothing is registered
+                done = [*register(args.pykdump)]
+            elif args.remove:
+                done = [*remove_fast_start(), *unregister()]
+            print(edit_crashrc(Path("~/.crashrc").expanduser(), args.remove), *done, sep="\n")
         elif not doctor():
             raise SystemExit(1)
     except (P2mError, OSError) as error:

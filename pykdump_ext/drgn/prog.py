@@ -10,12 +10,12 @@ be read by its virtual address.
 
 from __future__ import annotations
 
-import runpy
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from .. import errors
 from ..errors import P2mError, ReadError
 from ..installed import pip_install
 from ..linux.namelist import Namelist
@@ -255,7 +255,4 @@ def users_frames(trace: TracebackType | None, *runners: str) -> TracebackType | 
     """
     import drgn.cli  # noqa: PLC0415
 
-    own = {*runners, __file__, drgn.cli.__file__, runpy.run_path.__code__.co_filename}
-    while trace is not None and trace.tb_frame.f_code.co_filename in own:
-        trace = trace.tb_next
-    return trace
+    return errors.users_frames(trace, *runners, __file__, drgn.cli.__file__)

@@ -1,23 +1,14 @@
 /* SPDX-License-Identifier: GPL-3.0-or-later */
 /*
- * Commands: crash's command tables, the commands of Python extensions, extend and help.
+ * Commands: those of this library, extend, and what crash calls for a command in Python.
  *
  * Facts, the same in crash 7.2.9, 8.0.2, 8.0.6 and 9.0.2:
- * - crash's own commands are in pc->cmd_table, which is writable; those of extensions are in
- *   extension_table, the last loaded first (load_extension() of extensions.c).
- * - help and extend list the commands in extension_table, once help_init() (help.c) has run.
- * - unload_extension() (extensions.c) calls dlclose(ext->handle) on every entry, so each entry
- *   of ours has a handle.
  * - load_extension() (extensions.c) relies on the library's constructor to register commands;
  *   dlopen() does not run the constructor again for a library that has stayed in memory.
- * - exec_command() (main.c) reads the name of a command again after the command has returned.
  * - parse_line() (tools.c) ends the words of pc->command_line in place and drops double quotes;
  *   pc->orig_line keeps the line, but without what resolve_aliases() (cmdline.c) put into it.
  */
 #include "host_internal.h"
-#include <dlfcn.h>
-
-static void command(void);
 
 static char *help_py[] = {
 	"py",
@@ -41,47 +32,22 @@ static char *help_py[] = {
 	NULL
 };
 
+static char *help_pykdump_ext[] = {
+	"pykdump_ext",
+	"load an extension of this package",
+	"name.py",
+	"  Load an extension that came with pykdump_ext, whatever lies in the current",
+	"  folder.  pykdump-ext setup --pykdump puts such a line into .crashrc.",
+	NULL
+};
+
 static struct command_table_entry own_commands[] = {
-	{ "py", command, help_py, MINIMAL },
+	{ "py", python_entry, help_py, MINIMAL },
+	{ "pykdump_ext", python_entry, help_pykdump_ext, MINIMAL | HIDDEN_COMMAND },
 	{ NULL }
 };
 
 static cmd_func_t original_extend;
-
-/* ------------------------------------------------------------------ */
-/* Look-ups in the tables */
-
-static struct command_table_entry *
-entry_named(struct command_table_entry *table, char *name)
-{
-	for (; table->name; table++)
-		if (STREQ(table->name, name))
-			return table;
-	return NULL;
-}
-
-int
-host_command_kind(char *name)
-{
-	struct command_table_entry *entry = entry_named(pc->cmd_table, name);
-	struct extension_table *ext;
-
-	for (ext = extension_table; ext && !entry; ext = ext->next)
-		entry = entry_named(ext->command_table, name);
-	if (!entry)
-		return HOST_NO_COMMAND;
-	return entry->flags & MINIMAL ? HOST_MINIMAL_COMMAND : HOST_FULL_COMMAND;
-}
-
-char *
-host_extension(int number)
-{
-	struct extension_table *ext;
-
-	for (ext = extension_table; ext && number; ext = ext->next)
-		number--;
-	return ext ? ext->filename : NULL;
-}
 
 static struct extension_table *
 own_entry(void)
@@ -92,79 +58,6 @@ own_entry(void)
 		if (ext->command_table == own_commands)
 			return ext;
 	return NULL;
-}
-
-/* ------------------------------------------------------------------ */
-/* Changes of the tables */
-
-static void
-update_help(void *unused)
-{
-	help_init();
-}
-
-static struct extension_table *
-add_table(char *filename, struct command_table_entry *table)
-{
-	struct extension_table *ext = calloc(1, sizeof(*ext) + strlen(filename) + 1);
-
-	if (!ext)
-		return NULL;
-	ext->filename = strcpy((char *)(ext + 1), filename);
-	ext->command_table = table;
-	ext->flags = REGISTERED;
-	ext->handle = dlopen(host_path(), RTLD_NOW | RTLD_NOLOAD);
-	ext->next = extension_table;
-	if (extension_table)
-		extension_table->prev = ext;
-	extension_table = ext;
-	quietly(update_help, NULL);
-	return ext;
-}
-
-void *
-host_add_extension(char *filename, int count, char **names, char ***help, int *minimal)
-{
-	struct command_table_entry *table = calloc(count + 1, sizeof(*table));
-	struct extension_table *ext;
-	int i;
-
-	if (!table)
-		return NULL;
-	for (i = 0; i < count; i++) {
-		table[i].name = names[i];
-		table[i].func = command;
-		table[i].help_data = help[i];
-		table[i].flags = minimal[i] ? MINIMAL : 0;
-	}
-	if (!(ext = add_table(filename, table)))
-		free(table);
-	return ext;
-}
-
-void
-host_remove_extension(void *extension)
-{
-	struct extension_table *ext;
-
-	for (ext = extension_table; ext; ext = ext->next) {
-		if (ext != extension)
-			continue;
-		if (ext->prev)
-			ext->prev->next = ext->next;
-		else
-			extension_table = ext->next;
-		if (ext->next)
-			ext->next->prev = ext->prev;
-		/*
-		 * Nothing is freed: crash may be running a command of this
-		 * table, whose name is in pc->curcmd and pc->lastcmd.
-		 */
-		if (ext->handle)
-			dlclose(ext->handle);
-		quietly(update_help, NULL);
-		return;
-	}
 }
 
 /* ------------------------------------------------------------------ */
@@ -257,9 +150,8 @@ host_typed(int number)
 	return typed;
 }
 
-/* The function of every command that is written in Python. */
-static void
-command(void)
+void
+python_entry(void)
 {
 	struct sigaction crash_sigint;
 	int result;
@@ -309,7 +201,7 @@ extend_command(void)
 	}
 	/* While this library is unloaded, crash's extend handles all files but this library. */
 	if (own_entry() ? ours || self || unload : self && !unload)
-		command();
+		python_entry();
 	else
 		original_extend();
 }
@@ -320,6 +212,8 @@ extend_command(void)
 int
 register_commands(void)
 {
+	if (get_command_table_entry("pykdump_ext"))  /* a stub has it, which had found no library */
+		own_commands[1].name = NULL;
 	register_extension(own_commands);
 	if (!(pc->curext->flags & REGISTERED))
 		return FALSE;

@@ -19,7 +19,7 @@ from .commands import CommandError
 from .guarded import c_name, c_text, check
 from .line_editor import completing
 
-__all__ = ["py", "read_line", "typed_code"]
+__all__ = ["py", "read_line", "typed_code", "user_input"]
 
 HISTORY = "~/.pykdump_ext_history"
 
@@ -40,6 +40,15 @@ def read_line(prompt: str = "") -> str:
         raise EOFError
     lib.free(line[0])
     return text
+
+
+def user_input(prompt: object = "") -> str:
+    """Read a line as Python's ``input()`` does; the rest of the command's output skips the pager.
+
+    :raises EOFError: Ctrl-D, or the end of the input.
+    """
+    lib.host_output_to_terminal()
+    return read_line(str(prompt))
 
 
 def py(words: list[str]) -> None:

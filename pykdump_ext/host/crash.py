@@ -27,6 +27,7 @@ from .datatypes import (
     struct_size,
     union_size,
 )
+from .epython import exec_epython_command, get_epython_cmds, register_epython_prog
 from .guarded import Excluded, NullPointer, c_text, error, ffi, lib
 from .integers import (
     FD_ISSET,
@@ -97,13 +98,14 @@ __all__ = [
     "TYPE_CODE_STRUCT", "TYPE_CODE_UNION", "TYPE_CODE_VOID", "UVADDR", "WARNING", "XENMACHADDR",
     "Crash_build", "Crash_run", "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod",
     "addr2sym", "cpu_to_le32", "crash_set_error", "enumerator_value", "error",
-    "exec_crash_command", "exec_gdb_command", "getFullBuckets", "getFullBucketsH", "getListSize",
-    "get_GDB_output", "get_NR_syscalls", "get_pathname", "get_task_mem_usage", "get_uptime",
-    "is_task_active", "kvtop", "le16_to_cpu", "le32_to_cpu", "mem2long", "member_offset",
-    "member_size", "offsetof", "phys_to_page", "pid_to_task", "readInt", "readPtr", "read_list",
-    "read_machine", "readmem", "readmem_many", "run_command", "sLong", "session",
-    "set_default_timeout", "set_readmem_task", "setprocname", "sizeof", "struct_size", "sym2addr",
-    "sym2alladdr", "symbol_exists", "task_to_pid", "union_size", "uvtop", "version", "write",
+    "exec_crash_command", "exec_epython_command", "exec_gdb_command", "getFullBuckets",
+    "getFullBucketsH", "getListSize", "get_GDB_output", "get_NR_syscalls", "get_epython_cmds",
+    "get_pathname", "get_task_mem_usage", "get_uptime", "is_task_active", "kvtop", "le16_to_cpu",
+    "le32_to_cpu", "mem2long", "member_offset", "member_size", "offsetof", "phys_to_page",
+    "pid_to_task", "readInt", "readPtr", "read_list", "read_machine", "readmem", "readmem_many",
+    "register_epython_prog", "run_command", "sLong", "session", "set_default_timeout",
+    "set_readmem_task", "setprocname", "sizeof", "struct_size", "sym2addr", "sym2alladdr",
+    "symbol_exists", "task_to_pid", "union_size", "uvtop", "version", "write",
 ]  # fmt: skip
 
 

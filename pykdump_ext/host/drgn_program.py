@@ -29,7 +29,7 @@ from ..machine.memory import PAGE_SHIFT
 from ..p2m.layouts import MAX_PFNS
 from . import crash
 from .commands import CommandError
-from .console import read_line, typed_code
+from .console import typed_code, user_input
 from .guarded import lib
 from .session import SessionNamelist, opened_session
 
@@ -180,7 +180,7 @@ def _on(prog: drgn.Program, argv: list[str], folder: str = "") -> Iterator[None]
         program = drgn.get_default_prog()
     except drgn.NoDefaultProgramError:
         program = None
-    sys.argv, builtins.input = argv, _input
+    sys.argv, builtins.input = argv, user_input
     sys.path.insert(0, folder)
     drgn.set_default_prog(prog)
     try:
@@ -193,7 +193,3 @@ def _on(prog: drgn.Program, argv: list[str], folder: str = "") -> Iterator[None]
     finally:
         drgn.set_default_prog(program)
         sys.argv, sys.path[:], builtins.input = before
-
-
-def _input(prompt: object = "") -> str:
-    return read_line(str(prompt))

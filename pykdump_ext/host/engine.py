@@ -7,7 +7,6 @@ of build_host.py).
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import sys
@@ -21,26 +20,11 @@ from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
 from . import crash, ending, line_editor, lookups, memory
+from .stdout import CrashOutput
 
-__all__ = ["CrashOutput", "debugging", "python_command", "run"]
+__all__ = ["debugging", "python_command", "run"]
 
 sys.modules["crash"] = crash
-
-
-class CrashOutput(io.TextIOBase):
-    """A text file without a buffer that writes to where crash's output goes now."""
-
-    encoding = "utf-8"
-    errors = "backslashreplace"
-
-    def write(self, text: str) -> int:
-        """Write ``text`` and return its length; raise what :func:`crash.write` raises."""
-        crash.write(text)
-        return len(text)
-
-    def writable(self) -> bool:
-        """Return True."""
-        return True
 
 
 sys.stdout = sys.stderr = CrashOutput()
@@ -119,7 +103,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def run(name: str, words: list[str]) -> None:
-    """Run a command: ``extend``, ``py``, or a command of an extension.
+    """Run a command: one of the host, or of an extension.
 
     :param words: the words after the command's name.
     :raises crash.error: the extension that had the command is unloaded.
@@ -130,6 +114,8 @@ def run(name: str, words: list[str]) -> None:
         extend.extend(words)
     elif name == "py":
         console.py(words)
+    elif name == "pykdump_ext":
+        extend.extend_shipped(words)
     else:
         found = extensions.find_command(name)
         if found is None:

@@ -9,10 +9,10 @@ from pathlib import Path
 from crash_host import lib
 
 from .commands import CommandError
-from .extensions import find_file, load, named, unload, unload_all
+from .extensions import SHIPPED, find_file, load, named, unload, unload_all
 from .guarded import c_text, message, succeeded
 
-__all__ = ["extend"]
+__all__ = ["extend", "extend_shipped"]
 
 
 def extend(words: list[str]) -> None:
@@ -34,6 +34,15 @@ def extend(words: list[str]) -> None:
         _shared_object(lib.host_original_extend)
     for name in names:
         _unload(name)
+
+
+def extend_shipped(words: list[str]) -> None:
+    """Load extensions that came with this package, whatever lies in the current folder.
+
+    :raises CommandError: there is no such file.
+    """
+    for name in words:
+        _load(str(SHIPPED / name))
 
 
 def _load(name: str) -> None:

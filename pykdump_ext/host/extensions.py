@@ -24,6 +24,7 @@ from .ending import starting
 
 __all__ = [
     "Extension",
+    "add_command",
     "command",
     "filenames",
     "find_command",
@@ -241,15 +242,10 @@ def _register(extension: Extension) -> None:
     :raises CommandError: crash has no memory for them.
     """
 
-    def text(value: str) -> Any:
-        _alive.append(ffi.new("char[]", value.encode("utf-8", "replace")))
-        return _alive[-1]
-
     names, helps = [], []
     for entry in extension.commands.values():
-        names.append(text(entry.name))
-        _alive.append(ffi.new("char *[]", [*map(text, entry.help_data()), ffi.NULL]))
-        helps.append(_alive[-1])
+        names.append(_text(entry.name))
+        helps.append(_help(entry))
     minimal = [entry.minimal for entry in extension.commands.values()]
     extension.entry = lib.host_add_extension(
         os.fsencode(extension.filename),
@@ -261,6 +257,34 @@ def _register(extension: Extension) -> None:
     if extension.entry == ffi.NULL:
         raise CommandError(f"{extension.filename}: crash has no memory left for its commands")
     _loaded.append(extension)
+
+
+def _text(value: str) -> Any:
+    _alive.append(ffi.new("char[]", value.encode("utf-8", "replace")))
+    return _alive[-1]
+
+
+def _help(entry: Command) -> Any:
+    _alive.append(ffi.new("char *[]", [*map(_text, entry.help_data()), ffi.NULL]))
+    return _alive[-1]
+
+
+def add_command(owner: str, entry: Command) -> bool:
+    """Add a command to the loaded extension that has the command ``owner``.
+
+    Return False where crash already has a command of that name.
+
+    :raises CommandError: ``owner`` is no command of an extension, or crash has no memory left.
+    """
+    extension = next((found for found in _loaded if owner in found.commands), None)
+    if extension is None:
+        raise CommandError(f"{owner}: not a command of an extension that is loaded")
+    if lib.host_command_kind(entry.name.encode()) != lib.HOST_NO_COMMAND:
+        return False
+    if not lib.host_add_command(extension.entry, _text(entry.name), _help(entry), entry.minimal):
+        raise CommandError(f"{entry.name}: crash has no memory left for this command")
+    extension.commands[entry.name] = entry
+    return True
 
 
 # --------------------------------------------------------------------------

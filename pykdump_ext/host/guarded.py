@@ -7,6 +7,8 @@ returns a number where crash would leave by longjmp.
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 try:
@@ -19,6 +21,7 @@ except ImportError:
 __all__ = [
     "Excluded",
     "NullPointer",
+    "ReaderGone",
     "c_name",
     "c_text",
     "check",
@@ -28,6 +31,7 @@ __all__ = [
     "lib",
     "message",
     "succeeded",
+    "written",
 ]
 
 
@@ -54,6 +58,22 @@ class NullPointer(IndexError):
 
 class Excluded(error):
     """The page was left out of the dump when the dump was filtered."""
+
+
+class ReaderGone(BrokenPipeError):
+    """The reader of crash's output has closed it, as ``head`` does when it has enough."""
+
+
+def written(number: int) -> None:
+    """Raise an exception for the errno of a write to crash's output; 0 is none.
+
+    :raises ReaderGone: nobody reads the output any more.
+    :raises OSError: it cannot be written, for example to a full disk.
+    """
+    if number == errno.EPIPE:
+        raise ReaderGone(number, os.strerror(number))
+    if number:
+        raise OSError(number, os.strerror(number))
 
 
 def c_text(pointer: Any) -> str | None:

@@ -73,17 +73,20 @@ int host_run(char *line, char **output, size_t *length);
 int host_gdb(char *line, char **output, size_t *length);
 int host_nested(void);      /* is a command running that Python called? */
 int host_write(char *data, size_t length);  /* returns 0 or an errno */
+int host_flush(void);       /* the same */
+int host_output_fd(void);   /* the file descriptor that output goes to, or -1 */
 void host_output_to_terminal(void);  /* the rest of this command's output skips the pager */
 int host_readline(char *prompt, char *history, char **line);
 size_t host_unread_input(char **data);  /* bytes of stdin that stdio has and crash has not read */
 
-/* commands.c: crash's command tables */
+/* command_tables.c and commands.c: crash's command tables */
 #define HOST_NO_COMMAND 0
 #define HOST_FULL_COMMAND 1     /* works in full sessions only */
 #define HOST_MINIMAL_COMMAND 2  /* works in minimal sessions too */
 int host_command_kind(char *name);
 char *host_extension(int number);  /* a file name, the last loaded first; NULL after the last one */
 void *host_add_extension(char *filename, int count, char **names, char ***help, int *minimal);
+int host_add_command(void *extension, char *name, char **help, int minimal);
 void host_remove_extension(void *extension);
 int host_load_object(char *name);
 int host_unload_object(char *name);

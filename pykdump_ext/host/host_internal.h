@@ -55,7 +55,12 @@ void restore_sigint(const struct saved_sigint *saved);
 void ignore_no_sigint(int keeps);
 void sigint_to_python(struct sigaction *crashs);
 
+/* command_tables.c */
+struct command_table_entry *entry_named(struct command_table_entry *table, char *name);
+struct extension_table *add_table(char *filename, struct command_table_entry *table);
+
 /* commands.c */
+void python_entry(void);  /* the function of every command that is written in Python */
 int register_commands(void);
 cmd_func_t take_over(char *name, cmd_func_t func);
 void take_over_extend(void);

@@ -3,12 +3,21 @@
 
 from __future__ import annotations
 
-import errno
-import os
 from typing import Any
 
 from . import lookups
-from .guarded import c_name, c_text, check, error, failure, ffi, lib, message
+from .guarded import (
+    ReaderGone,
+    c_name,
+    c_text,
+    check,
+    error,
+    failure,
+    ffi,
+    lib,
+    message,
+    written,
+)
 
 __all__ = [
     "LONGEST_COMMAND", "ReaderGone", "crash_set_error", "exec_crash_command", "exec_gdb_command",
@@ -99,10 +108,6 @@ def exec_gdb_command(command: str) -> str:
     return text
 
 
-class ReaderGone(BrokenPipeError):
-    """The reader of crash's output has closed it, as ``head`` does when it has enough."""
-
-
 def write(text: str) -> None:
     """Write ``text`` to where crash's output goes now: terminal, pager, pipe or file.
 
@@ -110,11 +115,8 @@ def write(text: str) -> None:
     :raises OSError: the text cannot be written, for example to a full disk.
     """
     data = text.encode("utf-8", "backslashreplace")
-    number = lib.host_write(data, len(data)) if data else 0
-    if number == errno.EPIPE:
-        raise ReaderGone(number, os.strerror(number))
-    if number:
-        raise OSError(number, os.strerror(number))
+    if data:
+        written(lib.host_write(data, len(data)))
 
 
 def crash_set_error(target: str) -> str | None:

@@ -13,6 +13,7 @@
  */
 #include "host_internal.h"
 #include <stdio_ext.h>
+#include <sys/mman.h>
 
 extern char *readline(const char *);
 extern void add_history(const char *);
@@ -73,6 +74,36 @@ run_gdb(void *arg)
 		error(FATAL, "gdb request failed: %s\n", call->line);
 }
 
+/* A file in memory: a program that runs as such a command asks for the descriptor of its output. */
+static FILE *
+memory_file(void)
+{
+	int fd = memfd_create("output of a command", MFD_CLOEXEC);
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "w");
+
+	if (!file && fd >= 0)
+		close(fd);
+	return file;
+}
+
+/* Take all that is in a file, with a final zero, and close it; FALSE if there is no memory. */
+static int
+take_all(FILE *file, char **text, size_t *length)
+{
+	struct stat status;
+	ssize_t got;
+
+	fflush(file);
+	if (!fstat(fileno(file), &status) && (*text = malloc(status.st_size + 1))) {
+		while ((got = pread(fileno(file), *text + *length, status.st_size - *length,
+		    *length)) > 0)
+			*length += got;
+		(*text)[*length] = NULLCHAR;
+	}
+	fclose(file);
+	return *text != NULL;
+}
+
 static int depth;  /* of nested commands that Python runs */
 
 /* Run a command and collect its output; restore the words of crash's own command. */
@@ -95,7 +126,7 @@ captured(void (*body)(void *), char *line, char **output, size_t *length)
 	memcpy(orig_line, pc->orig_line, BUFSIZE);
 	memcpy(saved_args, args, sizeof(saved_args));
 
-	if (!(call.out = open_memstream(output, length)))
+	if (!(call.out = memory_file()))
 		return HOST_ERROR;
 	/* Ctrl-C may jump out of a write while it takes the stream's lock: fclose() would wait */
 	__fsetlocking(call.out, FSETLOCKING_BYCALLER);
@@ -103,7 +134,8 @@ captured(void (*body)(void *), char *line, char **output, size_t *length)
 	result = guarded(body, &call, call.out, FALSE);
 	if (!--depth)
 		free_all_bufs();
-	fclose(call.out);
+	if (!take_all(call.out, output, length) && (result == HOST_OK))
+		result = HOST_ERROR;
 
 	memcpy(pc->command_line, command_line, BUFSIZE);
 	memcpy(pc->orig_line, orig_line, BUFSIZE);
@@ -140,10 +172,16 @@ host_nested(void)
  * Not guarded: fwrite() is the C library's, and crash's signal handlers are not installed while
  * Python runs.  Another thread's output goes to stdout, because fp may change meanwhile.
  */
+static FILE *
+output(void)
+{
+	return foreign_thread() ? stdout : fp;
+}
+
 int
 host_write(char *data, size_t length)
 {
-	FILE *out = foreign_thread() ? stdout : fp;
+	FILE *out = output();
 	size_t written;
 
 	clearerr(out);
@@ -154,6 +192,19 @@ host_write(char *data, size_t length)
 	if ((written == length) && !ferror(out))
 		return 0;
 	return errno ? errno : EIO;
+}
+
+int
+host_flush(void)
+{
+	errno = 0;
+	return fflush(output()) ? errno : 0;
+}
+
+int
+host_output_fd(void)
+{
+	return fileno(output());
 }
 
 void

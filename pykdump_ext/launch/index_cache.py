@@ -27,7 +27,7 @@ from pathlib import Path
 
 from .crash_versions import starts_faster_with_index
 
-__all__ = ["KERNELS", "index_cache", "index_folder", "is_whole", "user_folder"]
+__all__ = ["KERNELS", "data_folder", "index_cache", "index_folder", "is_whole", "user_folder"]
 
 KERNELS = 16
 """So many kernels have an index, of 6 MB or so each; then the least recently used makes room."""
@@ -40,6 +40,11 @@ def user_folder(variable: str, otherwise: str) -> Path:
     """Return the folder that an XDG variable names, or the one that it stands for if unset."""
     chosen = Path(os.environ.get(variable, ""))
     return chosen if chosen.is_absolute() else Path(otherwise).expanduser()
+
+
+def data_folder() -> Path:
+    """Return the user's folder for what ``pykdump-ext setup`` keeps: it outlives an environment."""
+    return user_folder("XDG_DATA_HOME", "~/.local/share") / "pykdump-ext"
 
 
 def index_cache() -> Path:

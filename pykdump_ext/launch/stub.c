@@ -29,14 +29,17 @@ struct command_table_entry {
 	unsigned long flags;
 };
 
+extern int argcnt;
 extern void register_extension(struct command_table_entry *);
 extern struct command_table_entry *get_command_table_entry(char *);
 
+/* A line "pykdump_ext NAME.py" of .crashrc loads an extension; here it does nothing. */
 static void
 explain(void)
 {
-	fprintf(fp, "pykdump_ext is not installed any more: install it and run pykdump-ext setup,"
-		" or delete the line from .crashrc\n");
+	if (argcnt == 1)
+		fprintf(fp, "pykdump_ext is not installed any more: install it and run pykdump-ext"
+			" setup, or delete the line from .crashrc\n");
 }
 
 static char *help[] = {

@@ -29,7 +29,7 @@ def test_a_bare_extend_lists_shared_objects_and_python_files(
     ran = minimal(crash, untouched, host, "extend hello.py", "hello world", "extend", "help hello")
     assert "./hello.py: loaded\nhello world\n" in ran.text
     assert re.search(
-        r"^SHARED OBJECT +COMMANDS\n\S+crash_host\.so +py \n\./hello\.py +hello \n",
+        r"^SHARED OBJECT +COMMANDS\n\S+crash_host\.so +py pykdump_ext \n\./hello\.py +hello \n",
         ran.text,
         re.MULTILINE,
     )

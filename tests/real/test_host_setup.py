@@ -78,6 +78,8 @@ def test_the_line_of_setup_is_silent_without_the_package(
     link = crash.home / ".local/share/pykdump-ext/crash_host.so.installed"
     link.unlink()
     link.symlink_to("/no/venv/crash_host.so")
+    with (crash.home / ".crashrc").open("a") as rc:
+        rc.write("pykdump_ext epython.py\n")  # as with setup --pykdump
     plain = crash(untouched, ["sym -q linux_banner", "rd 0"], "--minimal", "-s", "--no_crashrc")
     gone = crash(untouched, ["sym -q linux_banner", "rd 0"], "--minimal", "-s")
     assert gone == plain

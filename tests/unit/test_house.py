@@ -171,6 +171,7 @@ WRITERS = {
     "pykdump_ext.native.dump": "sets the size of the file that the door has opened",
     "pykdump_ext.rewrite.copies": "copies into the file that the door has opened",
     "pykdump_ext.cli.pykdump_ext": "writes the stub and its link, and removes them",
+    "pykdump_ext.cli.checkout": "makes the link to a checkout of PyKdump, and removes it",
     "pykdump_ext.cli.user_files": "writes the lines of .crashrc and .gdbinit",
     "pykdump_ext.cli.gdbinit": "writes the script that .gdbinit runs, and removes it and the cache",
     "pykdump_ext.launch.index_cache": "keeps its notes beside gdb's indexes, and removes indexes",

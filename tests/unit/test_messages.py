@@ -96,7 +96,7 @@ def said_by(source: str) -> Iterator[str]:
     for body in re.findall(rf"{called}((?:{literal}|[A-Z_]{{3,}}|\s)+)", source):
         parts = re.findall(rf"{literal}|[A-Z_]+", body)
         text = "".join(part[1:-1] if part.startswith('"') else BLANK for part in parts)
-        text = tidy(re.sub(r"%[.\d]*[lsdux]+", BLANK, text.replace("\\n", "")))
+        text = tidy(re.sub(r"%[.\d]*[lsdux]+", BLANK, text.replace("\\n", "").replace('\\"', '"')))
         if is_sentence(text):
             yield text
 
