@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from ..errors import P2mError
 from .guarded import error
 
 __all__ = [
@@ -70,8 +71,13 @@ def get_epython_cmds() -> list[str]:
 def exec_epython_command(*words: str) -> None:
     """Run a program: its name and its arguments, as they would follow ``epython``.
 
+    Where there is no such program, that is printed.
+
     :raises error: epython.py is not loaded, or an argument is not a string.
     """
     if not all(isinstance(word, str) for word in words):
         raise error("invalid parameter(s) type")
-    _loaded().run(list(words))
+    try:
+        _loaded().run(list(words))
+    except P2mError as problem:
+        print(f"epython: {problem}")

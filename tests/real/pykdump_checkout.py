@@ -65,6 +65,7 @@ import crash, os, signal, sys
 print(crash.get_epython_cmds())
 print([crash.register_epython_prog("further", "further", "", "More help.") for i in range(2)])
 crash.exec_epython_command("tells", "exit", "4")
+crash.exec_epython_command("nosuch")
 print("inner:", crash.exec_crash_command("tells in").split("\\n"))
 print(os.path.basename(sys.argv[0]), sys.stdout is sys.__dict__.get("given", sys.stdout))
 """,

@@ -187,6 +187,7 @@ def test_registered_programs_have_help_and_others_can_be_added(session: Session)
         'later: alias "further" deleted: name clash with extension command\n'
         'epython: "further" is a duplicate of a currently-existing command\n[True, False]\n'
         "entered\n__main__ tells.py ['exit', '4'] False\n -- sys.exit(4) --\nleft\n"
+        f"{session.by['epython nosuch']}"
         f"inner: {RUN.format(['in']).split(chr(10))}\nlater.py True\nleft\n"
     )
     assert session.by["further"] == "entered\nregistered by a program\nleft\n"
