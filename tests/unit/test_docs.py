@@ -298,6 +298,7 @@ def test_signatures_in_extensions_are_those_of_the_source() -> None:
     parts = [node.module for node in source.body if isinstance(node, ast.ImportFrom) if node.level]
     functions = {
         node.name: [argument.arg for argument in node.args.args]
+        + ([f"*{node.args.vararg.arg}"] if node.args.vararg else [])
         + (["*"] if node.args.kwonlyargs else [])
         + [argument.arg for argument in node.args.kwonlyargs]
         for module in {*parts, None}
