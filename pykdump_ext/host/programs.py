@@ -191,7 +191,7 @@ def _own_state(argv: list[str], folders: list[str]) -> Iterator[None]:
     sys.argv, sys.path[:], builtins.input = argv, folders, user_input
     try:
         yield
-        if sys.stdout is not before[2] and not sys.stdout.closed:
+        if sys.stdout is not before[2] and not getattr(sys.stdout, "closed", True):
             sys.stdout.flush()  # the file of --ofile
     finally:
         sys.argv, sys.path[:], sys.stdout, sys.stderr, builtins.input = before
@@ -252,7 +252,7 @@ def _shown(code: Callable[[], object], heading: str = "") -> bool:
     except Exception as error:
         if os.getpid() != this:
             raise
-        sys.stderr.write(heading)
+        print(heading, end="", file=sys.stderr)
         shown = users_frames(error.__traceback__, __file__)
         traceback.print_exception(type(error), error, shown)
     return True
