@@ -63,7 +63,7 @@ def lacking(checkout: Path) -> list[str]:
     if PathFinder.find_spec("drgn") is None:
         found.append(
             "drgn is not installed, so types come from crash's gdb, which is slower:"
-            f" {pip_install('drgn')}"
+            f" {pip_install('pykdump')}"
         )
     for name in MODULES:
         if PathFinder.find_spec(name, [*sys.path, *extras(checkout)]) is None:
