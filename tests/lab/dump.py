@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -126,6 +127,15 @@ class Source:
             if not found.is_dir()
         )
 
+    def module(self, name: str) -> bytes | None:
+        """Return the module of that name, unpacked, or None where the kernel has none."""
+        pattern = re.sub("[-_]", "[-_]", name)
+        for folder in self.files():
+            for found in folder.glob(f"**/{pattern}.ko*"):
+                content = found.read_bytes()
+                return lzma.decompress(content) if found.suffix == ".xz" else content
+        return None
+
     def vmlinux(self) -> Path:
         """Return the path of the kernel's ``vmlinux`` with debugging information."""
         package = f"linux-image-{self.release()}-dbg"
@@ -135,7 +145,6 @@ class Source:
 
 def _initramfs(source: Source, folder: Path) -> Path:
     """Build the initramfs of dom0 and of its crash kernel; return its path."""
-    release = source.release()
     tree = folder / "tree"
     for name in ("bin", "sbin", "lib", "lib64", "modules", "proc", "sys", "dev", "tmp"):
         (tree / name).mkdir(parents=True)
@@ -143,18 +152,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     shutil.copy(INIT, tree / "init")
     (tree / "init").chmod(0o755)
 
-    order = []
-    for module in MODULES:
-        found = [p for kernel in source.files() for p in kernel.glob(f"**/{module}.ko*")]
-        if not found:
-            say(f"kernel {release} has no module {module} (built in, or under another name)")
-            continue
-        content = found[0].read_bytes()
-        if found[0].suffix == ".xz":
-            content = lzma.decompress(content)
-        (tree / "modules" / f"{module}.ko").write_bytes(content)
-        order.append(f"{module}.ko")
-    (tree / "modules/order").write_text("\n".join(order) + "\n")
+    put_modules(source, MODULES, tree)
 
     outer = folder / "initrd"
     archive(tree, outer)  # the crash kernel's: the same without kexec in it
@@ -162,12 +160,25 @@ def _initramfs(source: Source, folder: Path) -> Path:
     shutil.copy(source.vmlinuz(), tree / "vmlinuz")
     kexec = HOST.file("kexec-tools", "sbin/kexec")
     shutil.copy(kexec, tree / "sbin/kexec")
-    for library in libraries_of(kexec):
+    for library in libraries_of(kexec, libraries_of_xen(HOST)):
         shutil.copy(library, tree / "lib" / library.name)
     shutil.copy("/lib64/ld-linux-x86-64.so.2", tree / "lib64/ld-linux-x86-64.so.2")
     archive(tree, outer)
     shutil.rmtree(tree)
     return outer
+
+
+def put_modules(source: Source, names: Iterable[str], tree: Path) -> None:
+    """Put modules of the kernel into ``tree``, and ``modules/order``, which the init reads."""
+    order = []
+    for name in names:
+        content = source.module(name)
+        if content is None:
+            say(f"kernel {source.release()} has no module {name} (built in, or by another name)")
+            continue
+        (tree / "modules" / f"{name}.ko").write_bytes(content)
+        order.append(f"{name}.ko")
+    (tree / "modules/order").write_text("\n".join(order) + "\n")
 
 
 def archive(tree: Path, target: Path) -> None:
@@ -193,19 +204,23 @@ def initramfs_that_starts(lines: str, tree: Path, folder: Path) -> bytes:
     return files
 
 
-def libraries_of_xen(xens: Archive) -> set[Path]:
-    """Return the folders with the libraries of that Xen, and with those that they need."""
+def folders_of_libraries(archive: Archive, package: str) -> set[Path]:
+    """Return the folders with the libraries that the package needs, itself included."""
     return {
         file.parent
-        for package in xens.libraries(xens.dependency("libxen-dev", r"libxenmisc[\d.]+"))
-        for file in xens.unpacked(package).glob("**/*.so*")
+        for needed in archive.libraries(package)
+        for file in archive.unpacked(needed).glob("**/*.so*")
     }
 
 
-def libraries_of(program: Path, xens: Archive = HOST) -> list[Path]:
-    """Return every shared library that ``program`` needs: Xen's and what those need from
-    packages of ``xens``, all others as they are installed."""
-    folders = libraries_of_xen(xens)
+def libraries_of_xen(xens: Archive) -> set[Path]:
+    """Return the folders with the libraries of that Xen, and with those that they need."""
+    return folders_of_libraries(xens, xens.dependency("libxen-dev", r"libxenmisc[\d.]+"))
+
+
+def libraries_of(program: Path, folders: set[Path]) -> list[Path]:
+    """Return every shared library that ``program`` needs: those in ``folders``, all others as
+    they are installed."""
     environment = {**os.environ, "LD_LIBRARY_PATH": ":".join(map(str, folders))}
     listed = subprocess.run(
         ["ldd", program], env=environment, capture_output=True, text=True, check=True

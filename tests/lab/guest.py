@@ -85,7 +85,7 @@ def _files_of_dom0(folder: Path, xens: Archive) -> bytes:
     (tree / "guest").mkdir(parents=True)
     shutil.move(folder / "guest", tree / "guest/initrd")
     program = _program(tree / "guest", xens)
-    for library in libraries_of(program, xens):
+    for library in libraries_of(program, libraries_of_xen(xens)):
         shutil.copy(library, tree / "guest" / library.name)
     return initramfs_that_starts(START, tree, folder)
 

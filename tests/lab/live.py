@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import lzma
 import re
 import shutil
 import subprocess
@@ -12,7 +11,7 @@ import sysconfig
 from pathlib import Path
 
 from .cache import say
-from .dump import MODULES, Source, archive
+from .dump import MODULES, Source, archive, put_modules
 from .packages import HOST
 
 DISK_MODULES = ("crc16", "crc32c_generic", "mbcache", "jbd2", "ext4")
@@ -90,17 +89,7 @@ def _initramfs(source: Source, folder: Path) -> Path:
     shutil.copy(HOST.file("busybox-static", "bin/busybox"), tree / "bin/busybox")
     shutil.copy(Path(__file__).with_name("init-live"), tree / "init")
     (tree / "init").chmod(0o755)
-    order = []
-    for module in (*MODULES, *DISK_MODULES):
-        found = [p for kernel in source.files() for p in kernel.glob(f"**/{module}.ko*")]
-        if not found:
-            continue
-        content = found[0].read_bytes()
-        if found[0].suffix == ".xz":
-            content = lzma.decompress(content)
-        (tree / "modules" / f"{module}.ko").write_bytes(content)
-        order.append(f"{module}.ko")
-    (tree / "modules/order").write_text("\n".join(order) + "\n")
+    put_modules(source, (*MODULES, *DISK_MODULES), tree)
     target = folder / "initrd"
     archive(tree, target)
     return target
