@@ -256,6 +256,7 @@ def test_processes_and_devices_are_those_of_crash(
     }
     hours, minutes, seconds = re.findall(r"UPTIME: (\d+):(\d+):(\d+)", crash_says["sys"])[0]
     ticks = int(hours) * 3600 + int(minutes) * 60 + int(seconds)
-    assert abs(uptime(prog) - ticks) < 2
+    (*_, last) = re.findall(r"^\[ *(\d+\.\d+)\]", crash_says["log"], re.MULTILINE)
+    assert ticks - 1 < uptime(prog) < float(last) + 1  # a slow emulator loses ticks
     (loads,) = re.findall(r"LOAD AVERAGE: (.*)", crash_says["sys"])
     assert ", ".join(f"{load:.2f}" for load in loadavg(prog)) == loads
