@@ -154,11 +154,12 @@ void
 python_entry(void)
 {
 	struct sigaction crash_sigint;
-	int result;
+	int result, before = host_backgrounds();
 
 	ready_python();
 	sigint_to_python(&crash_sigint);
 	result = python_command(pc->curcmd, argcnt, args);
+	end_backgrounds(before);
 	if (result == HOST_LEAVE)
 		leave_session();
 	set_handler(SIGINT, &crash_sigint, NULL);

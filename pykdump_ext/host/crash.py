@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import tables
+from .background import exec_crash_command_bg2
 from .datatypes import (
     enumerator_value,
     member_offset,
@@ -98,7 +99,7 @@ __all__ = [
     "TYPE_CODE_STRUCT", "TYPE_CODE_UNION", "TYPE_CODE_VOID", "UVADDR", "WARNING", "XENMACHADDR",
     "Crash_build", "Crash_run", "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod",
     "addr2sym", "cpu_to_le32", "crash_set_error", "enumerator_value", "error",
-    "exec_crash_command", "exec_epython_command", "exec_gdb_command", "getFullBuckets",
+    "exec_crash_command", "exec_crash_command_bg2", "exec_epython_command", "exec_gdb_command", "getFullBuckets",
     "getFullBucketsH", "getListSize", "get_GDB_output", "get_NR_syscalls", "get_epython_cmds",
     "get_pathname", "get_task_mem_usage", "get_uptime", "is_task_active", "kvtop", "le16_to_cpu",
     "le32_to_cpu", "mem2long", "member_offset", "member_size", "offsetof", "phys_to_page",

@@ -19,7 +19,7 @@ from typing import Any
 from crash_host import ffi, lib
 
 from ..errors import P2mError, printable
-from . import crash, ending, line_editor, lookups, memory
+from . import background, crash, ending, line_editor, lookups, memory
 from .stdout import CrashOutput
 
 __all__ = ["debugging", "python_command", "run"]
@@ -151,7 +151,7 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
             for i in range(1, argc)
             if argv[i] != ffi.NULL
         ]
-        with _children_end(), _own_state():
+        with _children_end(), background.close_pipes(), _own_state():
             run(ffi.string(name).decode(), words)
     except KeyboardInterrupt:
         return int(interrupted)

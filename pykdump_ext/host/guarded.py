@@ -19,9 +19,11 @@ except ImportError:
     ) from None
 
 __all__ = [
+    "LONGEST_COMMAND",
     "Excluded",
     "NullPointer",
     "ReaderGone",
+    "c_command",
     "c_name",
     "c_text",
     "check",
@@ -89,6 +91,22 @@ def c_name(text: str) -> bytes:
     if "\0" in text:
         raise error(f"{text!r}: crash takes no zero byte in a name or a command")
     return text.encode()
+
+
+LONGEST_COMMAND = 1499  # bytes: BUFSIZE of crash's defs.h, less the final zero
+
+
+def c_command(line: str) -> bytes:
+    """Return a command of crash or gdb as C takes it.
+
+    :raises error: it has more bytes than crash takes, or a zero byte.
+    """
+    words = c_name(line)
+    if len(words) > LONGEST_COMMAND:
+        raise error(
+            f"a command of {len(words)} bytes is too long: crash takes {LONGEST_COMMAND} at most"
+        )
+    return words
 
 
 def message() -> str:

@@ -79,6 +79,11 @@ void host_output_to_terminal(void);  /* the rest of this command's output skips 
 int host_readline(char *prompt, char *history, char **line);
 size_t host_unread_input(char **data);  /* bytes of stdin that stdio has and crash has not read */
 
+/* background.c: commands of crash in children, each with a pipe for what it prints */
+int host_background(char *line, int *fd, int *pid);
+int host_backgrounds(void);  /* how many this command and those around it have started */
+int host_background_pipe(int number);  /* the descriptor of one, or -1 if it has been closed */
+
 /* command_tables.c and commands.c: crash's command tables */
 #define HOST_NO_COMMAND 0
 #define HOST_FULL_COMMAND 1     /* works in full sessions only */

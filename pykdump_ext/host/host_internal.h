@@ -40,8 +40,8 @@ void take_over_calls(const void *inside, const char *name, void *function);
 
 /* signals.c */
 extern volatile sig_atomic_t ended_by_signal;  /* crash's parent is gone, and crash ends */
-extern int is_child;  /* this process is one that Python forked */
 void signals_start(void);
+void signals_in_child(void);
 int foreign_thread(void);
 int set_handler(int sig, const struct sigaction *new, struct sigaction *old);
 struct saved_sigint {
@@ -58,6 +58,18 @@ void sigint_to_python(struct sigaction *crashs);
 /* command_tables.c */
 struct command_table_entry *entry_named(struct command_table_entry *table, char *name);
 struct extension_table *add_table(char *filename, struct command_table_entry *table);
+/* children.c */
+extern int is_child;  /* this process is one that fork() made of crash */
+void children_start(void);
+int fork_apart(void);
+const char *position_problem(void);
+
+/* background.c */
+extern int in_background;  /* this process runs a command in the background */
+void end_backgrounds(int before);
+
+/* run.c */
+int run_to_stdout(char *line);
 
 /* commands.c */
 void python_entry(void);  /* the function of every command that is written in Python */
@@ -84,6 +96,7 @@ void leave_session(void);
 /* python.c, and the functions of host/engine.py that cffi embeds */
 const char *python_start(const char *library);
 void python_end(void);
+int python_fork(void);
 int python_ready(void);
 int python_command(char *name, int argc, char **argv);
 char *python_complete(char *text, int state);

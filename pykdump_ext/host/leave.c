@@ -33,6 +33,7 @@ end_python(void)
 	fp = stdout;
 	sigint_to_python(&action);
 	python_end();
+	end_backgrounds(0);
 	BZERO(&action, sizeof(action));
 	action.sa_handler = SIG_DFL;
 	set_handler(SIGINT, &action, NULL);

@@ -7,8 +7,9 @@ from typing import Any
 
 from . import lookups
 from .guarded import (
+    LONGEST_COMMAND,
     ReaderGone,
-    c_name,
+    c_command,
     c_text,
     check,
     error,
@@ -24,18 +25,10 @@ __all__ = [
     "get_GDB_output", "run_command", "set_default_timeout", "setprocname", "write",
 ]  # fmt: skip
 
-LONGEST_COMMAND = 1499  # bytes: BUFSIZE of crash's defs.h, less the final zero
-
-
 def _captured(function: Any, line: str) -> tuple[int, str]:
     """Run a command, and return the result of the guarded call and what was printed."""
-    words = c_name(line)
-    if len(words) > LONGEST_COMMAND:
-        raise error(
-            f"a command of {len(words)} bytes is too long: crash takes {LONGEST_COMMAND} at most"
-        )
     output, length = ffi.new("char **"), ffi.new("size_t *")
-    result = function(words, output, length)
+    result = function(c_command(line), output, length)
     lookups.forget()
     text = ""
     if output[0] != ffi.NULL:

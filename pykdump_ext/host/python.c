@@ -154,6 +154,23 @@ python_start(const char *library)
 	return problem[0] ? problem : NULL;
 }
 
+/* fork() after which Python runs in the parent, and in the child too. */
+int
+python_fork(void)
+{
+	PyGILState_STATE state = PyGILState_Ensure();
+	int child;
+
+	PyOS_BeforeFork();
+	child = fork();
+	if (child)
+		PyOS_AfterFork_Parent();
+	else
+		PyOS_AfterFork_Child();
+	PyGILState_Release(state);
+	return child;
+}
+
 /* End Python, once: its threads, its atexit functions, its open files. */
 void
 python_end(void)

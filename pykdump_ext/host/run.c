@@ -159,6 +159,16 @@ host_gdb(char *line, char **output, size_t *length)
 	return captured(run_gdb, line, output, length);
 }
 
+/* For a child that runs one command: nothing is restored. */
+int
+run_to_stdout(char *line)
+{
+	struct run_call call = { line, stdout };
+
+	depth++;
+	return guarded(run_line, &call, stdout, FALSE);
+}
+
 int
 host_nested(void)
 {

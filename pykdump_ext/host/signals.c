@@ -197,6 +197,8 @@ crashs_sigaction(int sig, const struct sigaction *new, struct sigaction *old)
 	struct sigaction keep;
 	int result;
 
+	if (sig == SIGPIPE && in_background)  /* gdb_interface() ignores it after each request */
+		return 0;
 	if (!keeps_sigint || sig != SIGINT || !new)
 		return set_handler(sig, new, old);
 	BZERO(&keep, sizeof(keep));
@@ -249,46 +251,12 @@ signals_start(void)
 static struct sigaction python_sigint;
 static int have_python_sigint;
 
-int is_child;
-
-/* A child gets a copy of what is not yet written. */
-static void
-before_fork(void)
-{
-	if (!foreign_thread())
-		fflush(fp);
-}
-
 /*
  * In a child that fork() makes, its only thread stands for crash's own.  crash's handlers would
  * jump from Python into crash, which would go on there as a second crash.
  */
-/*
- * Give the child a position of its own in the dump: read_netdump() (netdump.c) calls lseek() and
- * read(), and parent and child share the position of a file that was open before.
- */
-static void
-reopen_dump(void)
-{
-	struct stat dump, file;
-	char path[32];
-	int fd, own;
-
-	if (!pc->dumpfile || stat(pc->dumpfile, &dump))
-		return;
-	for (fd = 3; fd < 256; fd++) {
-		if (fstat(fd, &file) || file.st_dev != dump.st_dev || file.st_ino != dump.st_ino)
-			continue;
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-		if ((own = open(path, O_RDONLY)) >= 0) {
-			dup2(own, fd);
-			close(own);
-		}
-	}
-}
-
-static void
-in_child(void)
+void
+signals_in_child(void)
 {
 	struct sigaction action;
 
@@ -300,8 +268,6 @@ in_child(void)
 		set_handler(SIGINT, &python_sigint, NULL);
 	}
 	main_thread = pthread_self();
-	is_child = TRUE;
-	reopen_dump();
 }
 
 void
@@ -309,7 +275,7 @@ host_keep_sigint(void)
 {
 	set_handler(SIGINT, NULL, &python_sigint);
 	have_python_sigint = TRUE;
-	pthread_atfork(before_fork, NULL, in_child);
+	children_start();
 }
 
 /* Give SIGINT to Python's handler, and store crash's, which the caller restores. */
