@@ -26,7 +26,7 @@ SAME = """
 from helpers import *
 MINIMAL = ['eval 16', 'sym linux_banner', 'rd linux_banner 20', 'rd 0', 'log -Z', 'help rd',
            'py -c "print(1 + 1)"', 'py -c "1 / 0"']
-FULL = ['sys', 'bt', 'struct list_head', 'p jiffies', 'p nosuch', 'p2m status', 'bl']
+FULL = ['sys', 'bt', 'struct list_head', 'p jiffies', 'p nosuch', 'p2m status']
 for command in MINIMAL if crash.session().minimal else FULL:
     print(repr(command), background(command) == foreground(command), foreground(command)[1])
 print(background('quit'), background('py -c "raise SystemExit(3)"'))
@@ -59,7 +59,8 @@ TOGETHER = """
 from helpers import *
 COMMANDS = ['bt -a', 'ps', 'struct task_struct', 'kmem -i', 'foreach bt', 'struct net_device']
 text = crash.sym2addr('_text')
-def read(): return list(crash.readmem_many(range(text, text + (3000 << 12), 4096), 16))
+def read():  # no page that is read as a whole is kept
+    return [hash(page) for page in crash.readmem_many(range(text, text + (1500 << 12), 4096), 4096)]
 started = [crash.exec_crash_command_bg2(command) for command in COMMANDS]
 reads = [read() for _ in range(8)]
 got = [output(*one) for one in started]
@@ -71,7 +72,7 @@ say_left()
 
 
 def test_children_and_their_parent_read_the_same_files_at_once(
-    crash: Crash, untouched: Dump, truncated: Dump, host: Path
+    crash: Crash, truncated: Dump
 ) -> None:
     """Each has a position of its own in dump and namelist, and crash's temporary file too."""
     crash.write("helpers.py", HELPERS)
@@ -80,15 +81,13 @@ def test_children_and_their_parent_read_the_same_files_at_once(
     (crash.folder / "made.c").write_text(MADE)
     subprocess.run(["cc", "-g", "-c", "made.c"], cwd=crash.folder, check=True)
     wanted = "parent True True\nchildren [] 2\nleft [] True\n"
-    plain = full(crash, untouched, host, "py together.py")
-    assert plain.after(LOADED) == wanted
     words = (BIN / "p2mfix", truncated.vmlinux, truncated.vmcore, "-s")
     repaired = crash.run(words, ["py together.py > out", "py same.py > same", "quit"])
     assert repaired.status == 0
     assert (crash.folder / "out").read_text() == wanted
     assert (crash.folder / "same").read_text().splitlines() == [
         *(f"{command!r} True {int(command == 'p nosuch')}" for command in
-          ("sys", "bt", "struct list_head", "p jiffies", "p nosuch", "p2m status", "bl")),
+          ("sys", "bt", "struct list_head", "p jiffies", "p nosuch", "p2m status")),
         "('', 0) ('py: exit status 3\\n', 1)",
         "0 ('', 0)",
         "1",
