@@ -10,6 +10,7 @@ from .guarded import (
     LONGEST_COMMAND,
     ReaderGone,
     c_command,
+    c_name,
     c_text,
     check,
     error,
@@ -24,6 +25,7 @@ __all__ = [
     "LONGEST_COMMAND", "ReaderGone", "crash_set_error", "exec_crash_command", "exec_gdb_command",
     "get_GDB_output", "run_command", "set_default_timeout", "setprocname", "write",
 ]  # fmt: skip
+
 
 def _captured(function: Any, line: str) -> tuple[int, str]:
     """Run a command, and return the result of the guarded call and what was printed."""
