@@ -33,7 +33,8 @@ HOST = Path("pykdump_ext/host")
 LAUNCH = Path("pykdump_ext/launch")
 C_FILES = (
     "guard", "signals", "calls", "ask", "tables", "run", "commands", "p2m", "pages", "m2p", "walks",
-    "tasks", "rcfiles", "session", "leave", "command_tables", "children", "background",
+    "tasks", "modules", "rcfiles", "session", "leave", "command_tables", "children",
+    "background",
 )  # fmt: skip
 CRASH_HOST = [f"{HOST}/{name}.c" for name in C_FILES]
 PRELOAD = [f"{LAUNCH}/preload.c"]

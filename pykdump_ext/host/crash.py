@@ -91,6 +91,7 @@ from .type_codes import (
     TYPE_CODE_UNION,
     TYPE_CODE_VOID,
 )
+from .typeinfo import gdb_typeinfo, gdb_whatis
 
 __all__ = [
     "AMBIGUOUS", "FD_ISSET", "HZ", "KVADDR", "LARGEST_READ", "LONGEST_COMMAND", "PAGEOFFSET",
@@ -99,14 +100,15 @@ __all__ = [
     "TYPE_CODE_STRUCT", "TYPE_CODE_UNION", "TYPE_CODE_VOID", "UVADDR", "WARNING", "XENMACHADDR",
     "Crash_build", "Crash_run", "Excluded", "NullPointer", "ReaderGone", "Session", "addr2mod",
     "addr2sym", "cpu_to_le32", "crash_set_error", "enumerator_value", "error", "exec_crash_command",
-    "exec_crash_command_bg2", "exec_epython_command", "exec_gdb_command", "getFullBuckets",
-    "getFullBucketsH", "getListSize", "get_GDB_output", "get_NR_syscalls", "get_epython_cmds",
-    "get_pathname", "get_task_mem_usage", "get_uptime", "is_task_active", "kvtop", "le16_to_cpu",
-    "le32_to_cpu", "mem2long", "member_offset", "member_size", "offsetof", "phys_to_page",
-    "pid_to_task", "readInt", "readPtr", "read_list", "read_machine", "readmem", "readmem_many",
-    "register_epython_prog", "run_command", "sLong", "session", "set_default_timeout",
-    "set_readmem_task", "setprocname", "sizeof", "struct_size", "sym2addr", "sym2alladdr",
-    "symbol_exists", "task_to_pid", "union_size", "uvtop", "version", "write",
+    "exec_crash_command_bg2", "exec_epython_command", "exec_gdb_command", "gdb_typeinfo",
+    "gdb_whatis", "getFullBuckets", "getFullBucketsH", "getListSize", "get_GDB_output",
+    "get_NR_syscalls", "get_epython_cmds", "get_pathname", "get_task_mem_usage", "get_uptime",
+    "is_task_active", "kvtop", "le16_to_cpu", "le32_to_cpu", "mem2long", "member_offset",
+    "member_size", "offsetof", "phys_to_page", "pid_to_task", "readInt", "readPtr", "read_list",
+    "read_machine", "readmem", "readmem_many", "register_epython_prog", "run_command", "sLong",
+    "session", "set_default_timeout", "set_readmem_task", "setprocname", "sizeof", "struct_size",
+    "sym2addr", "sym2alladdr", "symbol_exists", "task_to_pid", "union_size", "uvtop", "version",
+    "write",
 ]  # fmt: skip
 
 

@@ -125,6 +125,10 @@ struct host_tasks {
 int host_find_tasks(void);  /* read the table again, if this crash has missed most of them */
 void host_get_tasks(struct host_tasks *tasks);
 
+/* modules.c: the modules whose symbols mod -s has loaded */
+char *host_module_file(int number);  /* the file that has them; NULL after the last one */
+uint64_t host_module_set(void);  /* another number for another set of files */
+
 /* rcfiles.c: the .crashrc files of a session that was started without them */
 int host_read_rcfiles(void);  /* make their settings, and have crash run them after this command */
 

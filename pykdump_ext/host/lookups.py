@@ -7,7 +7,7 @@ the modules and with what gdb reads, and these only by a command.
 
 from __future__ import annotations
 
-__all__ = ["enumerators", "forget", "keep_symbol", "symbols", "types"]
+__all__ = ["absent", "enumerators", "forget", "keep_symbol", "symbols", "types"]
 
 MOST_SYMBOLS = 10_000
 
@@ -15,6 +15,8 @@ symbols: dict[str, int | None] = {}
 """The address of each symbol, or None where there is none."""
 types: dict[tuple[str, str | None], tuple[int, int]] = {}
 """The size and the offset of each member, or of a type without one; -1 for what is not there."""
+absent: set[str] = set()
+"""What neither a type nor a variable has for its name."""
 
 enumerators: dict[str, int | None] = {}
 """The value of each enumerator, or None where there is none."""
@@ -25,6 +27,7 @@ def forget() -> None:
     symbols.clear()
     types.clear()
     enumerators.clear()
+    absent.clear()
 
 
 def keep_symbol(name: str, address: int | None) -> int | None:
