@@ -98,11 +98,13 @@ def test_the_places_of_members_are_read() -> None:
     assert (flags.offset, flags.size, flags.bits) == (0, 4, 3)
     assert (kind.name, kind.offset, kind.bits) == ("kind", 3, 5)
     assert (union.name, union.offset, union.size, leaf(union.type).size) == ("", 64, 16, 16)
-    listed, words = leaf(union.type).members or ()
+    inner, each = leaf(union.type).members, leaf(calls.type).members
+    assert inner and each
+    listed, words = inner
     assert (listed.name, listed.offset, listed.size) == ("list", None, 16)
     assert words.type == Array(0, Spec("", "u32"))
     assert (calls.offset, calls.size, leaf(calls.type).size) == (192, 24, 8)
-    (call,) = leaf(calls.type).members or ()
+    (call,) = each
     void, made = Spec("", "void", basic=True), Spec("struct", "made")
     assert call.type == Pointer(Function(void, [Pointer(made), INT]))
 
