@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Types from gdb's words, which needs nothing that crash does not have.
 
-``ptype/o`` of gdb 8.1 and newer (crash 8.0.0) has the place of each member.  For an older gdb
+``ptype/o`` of gdb 8.1 and newer (crash 8.0.0) has the place of each member.  Where it has not,
 :mod:`~pykdump_ext.types.places` asks for them.  ``/r`` makes gdb print names as they are in the
 debug information.
 
@@ -70,7 +70,7 @@ class GdbTypes:
         try:
             if printed is None:
                 raise NoType(about)
-            return parse(printed)
+            return parse(printed[max(printed.find("type = "), 0) :])  # behind a warning
         except ValueError:
             raise NoType(about) from None
 
@@ -81,12 +81,10 @@ class GdbTypes:
 
     def _expanded(self, about: str) -> Spec:
         """Return the struct, union or enum that an expression or a type is made of, with places."""
-        if self._has_places:
-            spec = leaf(self._ask("ptype/or", about))
-        else:
-            spec = leaf(self._ask("ptype/r", about))
-            if spec.members is not None:
-                self._places.add(about, spec)
+        spec = leaf(self._ask("ptype/or" if self._has_places else "ptype/r", about))
+        # gdb 16 prints no places for a struct that ends with an array without a size
+        if spec.members and all(member.size is None for member in spec.members):
+            self._places.add(about, spec)
         spec.start = 0
         return spec
 

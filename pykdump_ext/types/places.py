@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Places of members where gdb has no ``ptype/o``: gdb 7.6, in crash 7.0.0 to 7.3.2.
+"""Places of members where gdb's ``ptype/o`` has none.
+
+gdb 7.6, in crash 7.0.0 to 7.3.2, has no ``/o``.  gdb 16, in crash 9, leaves it away where a struct
+has an array without a size.
 
 gdb says where a member is that has a name and an address.  Two kinds have none:
 
@@ -22,7 +25,7 @@ __all__ = ["Memory", "Places"]
 
 ROOT = "$pykdump_ext"  # a variable of gdb, which points to the struct
 LONGEST = 1200  # bytes of a command; crash takes 1499
-PROBES, MOST_PROBES = 24, 480  # places where a bit-field is read; at most
+PROBES, MOST_PROBES = 12, 480  # places where a bit-field is read; at most
 WORD = (1 << 64) - 1
 
 
@@ -71,11 +74,14 @@ class Places:
         members = [*_members(spec, "")]
         named = [(path, member) for path, member in members if not member.bits]
         offsets = self._values([f"&{ROOT}->{path}" for path, _ in named])
-        sizes = self._values([f"sizeof({ROOT}->{path})" for path, _ in members])
         for (_, member), offset in zip(named, offsets):
             member.offset = ((offset - base) & WORD) * 8
-        for (path, member), each in zip(members, sizes):
-            member.size = each
+        for path, member in members:
+            # gdb looks up each name that an expression has, so it is not asked what is known
+            if leaf(member.type).word and not leaf(member.type).name:
+                (member.size,) = self._values([f"sizeof({ROOT}->{path})"])
+            else:
+                member.size = self._of_member(member).size()
             inner = _embedded(member)
             if inner:
                 inner.size = self._values([f"sizeof({ROOT}->{path}{_first(member)})"])[0]
