@@ -15,6 +15,7 @@ gdb says where a member is that has a name and an address.  Two kinds have none:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from .codes import TYPE_CODE_ARRAY, TYPE_CODE_STRUCT, TYPE_CODE_UNION
@@ -23,7 +24,7 @@ from .text import Array, Pointer, Spec, WrittenMember, leaf, parse
 
 __all__ = ["Memory", "Places"]
 
-ROOT = "$pykdump_ext"  # a variable of gdb, which points to the struct
+ROOT = "$pykdump_ext"  # variables of gdb that begin so point to structs
 LONGEST = 1200  # bytes of a command; crash takes 1499
 PROBES, MOST_PROBES = 12, 480  # places where a bit-field is read; at most
 WORD = (1 << 64) - 1
@@ -53,6 +54,7 @@ class Places:
         self._run = run
         self._of_member = of_member
         self._memory = memory
+        self._depth = 0
 
     def add(self, about: str, spec: Spec) -> None:
         """Write the places of all members into a struct.
@@ -60,46 +62,56 @@ class Places:
         :param about: the name of its type, or an expression that has this type.
         :raises LookupError: they cannot be found.
         """
-        if self._run(f"set {ROOT} = ({about} *)0") is None:
-            self._run(f"set {ROOT} = &({about})")
-            pointer = parse(self._run(f"whatis/r {ROOT}") or "")
-            while isinstance(pointer, Pointer) and isinstance(pointer.target, Array):
-                self._run(f"set {ROOT} = &(*{ROOT})[0]")
-                pointer = Pointer(pointer.target.target)
-        self._at_root(spec)
+        with self._own_root() as root:
+            if self._run(f"set {root} = ({about} *)0") is None:
+                self._run(f"set {root} = &({about})")
+                pointer = parse(self._run(f"whatis/r {root}") or "")
+                while isinstance(pointer, Pointer) and isinstance(pointer.target, Array):
+                    self._run(f"set {root} = &(*{root})[0]")
+                    pointer = Pointer(pointer.target.target)
+            self._at(root, spec)
 
-    def _at_root(self, spec: Spec) -> None:
-        base, size = self._values([f"{ROOT}", f"sizeof(*{ROOT})"])
+    @contextmanager
+    def _own_root(self) -> Iterator[str]:
+        """Give a variable of gdb: to look up a member may need the places in another struct."""
+        self._depth += 1
+        try:
+            yield f"{ROOT}{self._depth}"
+        finally:
+            self._depth -= 1
+
+    def _at(self, root: str, spec: Spec) -> None:
+        """Write the places into a struct that a variable of gdb points to."""
+        base, size = self._values([root, f"sizeof(*{root})"])
         spec.size, spec.start = size, 0
         members = [*_members(spec, "")]
         named = [(path, member) for path, member in members if not member.bits]
-        offsets = self._values([f"&{ROOT}->{path}" for path, _ in named])
+        offsets = self._values([f"&{root}->{path}" for path, _ in named])
         for (_, member), offset in zip(named, offsets):
             member.offset = ((offset - base) & WORD) * 8
         for path, member in members:
             # gdb looks up each name that an expression has, so it is not asked what is known
             if leaf(member.type).word and not leaf(member.type).name:
-                (member.size,) = self._values([f"sizeof({ROOT}->{path})"])
+                (member.size,) = self._values([f"sizeof({root}->{path})"])
             else:
                 member.size = self._of_member(member).size()
             inner = _embedded(member)
             if inner:
-                inner.size = self._values([f"sizeof({ROOT}->{path}{_first(member)})"])[0]
+                inner.size = self._values([f"sizeof({root}->{path}{_first(member)})"])[0]
         fields = [(path, member) for path, member in members if member.bits]
         behind = [(path, member) for path, member in members if _behind_pointer(member)]
         if fields or behind:
             if not size:
                 raise LookupError("a struct without a size has bit-fields")
-            self._run(f"set {ROOT} = {ROOT} + {((self._memory.start() - base) & WORD) // size + 1}")
+            steps = ((self._memory.start() - base) & WORD) // size + 1
+            self._run(f"set {root} = {root} + {steps}")
             if fields:
-                self._find_fields(fields, size)
+                self._find_fields(root, fields, size)
         self._enclose(spec)
         for path, member in behind:
-            inner_root = f"{ROOT}->{path}{_first(member)}"
-            self._run(f"set {ROOT}_kept = {ROOT}")
-            self._run(f"set {ROOT} = {inner_root}")
-            self._at_root(leaf(member.type))
-            self._run(f"set {ROOT} = {ROOT}_kept")
+            with self._own_root() as inner_root:
+                self._run(f"set {inner_root} = {root}->{path}{_first(member)}")
+                self._at(inner_root, leaf(member.type))
 
     def _values(self, expressions: Sequence[str]) -> list[int]:
         """Return the values of some expressions, which are unsigned numbers.
@@ -125,12 +137,12 @@ class Places:
 
     # Bit-fields
 
-    def _find_fields(self, fields: list[tuple[str, WrittenMember]], size: int) -> None:
+    def _find_fields(self, root: str, fields: list[tuple[str, WrittenMember]], size: int) -> None:
         """Write the places of bit-fields into them; the root is in the kernel's code.
 
         :raises LookupError: more than one place is possible.
         """
-        (start,) = self._values([f"{ROOT}"])
+        (start,) = self._values([root])
         possible = [[*range(size * 8 - member.bits + 1)] for _, member in fields]
         probes = range(0)
         while any(len(places) > 1 for places in possible):
@@ -139,7 +151,7 @@ class Places:
                 raise LookupError("bit-fields of more than one possible place")
             for (path, member), places in zip(fields, possible):
                 if len(places) > 1:
-                    values = self._values([f"{ROOT}[{number}].{path}" for number in probes])
+                    values = self._values([f"{root}[{number}].{path}" for number in probes])
                     mask = (1 << member.bits) - 1
                     for number, value in zip(probes, values):
                         data = self._memory.read(start + number * size, size)

@@ -256,7 +256,7 @@ def test_the_types_of_a_module_come_and_go(
         "within.py",
         "from kind import kind\n"
         "import crash\n"
-        "crash.exec_crash_command('mod -d xen_privcmd')\n"
+        "crash.run_command('mod -d xen_privcmd')\n"
         "print(kind('struct brought'))\n"
         "try:\n"
         "    crash.gdb_whatis('no_such')\n"
