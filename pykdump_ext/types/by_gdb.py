@@ -84,7 +84,10 @@ class GdbTypes:
         spec = leaf(self._ask("ptype/or" if self._has_places else "ptype/r", about))
         # gdb 16 prints no places for a struct that ends with an array without a size
         if spec.members and all(member.size is None for member in spec.members):
-            self._places.add(about, spec)
+            try:
+                self._places.add(about, spec)
+            except (LookupError, ValueError):
+                raise NoType(about) from None
         spec.start = 0
         return spec
 
