@@ -17,6 +17,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..types.codes import (
+    TYPE_CODE_ARRAY,
+    TYPE_CODE_BOOL,
+    TYPE_CODE_ENUM,
+    TYPE_CODE_FLT,
+    TYPE_CODE_FUNC,
+    TYPE_CODE_INT,
+    TYPE_CODE_PTR,
+    TYPE_CODE_STRUCT,
+    TYPE_CODE_UNION,
+    TYPE_CODE_VOID,
+)
 from . import tables
 from .background import exec_crash_command_bg2
 from .datatypes import (
@@ -78,18 +90,6 @@ from .tables import (
     phys_to_page,
     pid_to_task,
     task_to_pid,
-)
-from .type_codes import (
-    TYPE_CODE_ARRAY,
-    TYPE_CODE_BOOL,
-    TYPE_CODE_ENUM,
-    TYPE_CODE_FLT,
-    TYPE_CODE_FUNC,
-    TYPE_CODE_INT,
-    TYPE_CODE_PTR,
-    TYPE_CODE_STRUCT,
-    TYPE_CODE_UNION,
-    TYPE_CODE_VOID,
 )
 from .typeinfo import gdb_typeinfo, gdb_whatis
 

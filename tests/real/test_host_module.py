@@ -4,14 +4,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
-from pykdump_ext.linux.banners import release_of
-from pykdump_ext.linux.namelist import Namelist
-from tests.lab import cache as lab_cache
 from tests.lab.dump import Dump
 
+from .modules import module_with_types
 from .sessions import Crash, minimal
 
 TYPES = """
@@ -67,14 +64,7 @@ def test_types_and_symbols_are_looked_up_once_until_modules_change(
     crash: Crash, untouched: Dump, host: Path
 ) -> None:
     """mod -s brings types and symbols: crash is asked again after it, and only then."""
-    (crash.folder / "types.c").write_text("struct brought { int a[7]; long b; } brought;\n")
-    version = release_of(Namelist(untouched.vmlinux).banner())
-    (module,) = lab_cache.root().glob(
-        f"package-linux-image-{version}-*/lib/modules/*/kernel/drivers/xen/xen-privcmd.ko"
-    )
-    subprocess.run(["cc", "-g", "-c", "types.c"], cwd=crash.folder, check=True)
-    made = crash.folder / "xen-privcmd.ko"
-    subprocess.run(["ld", "-r", "-o", made, module, crash.folder / "types.o"], check=True)
+    made = module_with_types(crash.folder)
     crash.write(
         "types.py",
         "import crash, time\n"

@@ -9,23 +9,20 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import drgn
 import pytest
 
-from pykdump_ext.linux.banners import release_of
-from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.types.by_drgn import DrgnTypes
 from pykdump_ext.types.by_gdb import NoType
 from pykdump_ext.types.model import describe
-from tests.lab import cache as lab_cache
 from tests.lab.dump import Dump
 from tests.lab.matrix import CELLS, Cell, untouched
 from tests.lab.packages import Missing
 
+from .modules import module_with_types
 from .places import Place
 from .sessions import Crash, minimal
 
@@ -243,14 +240,7 @@ print(kind("struct brought"))
 def test_the_types_of_a_module_come_and_go(
     crash: Crash, untouched: Dump, host: Path, source: str
 ) -> None:
-    (crash.folder / "types.c").write_text("struct brought { int a[7]; long b; } brought;\n")
-    version = release_of(Namelist(untouched.vmlinux).banner())
-    (module,) = lab_cache.root().glob(
-        f"package-linux-image-{version}-*/lib/modules/*/kernel/drivers/xen/xen-privcmd.ko"
-    )
-    subprocess.run(["cc", "-g", "-c", "types.c"], cwd=crash.folder, check=True)
-    made = crash.folder / "xen-privcmd.ko"
-    subprocess.run(["ld", "-r", "-o", made, module, crash.folder / "types.o"], check=True)
+    made = module_with_types(crash.folder)
     crash.write("kind.py", MODULES)
     crash.write(
         "within.py",

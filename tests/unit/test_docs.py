@@ -295,7 +295,9 @@ def test_extensions_has_every_name_of_the_module_crash_and_no_other() -> None:
 
 def test_signatures_in_extensions_are_those_of_the_source() -> None:
     source = ast.parse((PACKAGE / "host/crash.py").read_text())
-    parts = [node.module for node in source.body if isinstance(node, ast.ImportFrom) if node.level]
+    parts = [
+        node.module for node in source.body if isinstance(node, ast.ImportFrom) if node.level == 1
+    ]
     functions = {
         node.name: [argument.arg for argument in node.args.args]
         + ([f"*{node.args.vararg.arg}"] if node.args.vararg else [])
