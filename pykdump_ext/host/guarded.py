@@ -66,6 +66,10 @@ class ReaderGone(BrokenPipeError):
     """The reader of crash's output has closed it, as ``head`` does when it has enough."""
 
 
+for _kind in (error, NullPointer, Excluded, ReaderGone):
+    _kind.__module__ = "crash"  # as a traceback names it, and a program imports it
+
+
 def written(number: int) -> None:
     """Raise an exception for the errno of a write to crash's output; 0 is none.
 

@@ -86,6 +86,10 @@ assert crash.getFullBucketsH(table, 8, 512, 0) == full
 assert crash.getFullBuckets(table, 8, 512, 0) == [pointer for _, pointer in full]
 assert crash.getFullBucketsH(table, 16, 256, 8) == [(n // 2, p) for n, p in full if n % 2]
 
+# Exceptions, by what a traceback calls them
+for kind in crash.error, crash.NullPointer, crash.Excluded, crash.ReaderGone:
+    assert kind.__module__ == 'crash' and getattr(crash, kind.__name__) is kind
+
 print(len(rows), len(files), len(named), crash.get_uptime(), sorted(files))
 """
 
