@@ -121,13 +121,14 @@ def edit_crashrc(path: Path, remove: bool) -> str:
         write_lines(path, others)
         return f"{path}: {what} removed"
     wanted = [f"extend {put_stub()}\n", *([LINE] if registered() else [])]
-    what = "line" if len(wanted) < 2 else "lines"
     if ours == wanted:
-        return f"{path}: has the {what} already"
+        return f"{path}: has the {'line' if len(wanted) < 2 else 'lines'} already"
+    added = [line.strip() for line in wanted if line not in ours]
     if others and not others[-1].endswith("\n"):
         others[-1] += "\n"
     write_lines(path, [*others, *wanted])
-    return f"{path}: {what} added: {'; '.join(line.strip() for line in wanted)}"
+    what = "line" if len(added) < 2 else "lines"
+    return f"{path}: {what} added: {'; '.join(added)}"
 
 
 # --------------------------------------------------------------------------
@@ -236,7 +237,7 @@ def doctor() -> bool:
         can_build = can_build and bool(good)
         print(f"{'ok ' if good else 'no '}  {what:<12} {text}")
     if not well:
-        print("crash would not load the host: do what the BAD lines say")
+        print("not all is well: do what the BAD lines say")
         return False
     if not has_host:
         print("the commands of p2mfix work that need no crash; sessions of crash need the host")

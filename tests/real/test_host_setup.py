@@ -136,7 +136,7 @@ def test_doctor_says_what_would_fail(crash: Crash, tmp_path: Path) -> None:
     assert ran.status == 1
     assert "BAD  crash        nosuchcrash: not a program; set CRASH to the path of" in ran.text
     assert "build it again:" not in ran.text.partition("only to build it again:")[0]
-    assert ran.text.endswith("crash would not load the host: do what the BAD lines say\n")
+    assert ran.text.endswith("not all is well: do what the BAD lines say\n")
 
 
 def test_doctor_separates_what_only_the_build_needs(crash: Crash) -> None:

@@ -32,7 +32,7 @@ def test_a_blank_in_the_path_of_the_host_is_told(
         (True, "ok ", "all is well"),
         (None, "no ", "p2mfix is ready; a session of plain crash has Python only after"
          " pykdump-ext setup"),
-        (False, "BAD", "crash would not load the host: do what the BAD lines say"),
+        (False, "BAD", "not all is well: do what the BAD lines say"),
     ],
 )  # fmt: skip
 def test_a_step_that_is_missing_is_not_ok_and_not_bad(

@@ -84,7 +84,9 @@ def test_the_lines_are_added_once_and_removed(
     crashrc.write_text(THEIRS + lines.splitlines(keepends=True)[0])
     good, text = finding()
     assert good is False and text.startswith(f"{checkout} is registered, and .crashrc does not")
-    assert setup(capsys, "--pykdump", checkout).startswith(f"{crashrc}: lines added: ")
+    assert setup(capsys, "--pykdump", checkout).startswith(
+        f"{crashrc}: line added: pykdump_ext epython.py\n"
+    )
     checkout.rename(checkout.with_name("moved"))
     good, text = finding()
     assert good is False and text.startswith(f"{checkout} is not a checkout of PyKdump, it has no ")
