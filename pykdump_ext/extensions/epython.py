@@ -38,6 +38,7 @@ def epython(words: list[str]) -> None:
     """Run a program of PyKdump, with its arguments in sys.argv.  It is looked
     for in the current folder, in those of PYKDUMPPATH, and in the checkout
     that pykdump-ext setup --pykdump has registered; .py may be left out.
+    A program that is a command is looked for in the current folder last.
 
       -h, --help     show this help
       -v, --version  show versions

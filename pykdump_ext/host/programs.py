@@ -104,6 +104,8 @@ class Programs:
         if not words:
             raise CommandError("no program is given (see 'help epython')")
         folders = self._folders()
+        if words[0] in self.names:  # not what a stranger's folder has under a command's name
+            folders = [*folders[1:], HERE]
         path = _file(words[0], folders)
         if path is None:
             raise CommandError(
@@ -125,7 +127,9 @@ class Programs:
         """
         if not words:
             raise CommandError("no module follows -m (see 'help epython')")
-        self._run(words, lambda: runpy.run_module(words[0], run_name="__main__", alter_sys=True))
+        self._run(
+            words, lambda: runpy.run_module(words[0], run_name="__main__", alter_sys=True), HERE
+        )
 
     def call(self, function: Callable[[], object]) -> None:
         """Call a function as if it were a program."""
@@ -139,12 +143,15 @@ class Programs:
         return [HERE, *more, *([self.checkout / "progs"] if self.checkout else [])]
 
     def _module_folders(self, program: Path | None) -> list[str]:
-        """Return the folders that a program finds modules in, its own first."""
+        """Return the folders that a program finds modules in, its own first.
+
+        The current one is none of them, unless the program is there.
+        """
         more = [word for word in os.environ.get("PYKDUMPPATH", "").split(":") if word]
         root, others = [], []
         if self.checkout:
             root, others = [str(self.checkout)], extras(self.checkout)
-        return [*([str(program)] if program else []), ".", *more, *root, *sys.path, *others]
+        return [*([str(program)] if program else []), *more, *root, *sys.path, *others]
 
     def _run(
         self,

@@ -64,9 +64,11 @@ def session(crash_of: Crash, truncated: Dump, tmp_path_factory: pytest.TempPathF
     """A session that is minimal at first, and then full and repaired."""
     crash = crash_of
     set_up(crash, tmp_path_factory.mktemp("checkout") / "with a blank")
-    (crash.folder / "path").mkdir()
+    for name in ("path", "pykdump"):
+        (crash.folder / name).mkdir()
     for name, text in {
         "leftovers": LEFTOVERS, "order": ORDER, "child": CHILD, "PyKdumpInit": "print('stranger')",
+        "many": "print('stranger')", "pykdump/__init__": "print('stranger')",
         "path/found": "print('in the path')", "path/order": "print('not this one')",
         "old": "import minimal_only; print(minimal_only.noted)",
         "minimal_only": "from pykdump_ext.host import crash; noted = crash.session().minimal",
@@ -99,6 +101,7 @@ def test_a_minimal_session_has_epython_and_a_full_one_the_commands(session: Sess
         f'{LOADED}epython: "bt" is a duplicate of a currently-existing command\n'
         "registered: tells later many\n"
     )
+    # nothing in the current folder takes the place of a command's program, or of its modules
     assert "stranger" not in session.ran.text
     assert session.shown[0].startswith("crash: tells: command not available in minimal mode\n")
     assert "repaired" in session.shown[3] or "rebuilt from page tables" in session.shown[3]
@@ -173,7 +176,7 @@ def test_options_of_epython(session: Session) -> None:
     assert session.by["epython -m this | head -1"] == "entered\n"
     version, folders = session.by["epython -p"].splitlines()
     root = str(Path(program(session)).parents[1])
-    assert re.match(r"3\.\d+", version) and folders.startswith("['.', ")
+    assert re.match(r"3\.\d+", version) and folders.startswith("['/")
     assert f"'{root}', " in folders and folders.endswith(f"'{root}/Extension']")
 
 
