@@ -28,7 +28,7 @@ __all__ = ["SOURCE", "by_drgn", "by_gdb", "gdb_typeinfo", "gdb_whatis"]
 
 SOURCE = "PYKDUMP_EXT_TYPES"
 """A variable of the environment: with ``gdb`` in it types are gdb's, also where drgn is."""
-LONGEST = 1000  # bytes of a name
+LONGEST, DEEPEST = 1000, 100  # bytes of a name; stars, parentheses and dimensions in it
 MOST_KEPT = 5000
 
 _kept: dict[tuple[str, bool], bytes] = {}  # pickled: a program may change its dict
@@ -128,7 +128,7 @@ def _module_files() -> list[str]:
 
 
 def _preferred(text: str) -> CType:
-    if len(text.encode()) > LONGEST:
+    if len(c_name(text)) > LONGEST or sum(map(text.count, "*([")) > DEEPEST:
         raise NoType(text)
     types = None if os.environ.get(SOURCE) == "gdb" else _drgns()
     try:

@@ -152,7 +152,8 @@ class GdbTypes:
                 spec = leaf(written)
                 if spec.word and spec.name is None:
                     self._fill(spec, name)
-                found = typedef_of(name, self._ctype(written))
+                if spec.word or spec.basic or spec.name != name:  # or a type like _Complex
+                    found = typedef_of(name, self._ctype(written))
             self._typedefs[name] = found
         return self._typedefs[name]
 

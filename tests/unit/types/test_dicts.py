@@ -52,6 +52,9 @@ NEW = {
     "whatis/r twice": "type = u32 []\n",
     "info variables ^twice$": "File a.c:\n9:\tu32 twice[];\n\nFile b.c:\n7:\tu32 twice[5];\n",
     "whatis/r undefined": "type = <data variable, no debug info>\n",
+    "whatis/r _Complex float": "type = complex\n",
+    "whatis/r (complex *)0": "type = complex *\n",
+    "whatis/r complex": "type = complex\n",
 }
 U32 = {"typedef": "u32", "basetype": "unsigned int", "uint": 1, "codetype": 8, "typelength": 4}
 KIND = {
@@ -121,7 +124,10 @@ def test_a_struct_is_not_expanded_where_it_has_a_name() -> None:
     assert found == {"fname": "one", "basetype": "struct made", "codetype": 3, "typelength": 48}
 
 
-@pytest.mark.parametrize("text", ["struct other", "other", "other *", "enum other", "undefined"])
+@pytest.mark.parametrize(
+    "text",
+    ["struct other", "other", "other *", "enum other", "undefined", "_Complex float"],
+)
 def test_what_gdb_does_not_know_is_no_type(text: str) -> None:
     with pytest.raises(NoType):
         of_gdb(NEW, text)
