@@ -50,9 +50,14 @@ class DrgnTypes:
     def __init__(self, files: Iterable[str]) -> None:
         self._kernel = _program(files)
         self._modules: dict[str, drgn.Program] = {}
+        self._lacks_modules = False
 
     def use_modules(self, files: Sequence[str]) -> None:
-        """Have the types of these modules, and of no others; leave out what cannot be read."""
+        """Have the types of these modules, and of no others; leave out what cannot be read.
+
+        crash has the path of a module as the user typed it, from the folder that was current then.
+        """
+        self._lacks_modules = False
         for gone in self._modules.keys() - {*files}:
             del self._modules[gone]
         for path in files:
@@ -60,16 +65,25 @@ class DrgnTypes:
                 try:
                     self._modules[path] = _program([path])
                 except NoType:
-                    continue
+                    self._lacks_modules = True
 
     def type(self, text: str) -> CType | None:
         """Return the type of a name such as ``struct page *``, or of a variable.
 
-        None stands for what drgn does not answer, or not each time: for an expression, and for an
-        array that is declared twice, with its size and without.
+        None stands for what drgn does not answer, or not each time: for an expression, for an
+        array that is declared twice, with its size and without, and for what a module may have
+        whose file cannot be read.
 
         :raises NoType: there is no such type or variable.
         """
+        try:
+            return self._type(text)
+        except NoType:
+            if self._lacks_modules:
+                return None
+            raise
+
+    def _type(self, text: str) -> CType | None:
         try:
             written = parse(text)
         except ValueError:

@@ -283,6 +283,18 @@ def test_the_types_of_a_module_come_and_go(
     ]  # fmt: skip
 
 
+def test_gdb_is_asked_where_drgn_cannot_read_a_module(tmp_path: Path) -> None:
+    (tmp_path / "types.c").write_text("struct brought { int a[7]; } brought;\n")
+    subprocess.run(["cc", "-g", "-c", "types.c"], cwd=tmp_path, check=True)
+    types = DrgnTypes([str(tmp_path / "types.o")])
+    types.use_modules(["types.o"])  # a relative path, of another folder
+    assert types.type("struct brought") is not None
+    assert types.type("struct other") is types.type("other") is None
+    types.use_modules([])
+    with pytest.raises(NoType):
+        types.type("struct other")
+
+
 @pytest.mark.parametrize("source", ["drgn", "gdb"])
 def test_types_in_a_minimal_session(crash: Crash, truncated: Dump, host: Path, source: str) -> None:
     crash.write(
