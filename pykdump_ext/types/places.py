@@ -64,7 +64,9 @@ class Places:
         """
         with self._own_root() as root:
             if self._run(f"set {root} = ({about} *)0") is None:
-                self._run(f"set {root} = &({about})")
+                # gdb evaluates nothing within typeof(); gdb 13 has $_shell(), which runs programs
+                if self._run(f"set {root} = (typeof(&({about})))0") is None:
+                    raise LookupError(about)
                 pointer = parse(self._run(f"whatis/r {root}") or "")
                 while isinstance(pointer, Pointer) and isinstance(pointer.target, Array):
                     self._run(f"set {root} = &(*{root})[0]")

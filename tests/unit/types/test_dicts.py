@@ -133,6 +133,29 @@ def test_what_gdb_does_not_know_is_no_type(text: str) -> None:
         of_gdb(NEW, text)
 
 
+def test_gdb_evaluates_no_expression() -> None:
+    said = {
+        "ptype/o int": "type = int\n",
+        "whatis/r made(1)": "type = struct {...}\n",
+        "ptype/or made(1)": "type = struct {\n    int words[];\n}\n",
+        'printf "%lu", sizeof(made(1))': "0",
+    }
+    asked: list[str] = []
+
+    def run(command: str) -> str | None:
+        asked.append(command)
+        return said.get(command)
+
+    with pytest.raises(NoType):
+        describe(
+            GdbTypes(run, Memory(lambda: 0, lambda address, size: bytes(size))).type("made(1)"), {}
+        )
+    # the first of the two is an error of syntax, and typeof() takes the type only
+    assert {*asked} - {*said} == {
+        "set $pykdump_ext1 = (made(1) *)0", "set $pykdump_ext1 = (typeof(&(made(1))))0",
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("words", "gccs", "gdbs"),
     [
