@@ -87,7 +87,10 @@ def debugging() -> bool:
 
 def _one_line(error: BaseException) -> str:
     """Return the one line that crash shows for an exception."""
-    said = error.message if isinstance(error, crash.error) else str(error)
+    try:
+        said = error.message if isinstance(error, crash.error) else str(error)
+    except Exception:  # of the program's own __str__()
+        said = "an exception without a text"
     text = printable(" ".join(said.split("\n")).strip())
     if isinstance(error, (P2mError, crash.error, crash.NullPointer)):
         return text or type(error).__name__
@@ -163,7 +166,7 @@ def python_command(name: Any, argc: int, argv: Any) -> int:
         if not stop.code:
             return int(lib.HOST_OK)
         text = f"exit status {stop.code}" if isinstance(stop.code, int) else str(stop.code)
-        lib.host_set_message(text.encode())
+        lib.host_set_message(text.encode("utf-8", "replace"))
         return int(lib.HOST_ERROR)
     except BaseException as error:
         try:

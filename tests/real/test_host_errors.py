@@ -31,12 +31,17 @@ def test_an_error_is_one_line_and_the_session_goes_on(
 ) -> None:
     crash.write("errors.py", ERRORS)
     crash.write("broken.py", "def (\n")
+    crash.write("exits.py", "import sys; sys.exit('text \\ud800')")
+    crash.write(
+        "odd.py", "class Odd(Exception):\n    def __str__(self): return 1 // 0\nraise Odd\n"
+    )
     found = diagnosis(truncated)
     lost = found.kernel.page_offset() + (found.coverage.lost[-1][1] << 12) + 0x24
     ran = minimal(
         crash, truncated, host,
         "extend errors.py", "adds 41", "adds", "adds x", "fails", f"reads {lost:x}",
         "reads 0", "reads zz", "extend broken.py", "py nosuch.py", "adds 1",
+        "py exits.py", "py odd.py",
     )  # fmt: skip
     said = ran.after("errors.py: loaded\n").splitlines()
     said = [line for line in said if line]
@@ -50,7 +55,8 @@ def test_an_error_is_one_line_and_the_session_goes_on(
     assert said[5] == "reads: read of a NULL pointer"
     assert said[6].startswith("reads: ValueError: invalid literal for int() with base 16: 'zz' (")
     assert re.fullmatch(r"extend: SyntaxError: invalid syntax \(\S+broken\.py, line 1\)", said[7])
-    assert said[8:] == ["py: nosuch.py: no such file; py -c CODE runs code", "2"]
+    assert said[8:-1] == ["py: nosuch.py: no such file; py -c CODE runs code", "2", "py: text ?"]
+    assert re.fullmatch(r"py: Odd: an exception without a text \(\S*odd\.py, line 3\)", said[-1])
 
 
 def test_crash_reads_no_half_of_a_name(crash: Crash, untouched: Dump, host: Path) -> None:
