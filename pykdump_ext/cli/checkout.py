@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The registered checkout of PyKdump, whose programs are commands of all sessions."""
+"""The registered checkout of PyKdump, whose programs are commands of full sessions."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def register(checkout: Path) -> Iterator[str]:
     link().parent.mkdir(parents=True, exist_ok=True)
     link().unlink(missing_ok=True)
     link().symlink_to(path)
-    yield f"{path}: registered, its programs become commands of all sessions"
-    yield from lacking(path)
+    yield f"{path}: registered, its programs become commands of full sessions"
+    yield from (text for _, text in lacking(path))
 
 
 def unregister() -> Iterator[str]:
@@ -63,4 +63,6 @@ def checkout_state(has_line: bool) -> tuple[bool, str]:
         checked(path)
     except P2mError as error:
         return False, f"{error}; {again}"
-    return True, "; ".join([f"{path}, its programs are commands of all sessions", *lacking(path)])
+    missing = lacking(path)
+    texts = [f"{path}, its programs are commands of full sessions", *(text for _, text in missing)]
+    return not any(needed for needed, _ in missing), "; ".join(texts)

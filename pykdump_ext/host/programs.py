@@ -8,6 +8,7 @@ and after each program: ``sys.enterepython`` and ``sys.exitepython``.
 from __future__ import annotations
 
 import builtins
+import importlib
 import io
 import os
 import runpy
@@ -17,6 +18,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 from ..errors import users_frames
 from ..launch.pykdump import INIT, extras, registered
@@ -193,15 +195,23 @@ def _own_state(argv: list[str], folders: list[str]) -> Iterator[None]:
 
     A program's ``__main__`` is new for each run, by runpy.  Modules stay, as programs share them.
     """
-    before = sys.argv, list(sys.path), sys.stdout, sys.stderr, builtins.input
+    own, reload = list(sys.path), importlib.reload
+    before = sys.argv, own, sys.stdout, sys.stderr, builtins.input
     handler, timer = signal.getsignal(signal.SIGALRM), signal.getitimer(signal.ITIMER_REAL)
     sys.argv, sys.path[:], builtins.input = argv, folders, user_input
+
+    def reload_theirs(module: ModuleType) -> ModuleType:
+        """Reload a module of the program: --reload does so with all, and Python cannot bear it."""
+        return reload(module) if _is_theirs(module, folders, own) else module
+
+    importlib.reload = reload_theirs
     try:
         yield
         if sys.stdout is not before[2] and not getattr(sys.stdout, "closed", True):
             sys.stdout.flush()  # the file of --ofile
     finally:
         sys.argv, sys.path[:], sys.stdout, sys.stderr, builtins.input = before
+        importlib.reload = reload
         signal.setitimer(signal.ITIMER_REAL, *timer)
         if signal.getsignal(signal.SIGALRM) != handler:
             signal.signal(signal.SIGALRM, handler)
@@ -221,10 +231,15 @@ def _forgotten_if_minimal(folders: list[str]) -> Iterator[None]:
         yield
     finally:
         for name in {*sys.modules} - kept:
-            file = getattr(sys.modules[name], "__file__", None)
-            if file and _is_in(file, folders) and not _is_in(file, sys.path):
+            if _is_theirs(sys.modules[name], folders, sys.path):
                 del sys.modules[name]
         vars(sys).update(hooks)
+
+
+def _is_theirs(module: ModuleType, folders: list[str], own: list[str]) -> bool:
+    """Return True if a module is from the folders of a program, and not from Python's own."""
+    file = getattr(module, "__file__", None)
+    return file is not None and _is_in(file, folders) and not _is_in(file, own)
 
 
 def _is_in(file: str, folders: list[str]) -> bool:

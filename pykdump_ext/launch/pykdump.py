@@ -37,6 +37,8 @@ def checked(checkout: Path) -> Path:
     :raises P2mError: it is none, or one for Python 2.
     """
     path = checkout.expanduser().absolute()
+    if not path.is_dir():
+        raise P2mError(f"{path}: no such folder: give that of a checkout of PyKdump")
     for part in PARTS:
         if not (path / part).is_file():
             raise P2mError(
@@ -57,18 +59,21 @@ def extras(checkout: Path) -> list[str]:
     return [str(checkout / "dist-packages"), str(checkout / "Extension")]
 
 
-def lacking(checkout: Path) -> list[str]:
-    """Return a sentence for each module that is not here, and what installs it."""
+def lacking(checkout: Path) -> list[tuple[bool, str]]:
+    """Return for each module that is not here whether no program runs without it, and a sentence
+    with what installs it."""
     found = []
     if PathFinder.find_spec("drgn") is None:
-        found.append(
+        drgn = (
             "drgn is not installed, so types come from crash's gdb, which is slower:"
             f" {pip_install('pykdump')}"
         )
+        found.append((False, drgn))
     for name in MODULES:
         if PathFinder.find_spec(name, [*sys.path, *extras(checkout)]) is None:
-            found.append(
+            module = (
                 f"{name} is not installed, and programs of PyKdump import it:"
                 f" {sys.prefix}/bin/pip install {name}"
             )
+            found.append((True, module))
     return found

@@ -31,6 +31,16 @@ signal.setitimer(signal.ITIMER_REAL, 0.1)
 time.sleep(600)
 """,
 }
+# what PyKdump's --reload does
+RELOADS = """\
+import argparse, counted, importlib, os, sys
+before = argparse.ArgumentParser
+for name, module in list(sys.modules.items()):
+    file = getattr(module, "__file__", None)
+    if name.partition(".")[0] not in ("pykdump", "__main__") and file and os.path.isfile(file):
+        importlib.reload(module)
+print(counted.runs, argparse.ArgumentParser is before)
+"""
 LOADED = "/extensions/epython.py: loaded\n"
 MARK = "py -c 'print(\"@@@@\")'"
 
@@ -70,6 +80,8 @@ def session(crash_of: Crash, truncated: Dump, tmp_path_factory: pytest.TempPathF
         "leftovers": LEFTOVERS, "order": ORDER, "child": CHILD, "PyKdumpInit": "print('stranger')",
         "many": "print('stranger')", "pykdump/__init__": "print('stranger')",
         "path/found": "print('in the path')", "path/order": "print('not this one')",
+        "reloads": RELOADS, "counted": "import builtins; builtins.runs = runs = 1 + getattr("
+        "builtins, 'runs', 0)",
         "old": "import minimal_only; print(minimal_only.noted)",
         "minimal_only": "from pykdump_ext.host import crash; noted = crash.session().minimal",
     }.items():  # fmt: skip
@@ -81,7 +93,8 @@ def session(crash_of: Crash, truncated: Dump, tmp_path_factory: pytest.TempPathF
         "tells x | tr a-z A-Z", "tells > out", "tells y >> out", "tells --ofile report z",
         "epython leftovers\nsaid", "epython leftovers \nsaid", "epython order",
         "epython order > ordered",
-        "epython child", "epython found", "epython nosuch", "epython", "epython -v", "epython -x",
+        "epython child", "epython reloads", "py -c 'import colorsys, this'",
+        "epython found", "epython nosuch", "epython", "epython -v", "epython -x",
         "epython -h", "epython --ehelp", "epython -d 1 tells", "epython --debug 0",
         "epython -m this | head -1", "epython -m", "epython -d x", "help tells",
         "alias further sys", "later", "further", "help further", "alias", "extend -u epython.py",
@@ -157,6 +170,11 @@ def test_a_program_leaves_nothing_behind(session: Session) -> None:
     # its own sys.stdout is None at the end, so nothing shows what the hook prints
     assert first == second == "entered\n1 False said (0.0, 0.0) 0\nshown\n"
     assert session.by["epython child"].endswith("\nchild: 9\nleft\n")
+
+
+def test_a_program_reloads_its_own_modules_only(session: Session) -> None:
+    assert session.by["epython reloads"] == "entered\n2 True\nleft\n"
+    assert "Beautiful" in session.by["py -c 'import colorsys, this'"]  # Python still imports
 
 
 def test_options_of_epython(session: Session) -> None:

@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from pykdump_ext.cli import pykdump_ext as cli
+from pykdump_ext.cli.checkout import checkout_state
 from pykdump_ext.launch.pykdump import link, registered
 
 THEIRS = "set scroll off\n"
@@ -73,11 +74,11 @@ def test_the_lines_are_added_once_and_removed(
     lines = f"extend {STUB}\npykdump_ext epython.py\n"
     assert said == (
         f"{crashrc}: lines added: extend {STUB}; pykdump_ext epython.py\n"
-        f"{checkout}: registered, its programs become commands of all sessions\n"
+        f"{checkout}: registered, its programs become commands of full sessions\n"
     )
     assert crashrc.read_text() == THEIRS + lines
     assert registered() == checkout
-    assert finding() == (True, f"{checkout}, its programs are commands of all sessions")
+    assert finding() == (True, f"{checkout}, its programs are commands of full sessions")
     assert setup(capsys) == f"{crashrc}: has the lines already\n"
     assert crashrc.read_text() == THEIRS + lines
 
@@ -89,7 +90,7 @@ def test_the_lines_are_added_once_and_removed(
     )
     checkout.rename(checkout.with_name("moved"))
     good, text = finding()
-    assert good is False and text.startswith(f"{checkout} is not a checkout of PyKdump, it has no ")
+    assert good is False and text.startswith(f"{checkout}: no such folder: give that of a checkout")
 
     assert setup(capsys, "--remove") == (
         f"{crashrc}: lines removed\n"
@@ -138,6 +139,8 @@ def test_what_is_missing_is_named_with_what_installs_it(
     assert [line.split()[0] for line in said] == ["drgn", "pyparsing", "crccheck"]
     assert "slower: " in said[0] and "[pykdump]" in said[0]
     assert said[1].endswith("/bin/pip install pyparsing")
+    good, text = checkout_state(True)
+    assert good is False and "; crccheck is not installed" in text
     assert Finder.asked["crccheck"][-2:] == [
         str(checkout / "dist-packages"),
         str(checkout / "Extension"),
