@@ -195,7 +195,10 @@ class GdbTypes:
             values = found.values or ()
 
         def measured() -> int:
-            return known if known is not None else self._size(name)
+            if known is not None:
+                return known
+            # without a name: the elements of an array without a size
+            return self._size(name) if spec.name else self._places.extent(spec)[1]
 
         def members() -> list[Member]:
             return self._members(self._tag(spec) if spec.members is None and spec.name else spec)

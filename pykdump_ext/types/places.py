@@ -174,13 +174,17 @@ class Places:
                 continue
             self._enclose(inner)
             if not member.name:
-                places = [each.offset for each in inner.members or () if each.offset is not None]
-                ends = [_end(each) for each in inner.members or ()]
-                unit = 8 * self._alignment_of(inner)
-                member.offset = min(places, default=0) // unit * unit
-                bits = max(ends, default=0) - member.offset
-                inner.size = member.size = -(-bits // unit) * unit // 8
+                member.offset, member.size = self.extent(inner)
+                inner.size = member.size
             inner.start = member.offset
+
+    def extent(self, spec: Spec) -> tuple[int, int]:
+        """Return where a struct begins, in bits, and its size, in bytes, by its members."""
+        places = [each.offset for each in spec.members or () if each.offset is not None]
+        unit = 8 * self._alignment_of(spec)
+        start = min(places, default=0) // unit * unit
+        bits = max((_end(each) for each in spec.members or ()), default=0) - start
+        return start, -(-bits // unit) * unit // 8
 
     def _alignment_of(self, spec: Spec) -> int:
         """Return the alignment of a struct, in bytes."""
