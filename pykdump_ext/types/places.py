@@ -64,8 +64,8 @@ class Places:
         """
         with self._own_root() as root:
             if self._run(f"set {root} = ({about} *)0") is None:
-                # gdb evaluates nothing within typeof(); gdb 13 has $_shell(), which runs programs
-                if self._run(f"set {root} = (typeof(&({about})))0") is None:
+                # gdb evaluates nothing in __typeof__(); gdb 13 has $_shell(), which runs programs
+                if self._run(f"set {root} = (__typeof__(&({about})))0") is None:
                     raise LookupError(about)
                 pointer = parse(self._run(f"whatis/r {root}") or "")
                 while isinstance(pointer, Pointer) and isinstance(pointer.target, Array):

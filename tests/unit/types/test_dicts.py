@@ -150,9 +150,9 @@ def test_gdb_evaluates_no_expression() -> None:
         describe(
             GdbTypes(run, Memory(lambda: 0, lambda address, size: bytes(size))).type("made(1)"), {}
         )
-    # the first of the two is an error of syntax, and typeof() takes the type only
+    # the first of the two is an error of syntax, and __typeof__() takes the type only
     assert {*asked} - {*said} == {
-        "set $pykdump_ext1 = (made(1) *)0", "set $pykdump_ext1 = (typeof(&(made(1))))0",
+        "set $pykdump_ext1 = (made(1) *)0", "set $pykdump_ext1 = (__typeof__(&(made(1))))0",
     }  # fmt: skip
 
 
