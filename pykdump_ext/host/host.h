@@ -71,6 +71,7 @@ void host_set_process_name(char *name);
 /* run.c: crash's and gdb's commands, output, input.  The caller frees *output and *line. */
 int host_run(char *line, char **output, size_t *length);
 int host_gdb(char *line, char **output, size_t *length);
+int host_ask_gdb(char *line, char **output, size_t *length);  /* Ctrl-C comes after the answer */
 int host_nested(void);      /* is a command running that Python called? */
 int host_write(char *data, size_t length);  /* returns 0 or an errno */
 int host_flush(void);       /* the same */

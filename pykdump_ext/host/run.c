@@ -159,6 +159,21 @@ host_gdb(char *line, char **output, size_t *length)
 	return captured(run_gdb, line, output, length);
 }
 
+/*
+ * The same for a short request whose failure is an answer.  gdb fails when its own handler of
+ * Ctrl-C stops it, and where crash ignores Ctrl-C meanwhile it would be lost.
+ */
+int
+host_ask_gdb(char *line, char **output, size_t *length)
+{
+	int result;
+
+	ignore_no_sigint(TRUE);
+	result = captured(run_gdb, line, output, length);
+	ignore_no_sigint(FALSE);
+	return result;
+}
+
 /* For a child that runs one command: nothing is restored. */
 int
 run_to_stdout(char *line)

@@ -172,7 +172,10 @@ restore_sigint(const struct saved_sigint *saved)
 }
 
 /* ------------------------------------------------------------------ */
-/* Ctrl-C during a request to gdb: crash's start ignores it, and we keep it for the end of that. */
+/*
+ * Ctrl-C during a request to gdb: crash ignores it at its start, and in a session too if there is no
+ * terminal, or gives it to gdb (gdb_interface.c).  We keep it for the end of the request.
+ */
 
 static int keeps_sigint;
 static volatile sig_atomic_t kept_sigint;
@@ -203,7 +206,7 @@ crashs_sigaction(int sig, const struct sigaction *new, struct sigaction *old)
 		return set_handler(sig, new, old);
 	BZERO(&keep, sizeof(keep));
 	keep.sa_handler = keep_sigint;
-	result = set_handler(sig, new->sa_handler == SIG_IGN ? &keep : new, old);
+	result = set_handler(sig, new->sa_handler == restart ? new : &keep, old);
 	if (new->sa_handler == restart && kept_sigint) {
 		kept_sigint = FALSE;
 		raise(SIGINT);

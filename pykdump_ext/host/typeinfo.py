@@ -167,7 +167,7 @@ def _of_gdb(text: str) -> CType:
 def _run_gdb(command: str) -> str | None:
     """Run a command of gdb that changes nothing that was looked up; return None where it fails."""
     output, length = ffi.new("char **"), ffi.new("size_t *")
-    done = lib.host_gdb(c_name(command), output, length)
+    done = lib.host_ask_gdb(c_name(command), output, length)
     text = None
     if output[0] != ffi.NULL:
         text = bytes(ffi.buffer(output[0], length[0])).decode("utf-8", "replace")

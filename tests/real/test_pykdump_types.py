@@ -311,3 +311,24 @@ def test_types_in_a_minimal_session(crash: Crash, truncated: Dump, host: Path, s
     ran = minimal(crash, truncated, host, "py few.py", PYKDUMP_EXT_TYPES=source)
     types = DrgnTypes([str(truncated.vmlinux)])
     assert json.loads(ran.after("loaded\n")) == [by_drgn(types, name) for name in OLD]
+
+
+def test_ctrl_c_within_gdb_is_not_lost_and_no_answer(
+    crash: Crash, truncated: Dump, host: Path
+) -> None:
+    crash.write(
+        "stopped.py",
+        "import crash, os, subprocess\n"
+        "from pykdump_ext.host import typeinfo\n"
+        "said = 'lost'\n"
+        "subprocess.Popen(['sh', '-c', f'sleep 1; kill -INT {os.getpid()}'])\n"
+        "try:\n"
+        "    for i in range(10):\n"
+        "        typeinfo._gdb.clear(); typeinfo._kept.clear()\n"
+        "        crash.gdb_typeinfo('struct task_struct')\n"
+        "except KeyboardInterrupt:\n"
+        "    said = 'stopped'\n"
+        "print(said, len(crash.gdb_typeinfo('struct task_struct')['body']) > 100)\n",
+    )
+    ran = minimal(crash, truncated, host, "py stopped.py", PYKDUMP_EXT_TYPES="gdb")
+    assert ran.after("loaded\n") == "stopped True\n"
