@@ -56,11 +56,15 @@ def register_epython_prog(name: str, short: str, synopsis: str, help: str) -> bo
 
     :param short: one line that says what the program does.
     :param synopsis: the words that it takes.
-    :raises error: epython.py is not loaded, or an argument is not a string.
+    :raises error: epython.py is not loaded, an argument is not a string, or the name is not one
+        word.
     """
     if not all(isinstance(text, str) for text in (name, short, synopsis, help)):
         raise error("invalid parameter(s) type")
-    return _loaded().register(name, short, synopsis, help)
+    try:
+        return _loaded().register(name, short, synopsis, help)
+    except P2mError as problem:
+        raise error(str(problem)) from None
 
 
 def get_epython_cmds() -> list[str]:

@@ -85,8 +85,7 @@ def command(
             raise CommandError(
                 f"{name}: a command can be registered only while 'extend' loads its file"
             )
-        if not name or len(name.split()) != 1:
-            raise CommandError(f"{name!r}: not a name for a command, which is one word")
+        _ensure_name(name)
         if parser:
             parser.prog = name
         line = help or (parser.description if parser and parser.description else "")
@@ -94,6 +93,11 @@ def command(
         return function
 
     return register
+
+
+def _ensure_name(name: str) -> None:
+    if not name.isprintable() or name.split() != [name]:
+        raise CommandError(f"{name!r}: not a name for a command, which is one word")
 
 
 # --------------------------------------------------------------------------
@@ -274,8 +278,10 @@ def add_command(owner: str, entry: Command) -> bool:
 
     Return False where crash already has a command of that name.
 
-    :raises CommandError: ``owner`` is no command of an extension, or crash has no memory left.
+    :raises CommandError: the name is not one word, ``owner`` is no command of an extension, or
+        crash has no memory left.
     """
+    _ensure_name(entry.name)
     extension = next((found for found in _loaded if owner in found.commands), None)
     if extension is None:
         raise CommandError(f"{owner}: not a command of an extension that is loaded")

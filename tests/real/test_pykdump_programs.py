@@ -42,6 +42,10 @@ for name, module in list(sys.modules.items()):
 print(counted.runs, argparse.ArgumentParser is before)
 """
 LOADED = "/extensions/epython.py: loaded\n"
+NO_NAMES = [
+    f"py -c 'crash.register_epython_prog({name}, *\"bcd\")'"
+    for name in ('"a b"', 'chr(27) + "x"', '""')
+]
 MARK = "py -c 'print(\"@@@@\")'"
 
 
@@ -102,6 +106,7 @@ def session(crash_of: Crash, truncated: Dump, tmp_path_factory: pytest.TempPathF
         "py -c 'print(crash.get_epython_cmds()); crash.register_epython_prog(*\"abcd\")'",
         "extend epython.py", "further ", "tells  ",
         "py -c 'crash.register_epython_prog(\"x\", 1, \"\", \"\")'",
+        *NO_NAMES,
     ]  # fmt: skip
     return Session(crash, ["crash", "--minimal", truncated.vmlinux, truncated.vmcore], commands)
 
@@ -228,6 +233,8 @@ def test_unloading_takes_all_commands_away(session: Session) -> None:
     assert session.by["tells  "] == RUN.format([])
     wrong = session.by['py -c \'crash.register_epython_prog("x", 1, "", "")\'']
     assert wrong == "py: invalid parameter(s) type\n"
+    for command, name in zip(NO_NAMES, ("'a b'", "'\\x1bx'", "''")):
+        assert session.by[command] == f"py: {name}: not a name for a command, which is one word\n"
 
 
 # --------------------------------------------------------------------------
