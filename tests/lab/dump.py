@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -230,12 +231,58 @@ def libraries_of(program: Path, folders: set[Path]) -> list[Path]:
     return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
 
 
+@dataclass(frozen=True)
+class Typed:
+    """Keys for the serial console: once it shows a text, each when it was quiet for a second."""
+
+    after: str
+    keys: tuple[str, ...]
+
+    def type(self, emulator: subprocess.Popen[bytes], console: Path) -> None:
+        """Type the keys, or as many as the machine lives for."""
+        left, size = [*self.keys], -1
+        end = time.monotonic() + BOOT_SECONDS
+        while left and emulator.poll() is None and time.monotonic() < end:
+            time.sleep(1)
+            shown = console.read_bytes() if console.exists() else b""
+            if self.after.encode() in shown and size == len(shown) and emulator.stdin:
+                emulator.stdin.write(left.pop(0).encode())
+                emulator.stdin.flush()
+            size = len(shown)
+
+
+def _run(command: list[str], console: Path, typed: Typed | None) -> None:
+    """Run the emulator, whose console goes to a file, until the machine stops.
+
+    :raises subprocess.TimeoutExpired: it does not.
+    """
+    serial = ["-chardev", f"stdio,id=com1,signal=off,logfile={console}", "-serial", "chardev:com1"]
+    if typed is None:
+        serial = ["-serial", f"file:{console}"]
+    stdin = subprocess.PIPE if typed else subprocess.DEVNULL
+    console.unlink(missing_ok=True)  # what an attempt before has shown is not waited for
+    with subprocess.Popen([*command, *serial], stdin=stdin, stdout=subprocess.DEVNULL) as emulator:
+        try:
+            if typed:
+                typed.type(emulator, console)
+            status = emulator.wait(BOOT_SECONDS)
+        finally:
+            emulator.kill()
+    if status:
+        raise subprocess.CalledProcessError(status, command)
+
+
 def crash_machine(
-    source: Source, folder: Path, more: bytes = b"", machine: Machine | None = None
+    source: Source,
+    folder: Path,
+    more: bytes = b"",
+    machine: Machine | None = None,
+    typed: Typed | None = None,
 ) -> None:
     """Boot Xen and Linux, or Linux alone, in the emulator, let it crash, keep its vmcore.
 
     :param more: an initramfs whose files the first kernel has as well, or instead.
+    :param typed: keys for the console, if the machine does not crash by itself.
     """
     machine = machine or Machine()
     initrd = _initramfs(source, folder)
@@ -247,7 +294,7 @@ def crash_machine(
     console = folder / "console.log"
     command = [
         "qemu-system-x86_64", *machine.hardware, "-nic", "none", "-no-reboot",
-        "-display", "none", "-serial", f"file:{console}",
+        "-display", "none",
         "-drive", f"file={disk},if=virtio,format=raw,cache=unsafe,{SPARSE}",
         *machine.boots(source, initrd, folder),
     ]  # fmt: skip
@@ -255,7 +302,7 @@ def crash_machine(
         what = "Linux" if machine.xen is None else "Xen and dom0"
         say(f"booting {what} in the emulator, about a minute")
         try:
-            subprocess.run(command, stdin=subprocess.DEVNULL, check=True, timeout=BOOT_SECONDS)
+            _run(command, console, typed)
         except subprocess.TimeoutExpired:
             say(f"the machine did not stop within {BOOT_SECONDS} s")
         printed = console.read_text(errors="replace")

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A real kdump of a host whose Xen crashed, with dom0 alive.
+
+Xen's key ``C``, typed on the serial console, crashes it. Other keys make Xen write more than
+its console ring holds, so that the ring has wrapped.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from .cache import product
+from .dump import (
+    INIT,
+    XEN_OPTIONS,
+    Dump,
+    Machine,
+    Typed,
+    archive,
+    crash_machine,
+    made_from,
+)
+from .matrix import MAIN, source
+
+UP = "lab: dom0 is up"
+RING = 16 << 10  # bytes
+XEN = Machine(
+    xen=XEN_OPTIONS.replace("loglvl=warning guest_loglvl=none/warning", "loglvl=all")
+    + f" conring_size={RING >> 10}k"
+)
+# the console's input goes to Xen; help, event channels and domains, twice; the crash
+TYPED = Typed(UP, ("\x01\x01\x01", *("h", "e", "q") * 2, "C"))
+CRASH = "echo c >/proc/sysrq-trigger"
+WAIT = f'echo "{UP}"\nwhile :; do sleep 1; done'
+
+
+def _files_of_dom0(folder: Path) -> bytes:
+    """Return an initramfs with an init that loads the crash kernel, and waits."""
+    init = INIT.read_text()
+    assert CRASH in init
+    tree = folder / "tree"
+    tree.mkdir()
+    (tree / "init").write_text(init.replace(CRASH, WAIT))
+    (tree / "init").chmod(0o755)
+    archive(tree, folder / "more")
+    shutil.rmtree(tree)
+    files = (folder / "more").read_bytes()
+    (folder / "more").unlink()
+    return files
+
+
+def xen_crash(kernel: str = MAIN) -> Dump:
+    """Return a real dump of a host on which Xen crashed, and dom0's kernel.
+
+    :raises Missing: the archive lacks what it is made of.
+    """
+    parts = source(kernel)
+    symbols = parts.vmlinux()
+
+    def make(folder: Path) -> None:
+        crash_machine(parts, folder, _files_of_dom0(folder), XEN, TYPED)
+        console = (folder / "console.log").read_text(errors="replace")
+        if len("".join(re.findall(r"^\(XEN\) .*\n", console, re.MULTILINE))) < RING:
+            raise RuntimeError(f"Xen wrote too little; its console ended:\n{console[-3000:]}")
+
+    folder = product(f"xen-crash-{parts.release()}", (made_from(parts), XEN, TYPED, WAIT), make)
+    return Dump(symbols, folder / "vmcore")
