@@ -18,20 +18,12 @@ from ..xen.vcpus import Vcpu
 
 __all__ = ["crashed_cpu", "give_crashed_cpu", "replace"]
 
-# Indices into struct pt_regs: the number of a hypercall and its first argument
-RAX, RDI = 10, 14
-# Hypercalls that end in a dump: __HYPERVISOR_sched_op (xen/include/public/xen.h) with
-# SCHEDOP_shutdown (sched.h), __HYPERVISOR_kexec_op with KEXEC_CMD_kexec (kexec.h)
-FATAL_HYPERCALLS = {(29, 2), (37, 0)}
-
 
 def crashed_cpu(dom0: Iterable[Vcpu]) -> int | None:
     """Return the number of the vcpu that called Xen to crash the host, or None: none did."""
     for vcpu in dom0:
-        if vcpu.current:
-            for registers in vcpu.registers:
-                if (registers.words[RAX], registers.words[RDI]) in FATAL_HYPERCALLS:
-                    return vcpu.number
+        if vcpu.current and any(registers.crashed for registers in vcpu.registers):
+            return vcpu.number
     return None
 
 

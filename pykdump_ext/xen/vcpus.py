@@ -22,7 +22,19 @@ from ..machine.paging import PageTables
 from .notes import read_crash_note
 from .vmcoreinfo import read_vmcoreinfo
 
-__all__ = ["NT_PRSTATUS", "PR_REG", "REGISTERS", "STACK_SIZE", "Registers", "Vcpu", "dom0_vcpus"]
+__all__ = [
+    "NT_PRSTATUS",
+    "PR_REG",
+    "REGISTERS",
+    "STACK_SIZE",
+    "Registers",
+    "Vcpu",
+    "Words",
+    "cpu_registers",
+    "dom0_vcpus",
+    "stack_end",
+    "vcpu_structs",
+]
 
 CORE_NOTE_OWNER = "CORE"
 NT_PRSTATUS = 1
@@ -30,7 +42,7 @@ PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
 
 # struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, struct pt_regs and
 # the registers of NT_PRSTATUS have the same order, which begins with r15; some of its indices:
-RIP, CS, RSP, SS = 16, 17, 19, 20
+RAX, RDI, RIP, CS, RSP, SS = 10, 14, 16, 17, 19, 20
 REGISTERS = 21
 # FLAT_KERNEL_CS and FLAT_KERNEL_SS of xen/include/public/arch-x86/xen-x86_64.h, with or
 # without the privilege level that Xen adds
@@ -40,6 +52,9 @@ CPU_INFO_WORDS = 64  # sizeof(struct cpu_info) is 240 to 320 bytes
 DOMAIN_WORDS = 32  # struct domain.vcpu is among these first ones in every version
 VCPU_WORDS = PAGE_SIZE // 8
 MOST_VCPUS = MOST_CPUS = 4096  # more than any machine has that runs Xen
+# Hypercalls that end in a dump: __HYPERVISOR_sched_op (xen/include/public/xen.h) with
+# SCHEDOP_shutdown (sched.h), __HYPERVISOR_kexec_op with KEXEC_CMD_kexec (kexec.h)
+FATAL_HYPERCALLS = {(29, 2), (37, 0)}
 
 Words = tuple[int, ...]
 
@@ -55,6 +70,11 @@ class Registers:
         words = [*self.words]
         words[RIP], words[RSP] = address, self.rsp + popped
         return Registers(tuple(words))
+
+    @property
+    def crashed(self) -> bool:
+        """True if the kernel called Xen to crash the Xen host, or to shut it down."""
+        return (self.words[RAX], self.words[RDI]) in FATAL_HYPERCALLS
 
     @property
     def rip(self) -> int:
@@ -97,11 +117,7 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
     """
     notes = list(notes)
     note = read_crash_note(notes)
-    stacks = [
-        int.from_bytes(note.data[PR_REG + RSP * 8 :][:8], "little")
-        for note in notes
-        if note.owner == CORE_NOTE_OWNER and note.type == NT_PRSTATUS
-    ]
+    stacks = [registers.rsp for registers in cpu_registers(notes)]
     cr3s = note.cr3s[:MOST_CPUS] if note else ()
     cpus = [_cpu(PageTables(memory, cr3), rsp) for rsp, cr3 in zip(stacks, cr3s)]
     everywhere = tuple(cpu.registers for cpu in cpus if cpu)
@@ -111,7 +127,8 @@ def dom0_vcpus(memory: MachineMemory, notes: Iterable[Note]) -> list[Vcpu]:
         cr3s = ()
     for cr3 in cr3s:
         try:
-            found = _vcpus(PageTables(memory, cr3), domain_list)
+            tables = PageTables(memory, cr3)
+            found = vcpu_structs(tables, *_words(tables, domain_list, 1))
         except ReadError:
             continue
         # by each word behind a cpu's registers: struct cpu_info.current_vcpu is one of them
@@ -141,13 +158,31 @@ def _vcpu(
 
 def _cpu(tables: PageTables, rsp: int) -> _Cpu | None:
     """Return the end of Xen's stack that ``rsp`` is in, or None if it has no registers."""
-    end = (rsp | STACK_SIZE - 1) + 1
     try:
-        words = _words(tables, end - CPU_INFO_WORDS * 8, CPU_INFO_WORDS)
+        words = stack_end(tables, rsp)
     except ReadError:
         return None
     found = _find(words)
     return found and _Cpu(*found)
+
+
+def cpu_registers(notes: Iterable[Note]) -> list[Registers]:
+    """Return Xen's own registers on each cpu, by number, as the dump's notes have them."""
+    size = PR_REG + REGISTERS * 8
+    return [
+        Registers(struct.unpack_from(f"<{REGISTERS}Q", note.data.ljust(size, b"\0"), PR_REG))
+        for note in notes
+        if note.owner == CORE_NOTE_OWNER and note.type == NT_PRSTATUS
+    ]
+
+
+def stack_end(tables: PageTables, rsp: int) -> Words:
+    """Return the last words of Xen's stack that ``rsp`` is in; ``struct cpu_info`` ends them.
+
+    :raises ReadError: they cannot be read.
+    """
+    end = (rsp | STACK_SIZE - 1) + 1
+    return _words(tables, end - CPU_INFO_WORDS * 8, CPU_INFO_WORDS)
 
 
 def _find(words: Words) -> tuple[Registers, Words] | None:
@@ -162,12 +197,12 @@ def _find(words: Words) -> tuple[Registers, Words] | None:
     return None
 
 
-def _vcpus(tables: PageTables, domain_list: int) -> list[tuple[int, Words]]:
-    """Return the address and the first page of each of dom0's ``struct vcpu``, by number.
+def vcpu_structs(tables: PageTables, domain: int) -> list[tuple[int, Words]]:
+    """Return the address and the first page of each ``struct vcpu`` of a domain, by number.
 
-    :raises ReadError: Xen's list of domains, which begins with dom0, cannot be read.
+    :param domain: the address of its ``struct domain``.
+    :raises ReadError: it cannot be read, or has no vcpus.
     """
-    (domain,) = _words(tables, domain_list, 1)
     for pointer in _words(tables, domain, DOMAIN_WORDS):
         found: list[tuple[int, Words]] = []
         try:
