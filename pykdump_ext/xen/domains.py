@@ -60,11 +60,12 @@ class Xen:
         self.note = note
         self.tables = PageTables(memory, root)
         self.frames = FrameTable(self.tables, vmcoreinfo, note.version)
+        self.image = vmcoreinfo.symbol("pgd_l4") & ~XEN_IMAGE_MASK
         self.domain_list = vmcoreinfo.symbol("domain_list")
         self.id_at = vmcoreinfo.number("OFFSET(domain.domain_id)")
         self.next_at = vmcoreinfo.number("OFFSET(domain.next_in_list)")
-        size = vmcoreinfo.number("SIZE(domain)")
-        if not self.id_at < self.next_at <= min(size, LARGEST_DOMAIN) - 8:
+        self.domain_size = min(vmcoreinfo.number("SIZE(domain)"), LARGEST_DOMAIN)
+        if not self.id_at < self.next_at <= self.domain_size - 8:
             raise P2mError(
                 f"the dump's {XEN_VMCOREINFO} note is damaged: its offsets of domain"
                 " contradict each other"
