@@ -18,7 +18,11 @@ from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump
+from pykdump_ext.xen.console import read_console
+from pykdump_ext.xen.handles import find_uuids
+from pykdump_ext.xen.pcpus import read_cpus
 from pykdump_ext.xen.vcpus import FLAT_CS, FLAT_SS, NT_PRSTATUS, PR_REG, RSP
+from pykdump_ext.xen.version import read_version
 from pykdump_ext.xen.vmcoreinfo import XEN_VMCOREINFO
 
 from .damage import STROKE, Target, struck
@@ -26,8 +30,11 @@ from .dump import MadeUpDump, MadeUpNamelist
 from .guest import Guest
 from .host import TABLE_MFN, Host, dom0_on_host
 from .machine import PAGE
+from .ring import Ring
 
-XEN_PARTS = ("domains", "variables", "frame table", "page tables", "vcpus", "everything")
+XEN_PARTS = (
+    "domains", "variables", "frame table", "page tables", "vcpus", "console", "everything",
+)  # fmt: skip
 STACK_PAGES = 8
 
 
@@ -59,6 +66,9 @@ def damaged_host(part: str) -> tuple[Target, Host, Guest, list[Note]]:
     """Return a host of which a part is to be damaged, its dom0, and its notes."""
     host, dom0, guest = dom0_on_host()
     vcpus = add_vcpus(host)
+    ring = Ring(host)
+    ring.write(b"(XEN) Brought up 2 CPUs\n" * 900)
+    ring.plant()
     host.cr3s = [host.xen.root * PAGE, host.xen.root * PAGE, guest.root, dom0.root]
     host.memory()
     stacks = [host.direct(mfn) for mfn in vcpus if mfn % STACK_PAGES == STACK_PAGES - 1]
@@ -72,6 +82,7 @@ def damaged_host(part: str) -> tuple[Target, Host, Guest, list[Note]]:
         "frame table": [mfn for mfn in host.machine.pages if mfn >= TABLE_MFN],
         "page tables": [*host.xen.tables, *guest.space.tables],
         "vcpus": vcpus,
+        "console": [host.variables, *ring.mfns],
         "everything": list(host.machine.pages),
     }[part]
     there = [mfn for mfn in mfns if mfn in host.machine.pages]
@@ -118,6 +129,10 @@ def look_at_host(part: str, strokes: bytes, text: bytes) -> None:
         _look(lambda: opened.diagnosis)  # noqa: B023
         _look(lambda: opened.diagnosis_without_namelist)  # noqa: B023
         _look(lambda: opened.vcpus)  # noqa: B023
+    _look(lambda: read_version(memory, notes, opened.xen))
+    _look(lambda: read_console(opened.xen))
+    _look(lambda: read_cpus(opened.xen, notes))
+    _look(lambda: find_uuids(opened.xen, opened.domains))
     with redirect_stdout(io.StringIO()), patch.object(cli, "open_one", lambda paths: opened):
         for json in (False, True):
             _look(lambda: cli.run(Namespace(files=["vmcore"], json=json)))  # noqa: B023

@@ -8,6 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pykdump_ext.opened import OpenedDump
+from pykdump_ext.xen.console import read_console
+from pykdump_ext.xen.pcpus import read_cpus
 
 from ..made_up.damage_xen import XEN_PARTS, damaged_host, look_at_host
 from ..made_up.dump import MadeUpDump
@@ -19,6 +21,8 @@ def test_the_host_that_is_damaged_is_whole_before() -> None:
     opened = OpenedDump(MadeUpDump(target.damaged(b""), notes))
     assert [domain.id for domain in opened.domains] == [0, 1]
     assert [(vcpu.current, len(vcpu.registers)) for vcpu in opened.vcpus] == [(True, 1), (False, 3)]
+    assert len(read_console(opened.xen).lines) == 683
+    assert [cpu.vcpu is not None for cpu in read_cpus(opened.xen, notes).cpus] == [True, False]
 
 
 @pytest.mark.parametrize("part", XEN_PARTS)
