@@ -121,6 +121,7 @@ def test_python_sets_and_reads_each_variable_where_its_constant_says() -> None:
 
 ELSEWHERE = {
     "drgn_plugin.py": {"PYKDUMP_EXT_DRGN"},  # from a drgn to the one that takes its place
+    "host/typeinfo.py": {"PYKDUMP_EXT_TYPES"},  # a user's
     "installed.py": {"PYKDUMP_EXT_NO_HOST"},  # a user's, for setup.py
 }
 
