@@ -22,7 +22,7 @@ from ..errors import P2mError
 from ..launch.command_line import Request, command_line
 from ..launch.options import WITH_VALUE
 from ..progress import shown
-from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, rewrite
+from . import HELP_WIDTH, Command, diagnose, domains, drgn, fail, report, rewrite
 from .views import VIEW_COMMANDS
 
 __all__ = ["COMMANDS", "command_parser", "main", "parse", "parser"]
@@ -43,6 +43,7 @@ class Value(argparse.Action):
 
 
 COMMANDS: dict[str, Command] = {
+    "report": report,
     "diagnose": diagnose,
     **VIEW_COMMANDS,
     "rewrite": rewrite,

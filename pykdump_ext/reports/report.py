@@ -101,16 +101,18 @@ def report_files(
     paths: Sequence[str],
     namelists: Sequence[Namelist] = (),
     is_helped: Helped = lambda release, symbols: False,
+    opened: OpenedDump | None = None,
 ) -> tuple[Report, Diagnosis | None]:
     """Return the report of a dump, and the diagnosis behind it, or None where there is none.
 
     :param paths: the dump's file, or the files of a split dump.
     :param namelists: the kernels it may be of; the report picks the one whose banner matches.
     :param is_helped: whether the installed crash needs p2mfix even for the whole list of a kernel.
+    :param opened: the same dump, if it is open already.
     """
     result = Report(" ".join(paths), list(paths))
     try:
-        opened = OpenedDump(open_dump(paths), namelists, paths)
+        opened = opened or OpenedDump(open_dump(paths), namelists, paths)
         opened.look_for_namelist()
         return result, _fill(result, opened, is_helped)
     except NotPvError as error:

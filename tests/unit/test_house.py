@@ -19,7 +19,7 @@ LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
     "errors", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs", "native",
-    "opened", "reports", "rewrite", "drgn", "types", "drgn_plugin", "launch", "host",
+    "opened", "reports", "rewrite", "drgn", "parts", "types", "drgn_plugin", "launch", "host",
     "extensions", "cli",
 )  # fmt: skip
 

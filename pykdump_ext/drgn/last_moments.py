@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The last moments of a kernel by drgn: its log, its panic, its clock, the names it had."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+
+import drgn
+from drgn.helpers import linux
+
+from ..errors import printable
+
+__all__ = [
+    "host_name",
+    "last_stack",
+    "load",
+    "log_lines",
+    "panic_message",
+    "taints",
+    "time_of_crash",
+    "uptime",
+]
+
+
+def text(data: bytes) -> str:
+    """Return bytes of a kernel as text that a terminal can show."""
+    return printable(data.decode(errors="replace"))
+
+
+def log_lines(prog: drgn.Program) -> list[str]:
+    """Return the lines of the kernel's log."""
+    lines = linux.get_dmesg(prog).decode(errors="replace").split("\n")
+    return [printable(line.expandtabs()) for line in lines if line]
+
+
+def panic_message(prog: drgn.Program) -> str | None:
+    """Return the line of the log that says why the kernel panicked, or None: it did not."""
+    message = linux.panic_message(prog)
+    return None if message is None else text(message)
+
+
+def last_stack(prog: drgn.Program) -> tuple[str, list[str]]:
+    """Return a name for the task that crashed the kernel, and its stack with source lines.
+
+    :raises ValueError: no task crashed it.
+    """
+    task = prog.crashed_thread().object
+    comm, pid = text(task.comm.string_()), task.pid.value_()
+    return f'"{comm}", PID {pid}, cpu {linux.task_cpu(task)}', str(
+        prog.stack_trace(task)
+    ).splitlines()
+
+
+def time_of_crash(prog: drgn.Program) -> str:
+    """Return the time by the kernel's clock, in UTC."""
+    seconds = linux.ktime_get_real_seconds(prog).value_()
+    return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def uptime(prog: drgn.Program) -> str:
+    """Return how long the kernel ran."""
+    return str(linux.uptime_pretty(prog))
+
+
+def host_name(prog: drgn.Program) -> str:
+    """Return the host's name."""
+    return text(prog["init_uts_ns"].name.nodename.string_())
+
+
+def taints(prog: drgn.Program) -> str:
+    """Return the letters of the kernel's taints, or ``none``."""
+    return " ".join(linux.tainted(prog).split()) or "none"
+
+
+def load(prog: drgn.Program) -> str:
+    """Return the load averages of one, five and fifteen minutes."""
+    return ", ".join(f"{value:.2f}" for value in linux.loadavg(prog))

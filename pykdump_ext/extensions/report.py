@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The extension that has the parts of ``p2mfix report`` in a session of crash.
+
+``extend report.py`` adds the commands ``report``, ``xenlog``, ``xenpcpus`` and ``xendomains``.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from pykdump_ext.host import command
+from pykdump_ext.host.session import opened_session
+from pykdump_ext.parts import PARTS, chosen
+from pykdump_ext.parts.case import Case
+from pykdump_ext.parts.document import as_lines, make, part_lines
+
+if TYPE_CHECKING:
+    import drgn
+
+_cases: list[Case] = []  # at most one
+
+
+def program() -> drgn.Program:
+    """Return drgn's program on the session's dump.
+
+    :raises P2mError: drgn is not installed, or cannot open the dump.
+    """
+    from pykdump_ext.host.drgn_program import session_program  # noqa: PLC0415
+
+    return session_program()
+
+
+def case() -> Case:
+    """Return what the parts share, made at the first call.
+
+    :raises P2mError: the session is not one on a dump of a Xen host.
+    """
+    if not _cases:
+        _cases.append(Case(opened_session(), program=program))
+    return _cases[0]
+
+
+def show(name: str) -> None:
+    """Print one part."""
+    (part,) = make(case(), chosen([name]), None).parts  # crash has Ctrl-C, and no alarm
+    for line in part_lines(part):
+        print(line)
+
+
+parser = argparse.ArgumentParser(
+    description="Show why the host died: all parts of the report, or those that are named."
+)
+parser.add_argument("part", nargs="*", help=f"the parts are {', '.join(PARTS)}")
+
+
+@command("report", parser=parser, help="show why the host died", minimal=True)
+def report(args: argparse.Namespace) -> None:
+    """Run the command ``report``."""
+    for line in as_lines(make(case(), chosen(args.part), None)):
+        print(line)
+
+
+@command("xenlog", help="show Xen's console", minimal=True)
+def xenlog(words: list[str]) -> None:
+    """Print what is left of Xen's console in Xen's memory, in order."""
+    show("xenlog")
+
+
+@command("xenpcpus", help="show what each physical cpu ran", minimal=True)
+def xenpcpus(words: list[str]) -> None:
+    """Print which vcpu of which domain each physical cpu ran, with its
+    registers, the states of all vcpus, and the stacks of dom0's."""
+    show("xenpcpus")
+
+
+@command("xendomains", help="show the domains of the Xen host", minimal=True)
+def xendomains(words: list[str]) -> None:
+    """Print the domains of the Xen host, their memory, vcpus and UUIDs, and
+    the devices that dom0's kernel serves to them."""
+    show("xendomains")

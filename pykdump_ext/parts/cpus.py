@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The part of a report on the host's cpus: whose vcpu each ran, with which registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..xen.pcpus import IDLE, DomainVcpu, Pcpu
+from ..xen.vcpus import Registers
+from .blocks import Block, Cell, Lines, Table
+from .case import Case
+from .part import Part
+
+__all__ = ["Cpus", "vcpu_rows"]
+
+COLUMNS = ("cpu", "ran", "rip", "rsp", "Xen's rip", "cr3", "owner of cr3")
+VCPU_COLUMNS = ("domain", "vcpu", "cpu", "state", "seconds run", "seconds stolen")
+# struct pt_regs
+NAMES = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs rflags rsp ss"
+
+
+class Cpus(Part):
+    """What each physical cpu ran, the states of vcpus, and stacks of dom0's."""
+
+    name = "xenpcpus"
+    title = "Physical cpus"
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        """Yield the cpus, the vcpus, registers, and the stacks of what dom0 ran."""
+        host = case.host
+        case.notes += host.problems
+        case.notes += [cpu.problem for cpu in host.cpus if cpu.problem]
+        yield Table("What each cpu ran", COLUMNS, [row(cpu) for cpu in host.cpus])
+        vcpus = [vcpu for vcpu in host.vcpus if vcpu.domain != IDLE]
+        yield Table("Vcpus", VCPU_COLUMNS, vcpu_rows(vcpus))
+        for cpu in host.cpus:
+            if cpu.registers:
+                title = f"Registers of {ran(cpu)}, cpu {cpu.number}"
+                yield Lines(title, list(register_lines(cpu.registers)))
+        if any(vcpu.domain == 0 and vcpu.cpu is not None for vcpu in host.vcpus):
+            yield from case.tried("the stacks of dom0's vcpus", lambda: stacks(case)) or ()
+
+
+def ran(cpu: Pcpu) -> str:
+    """Return what a cpu ran, in words."""
+    if cpu.vcpu is None:
+        return "unknown"
+    if cpu.vcpu.domain == IDLE:
+        return "nothing: idle"
+    return f"domain {cpu.vcpu.domain}, vcpu {cpu.vcpu.number}"
+
+
+def row(cpu: Pcpu) -> list[Cell]:
+    """Return the row of a cpu."""
+    entered = cpu.registers
+    return [
+        cpu.number,
+        ran(cpu),
+        f"{entered.rip:x}" if entered else "-",
+        f"{entered.rsp:x}" if entered else "-",
+        f"{cpu.xen.rip:x}",
+        f"{cpu.cr3:x}",
+        "Xen" if cpu.owner is None else f"domain {cpu.owner}",
+    ]
+
+
+def vcpu_rows(vcpus: list[DomainVcpu]) -> list[list[Cell]]:
+    """Return the rows of vcpus."""
+    return [
+        [
+            vcpu.domain,
+            vcpu.number,
+            vcpu.processor,
+            vcpu.runstate.state if vcpu.runstate else None,
+            vcpu.runstate.times[0] / 1e9 if vcpu.runstate else None,
+            vcpu.runstate.stolen / 1e9 if vcpu.runstate else None,
+        ]
+        for vcpu in vcpus
+    ]
+
+
+def register_lines(registers: Registers) -> Iterator[str]:
+    """Yield registers with their names, four on a line."""
+    named = [f"{name:>8} {word:016x}" for name, word in zip(NAMES.split(), registers.words)]
+    for at in range(0, len(named), 4):
+        yield "".join(named[at : at + 4])
+
+
+def stacks(case: Case) -> list[Block]:
+    """Return the stacks of what dom0's running vcpus were on.
+
+    :raises P2mError: drgn cannot open the dump.
+    """
+    prog = case.prog
+    from ..drgn.stacks import running_tasks, stack_lines  # noqa: PLC0415
+
+    ran_dom0 = {vcpu.number: vcpu.cpu for vcpu in case.host.vcpus if vcpu.domain == 0}
+    return [
+        Lines(f"Stack of dom0's vcpu {number}, cpu {ran_dom0[number]}", text.splitlines())
+        for number, task in running_tasks(prog)
+        if ran_dom0.get(number) is not None
+        for text in ["\n".join(stack_lines(task))]
+    ]

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of a report that are logs: dom0's, and Xen's console."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from .blocks import Block, Lines, Paragraph
+from .case import Case
+from .part import Part
+
+__all__ = ["Dmesg", "XenLog", "out_of_memory"]
+
+TAIL = 100  # lines of dom0's log
+MOST_ALARMS = 40  # lines
+# What the kernel prints when something is wrong: kernel/panic.c, kernel/hung_task.c,
+# kernel/watchdog.c, kernel/rcu/, arch/x86/kernel/dumpstack.c, mm/oom_kill.c
+ALARM = re.compile(
+    r"Kernel panic|BUG: |kernel BUG at|Oops: |general protection fault|blocked for more than"
+    r"|soft lockup|hard LOCKUP|detected stall|WARNING: |Out of memory|invoked oom-killer"
+    r"|Hardware Error|I/O error"
+)
+OOM_START, OOM_END = re.compile(r"invoked oom-killer"), re.compile(r"Out of memory|Killed process")
+MOST_OOM = 120  # lines
+
+
+class Dmesg(Part):
+    """The end of dom0's log, and the lines of all of it that tell of trouble."""
+
+    name = "dmesg"
+    title = "dom0's log"
+    needs = "vmlinux and drgn"
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        """Yield the lines of trouble, then the end of the log."""
+        prog = case.prog
+        from ..drgn.last_moments import log_lines  # noqa: PLC0415
+
+        lines = log_lines(prog)
+        alarms = [line for line in lines if ALARM.search(line)]
+        if alarms:
+            more = f", the first {MOST_ALARMS}" if len(alarms) > MOST_ALARMS else ""
+            yield Lines(f"{len(alarms):,} lines of trouble{more}", alarms[:MOST_ALARMS])
+        yield Lines(f"Last {len(lines[-TAIL:])} of {len(lines):,} lines", lines[-TAIL:])
+
+
+class XenLog(Part):
+    """Xen's console: all that is left of it."""
+
+    name = "xenlog"
+    title = "Xen's console"
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        """Yield how it was found, and its lines."""
+        console = case.console
+        yield Paragraph(f"{console.found}.")
+        yield Lines(f"{len(console.lines):,} lines", console.lines)
+
+
+def out_of_memory(lines: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of the last time that the kernel ran out of memory, if it did."""
+    starts = [at for at, line in enumerate(lines) if OOM_START.search(line)]
+    if not starts:
+        return
+    for line in lines[starts[-1] : starts[-1] + MOST_OOM]:
+        yield line
+        if OOM_END.search(line):
+            return

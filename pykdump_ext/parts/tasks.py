@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The parts of a report on dom0's tasks: those that wait and run, and the locks they wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from .blocks import Block, Facts, Lines, Paragraph, Table
+from .case import Case
+from .part import Part
+
+__all__ = ["Locks", "Tasks"]
+
+MOST_GROUPS = 30
+MOST_NAMES = 12  # of the tasks of a group
+STATES = {"R": "running or ready", "S": "sleeping", "D": "blocked", "I": "idle kernel threads",
+          "T": "stopped", "t": "traced", "Z": "zombies", "X": "dead", "P": "parked"}  # fmt: skip
+
+
+class Tasks(Part):
+    """Tasks in state D by equal stacks, what the cpus ran, the load."""
+
+    name = "tasks"
+    title = "dom0's tasks"
+    needs = "vmlinux and drgn"
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        """Yield the load, the blocked tasks, and what each vcpu was on."""
+        prog = case.prog
+        from ..drgn import tasks  # noqa: PLC0415
+        from ..drgn.last_moments import load  # noqa: PLC0415
+
+        states = tasks.counts(prog)
+        yield Facts(
+            [
+                ("load", case.tried("the load", lambda: load(prog))),
+                ("tasks", sum(states.values())),
+                *((f"{STATES.get(name, 'in state')} ({name})", n) for name, n in states.items()),
+            ]
+        )
+        running = case.tried("what the vcpus were on", lambda: [*tasks.running(prog)])
+        if running:
+            columns = ("vcpu", "task", "seconds", "tasks in its queue")
+            yield Table("What each vcpu was on", columns, running)
+        groups, number = tasks.blocked(prog)
+        if not groups:
+            yield Paragraph("No task is blocked (in state D).")
+        for group in groups[:MOST_GROUPS]:
+            yield Lines(title(group), group.stack)
+        if len(groups) > MOST_GROUPS:
+            yield Paragraph(f"{len(groups) - MOST_GROUPS:,} more stacks are left out.")
+        shown = sum(len(group.tasks) for group in groups)
+        if shown < number:
+            case.notes.append(f"{number - shown:,} more blocked tasks are left out")
+
+
+def title(group: object) -> str:
+    """Return the title of blocked tasks with one stack."""
+    from ..drgn.tasks import Stuck  # noqa: PLC0415
+
+    assert isinstance(group, Stuck)
+    names = ", ".join(group.tasks[:MOST_NAMES])
+    more = len(group.tasks) - MOST_NAMES
+    names += f" and {more:,} more" if more > 0 else ""
+    count = len(group.tasks)
+    since = "" if group.seconds is None else f", for {group.seconds:,.1f} s"
+    if count == 1:
+        return f"Blocked{since}: {names}"
+    return f"{count:,} tasks blocked{since and f'{since} at most'}: {names}"
+
+
+class Locks(Part):
+    """The locks that blocked tasks wait for, and who holds them."""
+
+    name = "locks"
+    title = "Locks and workqueues"
+    needs = "vmlinux and drgn"
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        """Yield a table of tasks that wait for mutexes and semaphores."""
+        prog = case.prog
+        from ..drgn.tasks import waiters  # noqa: PLC0415
+
+        case.notes.append("workqueues: drgn has no helper for them")
+        found = waiters(prog)
+        if not found:
+            yield Paragraph("No blocked task waits for a mutex or a semaphore that drgn can see.")
+            return
+        rows = [(one.task, one.kind, one.lock, one.owner) for one in found]
+        yield Table("Who waits for whom", ("task", "waits for", "at", "held by"), rows)
