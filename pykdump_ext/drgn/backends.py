@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import drgn
-from drgn.helpers import linux
 
 from ..errors import printable
+from .helpers import linux
 
 __all__ = ["Backend", "backends", "guest_names"]
 

@@ -6,9 +6,9 @@ from __future__ import annotations
 from datetime import datetime, timezone
 
 import drgn
-from drgn.helpers import linux
 
 from ..errors import printable
+from .helpers import linux
 
 __all__ = [
     "host_name",

@@ -8,16 +8,15 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import drgn
-from drgn.helpers import linux
 
 from ..errors import printable
+from .helpers import FAULTS, linux
 
 __all__ = ["Stuck", "Waiter", "blocked", "counts", "running", "waiters"]
 
 MOST_STACKS = 500  # of tasks that are blocked; each takes a few ms
 MUTEX = ("__mutex_lock", "mutex_lock", "__ww_mutex_lock")  # and their names with a suffix
 RWSEM = ("rwsem_down_read_slowpath", "rwsem_down_write_slowpath", "down_read", "down_write")
-FAULTS = (LookupError, ValueError, AttributeError, TypeError, drgn.FaultError)
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def counts(prog: drgn.Program) -> dict[str, int]:
 
 
 def running(prog: drgn.Program) -> Iterator[tuple[int, str, float | None, int]]:
-    """Yield each cpu's number, the task that it was on, for how long, and the tasks in its queue."""
+    """Yield each cpu: its number, the task it was on, for how long, the tasks in its queue."""
     for cpu in linux.for_each_present_cpu(prog):
         task = linux.cpu_curr(prog, cpu)
         yield cpu, name_of(task), waited(task), linux.cpu_rq(prog, cpu).nr_running.value_()
@@ -77,7 +76,7 @@ def uninterruptible(prog: drgn.Program) -> Iterator[drgn.Object]:
 def blocked(prog: drgn.Program) -> tuple[list[Stuck], int]:
     """Return the tasks in state D by their stacks, the longest wait first, and their number.
 
-    Stacks are equal if their functions are; of more than ``MOST_STACKS`` tasks the rest is left out.
+    Stacks are equal if their functions are; tasks after the first ``MOST_STACKS`` are left out.
     """
     groups: dict[tuple[str, ...], list[tuple[float | None, str, tuple[str, ...]]]] = {}
     number = 0
@@ -127,7 +126,7 @@ def _waits(task: drgn.Object, frames: Iterable[drgn.StackFrame]) -> Iterator[Wai
             lock = frame["lock" if mutex else "sem"]
             kind = "mutex" if mutex else "rw_semaphore"
             place = f"{lock.value_():x}"
-        except (*FAULTS, drgn.ObjectAbsentError):
+        except FAULTS:
             continue  # its caller may still have it
         try:
             owner = linux.mutex_owner(lock) if mutex else linux.rwsem_owner(lock)

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import drgn
-from drgn.helpers import linux
 
 from ..errors import printable
+from .helpers import FAULTS, linux
 
 __all__ = ["largest_processes", "largest_slabs", "totals"]
 
@@ -36,7 +36,7 @@ def totals(prog: drgn.Program) -> dict[str, int | None]:
     for name, read in pages.items():
         try:
             found[name] = read() * PAGE_KIB
-        except (LookupError, AttributeError, ValueError, TypeError, drgn.FaultError):
+        except FAULTS:
             found[name] = None
     return found
 

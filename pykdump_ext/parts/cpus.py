@@ -81,7 +81,7 @@ def vcpu_rows(vcpus: list[DomainVcpu]) -> list[list[Cell]]:
 
 def register_lines(registers: Registers) -> Iterator[str]:
     """Yield registers with their names, four on a line."""
-    named = [f"{name:>8} {word:016x}" for name, word in zip(NAMES.split(), registers.words)]
+    named = [f"{name:>9} {word:016x}" for name, word in zip(NAMES.split(), registers.words)]
     for at in range(0, len(named), 4):
         yield "".join(named[at : at + 4])
 

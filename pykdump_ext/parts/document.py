@@ -27,12 +27,12 @@ class Document:
 
     @property
     def missing(self) -> list[tuple[str, str]]:
-        """What could not be found: the title of the part, and why; each reason once."""
-        found: dict[str, str] = {}
+        """What could not be found: the titles of the parts, and why; each reason once."""
+        found: dict[str, list[str]] = {}
         for part in self.parts:
             for text in filter(None, (part.problem, *part.notes)):
-                found.setdefault(text, part.title)
-        return [(title, text) for text, title in found.items()]
+                found.setdefault(text, []).append(part.title)
+        return [(", ".join(dict.fromkeys(titles)), text) for text, titles in found.items()]
 
     def as_dict(self) -> dict[str, Any]:
         """Return the report for JSON."""

@@ -71,12 +71,15 @@ def answer(death: Death, message: str | None) -> Iterator[str]:
     :param message: the panic message of dom0's kernel, if there is one.
     """
     subject = SUBJECTS[death.died]
-    if death.died == "Xen":
-        yield f"{subject}: {death.message[0] if death.message else death.why}"
-    else:
+    why = f"{death.why[:1].upper()}{death.why[1:]}." if death.died != "dom0" else f"{death.why}."
+    if death.died != "Xen":
         yield f"{subject}: {message}" if message else f"{subject}."
-    yield f"{death.why[:1].upper() if death.died != 'dom0' else death.why[:1]}{death.why[1:]}."
-    if death.died == "Xen" and message:
+        yield why
+        return
+    yield f"{subject}: {death.message[0] if death.message else death.why}"
+    if death.message:
+        yield why
+    if message:
         yield f"dom0's kernel had panicked as well: {message}"
 
 

@@ -89,7 +89,8 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
 <h3>{{ block.title }}</h3>
 <div class="wide" tabindex="0"><table>
 <thead><tr>
-{%- for column in block.columns %}<th scope="col"{% if numbers[loop.index0] %} class="number"{% endif %}>\
+{%- for column in block.columns %}\
+<th scope="col"{% if numbers[loop.index0] %} class="number"{% endif %}>\
 {{ column }}</th>{% endfor %}</tr></thead>
 <tbody>
 {%- for row in block.rows %}

@@ -26,7 +26,7 @@ class Part(ABC):
     """A part of a report.
 
     ``name`` is the word for ``--only``. ``needs`` says in a few words what it stands on besides
-    the dump, for help. :meth:`blocks` yields what was found; what it yields before it fails is kept.
+    the dump, for help. What :meth:`blocks` yields before it fails is kept.
     """
 
     name: ClassVar[str]

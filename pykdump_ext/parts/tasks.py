@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from .blocks import Block, Facts, Lines, Paragraph, Table
 from .case import Case
 from .part import Part
+
+if TYPE_CHECKING:
+    from ..drgn.tasks import Stuck
 
 __all__ = ["Locks", "Tasks"]
 
@@ -54,11 +58,8 @@ class Tasks(Part):
             case.notes.append(f"{number - shown:,} more blocked tasks are left out")
 
 
-def title(group: object) -> str:
+def title(group: Stuck) -> str:
     """Return the title of blocked tasks with one stack."""
-    from ..drgn.tasks import Stuck  # noqa: PLC0415
-
-    assert isinstance(group, Stuck)
     names = ", ".join(group.tasks[:MOST_NAMES])
     more = len(group.tasks) - MOST_NAMES
     names += f" and {more:,} more" if more > 0 else ""
@@ -66,7 +67,7 @@ def title(group: object) -> str:
     since = "" if group.seconds is None else f", for {group.seconds:,.1f} s"
     if count == 1:
         return f"Blocked{since}: {names}"
-    return f"{count:,} tasks blocked{since and f'{since} at most'}: {names}"
+    return f"{count:,} tasks blocked{since and since + ' at most'}: {names}"
 
 
 class Locks(Part):

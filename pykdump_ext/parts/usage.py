@@ -35,7 +35,7 @@ class Usage(Part):
         processes = case.tried("the processes", lambda: usage.largest_processes(prog, MOST))
         if processes:
             columns = ("process", "PID", "resident KiB", "swapped KiB")
-            rows = [(name, str(pid), *rest) for name, pid, *rest in processes]
+            rows = [(name, str(pid), kib, swapped) for name, pid, kib, swapped in processes]
             yield Table("Largest processes", columns, rows)
         trace = [*out_of_memory(log_lines(prog))]
         if trace:
