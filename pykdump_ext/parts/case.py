@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import P2mError
 from ..opened import OpenedDump
-from ..xen.console import Console, read_console
 from ..xen.pcpus import HostCpus, read_cpus
 from ..xen.symbols import XenSymbols
 from ..xen.vmcoreinfo import read_vmcoreinfo
 
 if TYPE_CHECKING:
     import drgn
+
+    from ..xen.console import Console
 
 __all__ = ["Case"]
 
@@ -91,6 +92,8 @@ class Case:
     @cached_property
     def console(self) -> Console:
         """Xen's console."""
+        from ..xen.console import read_console  # noqa: PLC0415  (numpy takes long to import)
+
         return self._once("console", lambda: read_console(self.opened.xen, self.symbols))
 
     @cached_property

@@ -40,9 +40,11 @@ class Dmesg(Part):
         lines = log_lines(prog)
         alarms = [line for line in lines if ALARM.search(line)]
         if alarms:
-            more = f", the first {MOST_ALARMS}" if len(alarms) > MOST_ALARMS else ""
-            yield Lines(f"{len(alarms):,} lines of trouble{more}", alarms[:MOST_ALARMS])
-        yield Lines(f"Last {len(lines[-TAIL:])} of {len(lines):,} lines", lines[-TAIL:])
+            more = f" of {len(alarms):,}" if len(alarms) > MOST_ALARMS else ""
+            shown = alarms[:MOST_ALARMS]
+            yield Lines(f"Lines that tell of trouble: {len(shown)}{more}", shown)
+        shown = lines[-TAIL:]
+        yield Lines(f"The last {len(shown)} of {len(lines):,} lines", shown)
 
 
 class XenLog(Part):

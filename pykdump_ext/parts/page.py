@@ -43,6 +43,7 @@ section:first-of-type p:first-of-type { font-size: 1.15em; font-weight: bold;
 .missing { color: var(--mark) }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
 .wide { overflow-x: auto }
+.wide td, .wide th { white-space: nowrap }
 table { border-collapse: collapse; font-size: .93em }
 th, td { text-align: left; vertical-align: top; padding: .2em .9em .2em 0;
   border-bottom: 1px solid var(--line) }
@@ -58,7 +59,8 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
   padding: 0 } .facts td { border-bottom: 1px solid var(--line); padding-bottom: .3em } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
   pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt }
-  .wide { overflow: visible } h2, h3 { break-after: avoid } tr { break-inside: avoid } }
+  .wide { overflow: visible } .wide td, .wide th { white-space: normal }
+  h2, h3 { break-after: avoid } tr { break-inside: avoid } }
 </style>
 </head>
 <body>

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``p2mfix report`` on real dumps, compared with what crash prints and with the serial console."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lab import matrix as lab_matrix
+from tests.lab.dump import Dump
+from tests.lab.guest import guest_dump
+from tests.lab.xen_crash import xen_crash
+from tests.unit.parts.test_parts import check_json
+
+from .sessions import BIN, Crash, minimal
+
+DOM0_PAGES = 179_200  # 700 MiB, as the lab's dom0_mem=
+
+
+class Reported:
+    """A report, as JSON has it."""
+
+    def __init__(self, dump: Dump, *words: str) -> None:
+        command = [BIN / "p2mfix", "report", "--json", dump.vmcore, dump.vmlinux, *words]
+        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd="/")
+        self.whole: dict[str, Any] = json.loads(done.stdout)
+        self.parts = {part["name"]: part for part in self.whole["parts"]}
+
+    def blocks(self, part: str, kind: str) -> list[Any]:
+        key = {"paragraph": "text", "facts": "facts", "table": "rows", "lines": "lines"}[kind]
+        return [b[key] for b in self.parts[part]["blocks"] if b["kind"] == kind]
+
+    def facts(self, part: str) -> dict[str, Any]:
+        (found,) = self.blocks(part, "facts")
+        assert isinstance(found, dict)
+        return found
+
+
+@pytest.fixture(scope="module")
+def reported(truncated: Dump) -> Reported:
+    return Reported(truncated)
+
+
+def test_every_part_is_there_and_lacks_nothing_but_workqueues(reported: Reported) -> None:
+    assert [part["problem"] for part in reported.parts.values()] == [None] * 9
+    assert [one["why"] for one in reported.whole["missing"]] == [
+        "workqueues: drgn has no helper for them"
+    ]
+    check_json(json.loads(json.dumps(reported.whole)))
+
+
+def test_what_happened_is_what_crash_says(
+    reported: Reported, crash_says: dict[str, str], untouched: Dump
+) -> None:
+    sys = dict(re.findall(r"(?m)^ *([A-Z ]+): (.*)$", crash_says["sys"]))
+    first, second = reported.blocks("happened", "paragraph")
+    message = sys["PANIC"].strip('"')
+    assert first == f"dom0 died: {message}"
+    assert second == "dom0's kernel crashed: Xen's console says so."
+    facts = reported.facts("happened")
+    assert facts["Linux"] == sys["RELEASE"] and facts["host name"] == sys["NODENAME"]
+    minutes, seconds = map(int, sys["UPTIME"].split(":")[1:])
+    assert facts["uptime"].endswith(f"{seconds} seconds") and minutes == 0
+    assert facts["is it whole"].startswith("yes")
+    at = re.search(r"\d\d:\d\d:\d\d", facts["time of the crash"])
+    assert at and at[0][3:] in sys["DATE"]  # the hour may be of another time zone
+    (stack,) = reported.blocks("happened", "lines")
+    functions = re.findall(r"(?m)^ *#\d+ \[\w+\] (\S+) at", crash_says["bt"])
+    shown = [re.split(r"[ +]", line.split(maxsplit=1)[1])[0] for line in stack]
+    assert {"panic", "sysrq_handle_crash", "ksys_write"} <= set(functions) & set(shown)
+    assert any("kernel/panic.c:" in line for line in stack)
+
+
+def test_the_logs_are_those_of_the_boot(
+    reported: Reported, crash_says: dict[str, str], untouched: Dump
+) -> None:
+    trouble, tail = reported.blocks("dmesg", "lines")
+    assert tail == [line.expandtabs() for line in crash_says["log"].splitlines() if line][-100:]
+    assert [line.partition("] ")[2] for line in trouble] == [
+        "Kernel panic - not syncing: sysrq triggered crash"
+    ]
+    text = (untouched.vmcore.parent / "console.log").read_bytes().decode(errors="replace")
+    serial = [line.rstrip("\r") for line in text.split("\n") if line.startswith("(XEN) ")]
+    (console,) = reported.blocks("xenlog", "lines")
+    assert console == [line.expandtabs() for line in serial]
+
+
+def test_cpus_tasks_and_memory(reported: Reported, crash_says: dict[str, str]) -> None:
+    ran, vcpus = reported.blocks("xenpcpus", "table")
+    assert [row["cpu"] for row in ran] == [row["vcpu"] for row in vcpus] == [0, 1, 2, 3]
+    cpu = re.search(r"(?m)^PID: 1 .*CPU: (\d)", crash_says["bt"])
+    assert cpu and f"domain 0, vcpu {cpu[1]}" in [row["ran"] for row in ran]
+    on = {row["vcpu"]: row["task"] for row in reported.blocks("tasks", "table")[0]}
+    active = dict(re.findall(r"(?m)^> +(\d+) +\d+ +(\d+) ", crash_says["ps"]))
+    assert {int(re.findall(r"\((\d+)\)$", task)[0]) for task in on.values()} == {
+        int(pid) for pid in active
+    }
+    slabs, processes = reported.blocks("memory", "table")
+    known = dict(
+        re.findall(r"(?m)^\w{16} +\d+ +\d+ +(\d+) +\d+ +\S+ +(\S+)$", crash_says["kmem -s"])
+    )
+    assert len(slabs) == 15
+    assert [(row["name"], row["objects"]) for row in slabs] == [
+        (row["name"], int(known[row["name"]])) for row in slabs
+    ]
+    resident = {
+        pid: int(kib)
+        for pid, kib in re.findall(
+            r"(?m)^[> ] +(\d+) +\d+ +\d+ +\w+ +\w\w +\S+ +\d+ +(\d+) ", crash_says["ps"]
+        )
+    }
+    assert {row["PID"]: row["resident KiB"] for row in processes} == {
+        row["PID"]: resident[row["PID"]] for row in processes
+    }
+    total = re.search(r"TOTAL MEM +(\d+)", crash_says["kmem -i"])
+    free = re.search(r"FREE +(\d+)", crash_says["kmem -i"])
+    facts = reported.facts("memory")
+    assert total and facts["total, KiB"] == int(total[1]) * 4
+    assert free and facts["free, KiB"] == int(free[1]) * 4
+
+
+def test_domains_and_the_p2m(reported: Reported) -> None:
+    (rows,) = reported.blocks("xendomains", "table")
+    assert [(row["kind"], row["pages"], row["vcpus"]) for row in rows] == [("PV", DOM0_PAGES, 4)]
+    assert reported.blocks("p2m", "paragraph")[0] == "The list ends too early."
+    assert reported.facts("p2m")["covered"] == "153,468 of 179,200 pages (85.6%)"
+
+
+def test_the_parts_are_commands_of_a_session(
+    truncated: Dump, crash: Crash, host: Path, reported: Reported
+) -> None:
+    words = ("xenlog", "xenpcpus", "xendomains", "report p2m")
+    commands = [f"{word} > {word.split()[-1]}" for word in words]
+    ran = minimal(crash, truncated, host, "extend report.py", *commands, "report nothing")
+    assert ran.status == 0
+    assert "report: nothing: no part of a report; the parts are happened, dmesg," in ran.text
+    texts = {word: (crash.folder / word.split()[-1]).read_text() for word in words}
+    (console,) = reported.blocks("xenlog", "lines")
+    shown = [line[2:] for line in texts["xenlog"].splitlines() if line.startswith("  ")]
+    assert shown == console
+    assert "What each cpu ran:" in texts["xenpcpus"]
+    assert "#0  xen_hypercall_pv (" in texts["xenpcpus"]
+    assert "179,200" in texts["xendomains"]
+    assert "The list ends too early." in texts["report p2m"]
+
+
+@pytest.mark.thorough
+def test_a_crash_of_xen_with_dom0_alive() -> None:
+    found = Reported(xen_crash())
+    first, *_ = found.blocks("happened", "paragraph")
+    assert first == "Xen died: somebody pressed Xen's key C, which makes a dump; dom0 was alive"
+    assert [part["problem"] for part in found.parts.values()] == [None] * 9
+
+
+@pytest.mark.thorough
+def test_a_host_with_a_guest() -> None:
+    found = Reported(guest_dump())
+    rows = found.blocks("xendomains", "table")[0]
+    assert [(row["domain"], row["kind"]) for row in rows] == [(0, "PV"), (1, "PV")]
+    assert rows[1]["UUID"].startswith("01000000-")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kernel", lab_matrix.KERNELS)
+def test_each_kernel_of_the_matrix(kernel: str) -> None:
+    found = Reported(lab_matrix.untouched(kernel))
+    assert found.blocks("happened", "paragraph")[0].startswith("dom0 died: ")
+    assert [part["problem"] for part in found.parts.values()] == [None] * 9
+
+
+def test_the_page_is_written(truncated: Dump, tmp_path: Path) -> None:
+    command: list[str | Path] = [
+        BIN / "p2mfix",
+        "report",
+        truncated.vmcore,
+        "-o",
+        tmp_path / "r.html",
+    ]
+    subprocess.run([*command, "--only", "happened"], check=True, cwd="/")
+    assert "dom0 died" in (tmp_path / "r.html").read_text()

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The report: its parts fail one by one, its texts are harmless, and it works by the dump alone."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pykdump_ext.cli import report as cli
+from pykdump_ext.cli.p2mfix import main
+from pykdump_ext.errors import P2mError
+from pykdump_ext.opened import OpenedDump
+from pykdump_ext.parts import PARTS, chosen
+from pykdump_ext.parts.blocks import Block, Facts, Lines, Paragraph, Table, as_text, clean
+from pykdump_ext.parts.case import Case
+from pykdump_ext.parts.document import Document, as_lines, make
+from pykdump_ext.parts.happened import answer
+from pykdump_ext.parts.logs import out_of_memory
+from pykdump_ext.parts.page import page
+from pykdump_ext.parts.part import Part, run
+from pykdump_ext.xen.death import Death
+
+from ..made_up.dump import MadeUpDump
+from ..made_up.host import guest_on_host
+from ..made_up.ring import Ring
+
+BY_DUMP = {"happened", "xenlog", "xenpcpus", "xendomains", "p2m"}
+HOSTILE = "<script>alert(1)</script>\x1b[2J\x00'\"&\u202e"
+
+
+def opened() -> OpenedDump:
+    """Return the dump of a host whose Xen has a console."""
+    host, _, _ = guest_on_host()
+    ring = Ring(host)
+    ring.write(b"(XEN) Hardware Dom0 crashed: Executing kexec image on cpu2\n" + b"(XEN) x\n" * 30)
+    ring.plant()
+    return OpenedDump(MadeUpDump(host.memory(), host.notes()), paths=["vmcore"])
+
+
+class One(Part):
+    """A part that does what a test wants."""
+
+    name = "one"
+    title = "One"
+
+    def __init__(self, *found: Block, error: BaseException | None = None) -> None:
+        self.found, self.error = found, error
+
+    def blocks(self, case: Case) -> Iterator[Block]:
+        yield from self.found
+        if self.error:
+            raise self.error
+
+
+@pytest.mark.parametrize("error", [P2mError("no \x1b"), ValueError("odd \x1b"), RecursionError()])
+def test_a_part_that_fails_leaves_a_sentence_and_what_it_had(error: Exception) -> None:
+    parts = [One(Paragraph("before"), error=error), One(Paragraph("after"))]
+    document = make(Case(opened()), parts)
+    first, second = document.parts
+    assert first.blocks == [Paragraph("before")] and first.problem
+    assert first.problem.isprintable()
+    assert (second.blocks, second.problem) == ([Paragraph("after")], None)
+    text = "\n".join(as_lines(document))
+    assert f"(not found: {first.problem})" in text and "after" in text
+    assert document.missing == [("One", first.problem)]
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_each_real_part_may_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: Part, case: Case) -> Iterator[Block]:
+        raise KeyError("what nobody thought of")
+
+    monkeypatch.setattr(type(PARTS[name]), "blocks", fail)
+    document = make(Case(opened()), chosen([]))
+    failed = {part.name: part.problem for part in document.parts}
+    assert "KeyError: 'what nobody thought of'" in (failed[name] or "")
+    assert {one for one, why in failed.items() if not why} == BY_DUMP - {name}
+    assert "what nobody thought of" in page(document).decode()
+
+
+def test_a_part_that_takes_too_long_is_stopped() -> None:
+    class Slow(One):
+        def blocks(self, case: Case) -> Iterator[Block]:
+            yield Paragraph("before")
+            try:
+                time.sleep(100)
+            except Exception:  # pragma: no cover  (what a helper may do)
+                time.sleep(100)
+
+    result = run(Slow(), Case(opened()), 0.05)
+    assert result.blocks == [Paragraph("before")]
+    assert result.problem == "it took over 0.05 seconds, and was stopped"
+    time.sleep(0.1)  # no alarm is left
+
+
+def test_the_dump_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = make(Case(opened()), chosen([]))
+    found = {part.name: part for part in document.parts}
+    assert list(found) == list(PARTS)
+    assert {name for name, part in found.items() if not part.problem} == BY_DUMP
+    assert found["happened"].blocks[:2] == [
+        Paragraph("dom0 died."),
+        Paragraph("dom0's kernel crashed: Xen's console says so."),
+    ]
+    log = found["xenlog"].blocks[1]
+    assert isinstance(log, Lines) and len(log.lines) == 31
+    (domains,) = found["xendomains"].blocks
+    assert isinstance(domains, Table) and [row[0] for row in domains.rows] == [0, 1]
+    (reason,) = {part.problem for name, part in found.items() if name not in BY_DUMP}
+    assert reason and reason.startswith("no vmlinux was given")
+    titles = {why: title for title, why in document.missing}[reason]
+    assert "dom0's log" in titles and "dom0's memory" in titles
+
+
+def test_without_drgn_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("pykdump_ext.drgn.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "drgn", None)
+    dump = opened()
+    monkeypatch.setattr(OpenedDump, "proved", (None, None))
+    (memory,) = make(Case(dump), chosen(["memory"])).parts
+    assert memory.problem and re.match(
+        r"drgn is not installed: .*pip install .*\[drgn\]", memory.problem
+    )
+
+
+# --------------------------------------------------------------------------
+# Texts
+
+
+@given(st.text())
+def test_no_text_of_a_dump_controls_a_terminal(text: str) -> None:
+    blocks: list[Block] = [
+        Paragraph(text), Facts([(text, text), (text, None)]), Lines(text, [text]),
+        Table(text, [text, "n"], [[text, 3], [None, 1.5]]),
+    ]  # fmt: skip
+    for block in blocks:
+        assert all(line.isprintable() for line in as_text(clean(block)))
+
+
+class Tags(HTMLParser):
+    """The tags of a page, and its text."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.words: set[str] = set()
+        self.targets: set[str] = set()
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        names = dict(attrs)
+        assert not {"src", "onload", "onerror", "srcset"} & set(names)
+        if names.get("href"):
+            self.targets.add(str(names["href"]))
+        if names.get("id"):
+            self.ids.add(str(names["id"]))
+
+
+def test_the_page_escapes_all_texts_and_loads_nothing() -> None:
+    parts = [
+        One(
+            Paragraph(HOSTILE), Facts([(HOSTILE, HOSTILE)]), Lines(HOSTILE, [HOSTILE]),
+            Table(HOSTILE, [HOSTILE], [[HOSTILE]]), error=P2mError(HOSTILE),
+        )
+    ]  # fmt: skip
+    dump = opened()
+    dump.paths = (HOSTILE,)
+    document = make(Case(dump), parts)
+    text = page(document).decode()
+    made = Tags()
+    made.feed(text)
+    assert "script" not in made.tags and "link" not in made.tags and "img" not in made.tags
+    assert not re.search(r"https?:|url\(|@import", text)
+    assert made.targets == {"#one", "#missing"} and made.ids == {"one", "missing"}
+    assert text.count("&lt;script&gt;alert(1)&lt;/script&gt;") >= 10
+    assert all(line.isprintable() for line in text.splitlines())
+
+
+def test_a_page_needs_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    with pytest.raises(P2mError, match=r"^a web page needs Jinja2: .*pip install"):
+        page(Document("", [], 0))
+
+
+def test_tables_are_aligned() -> None:
+    table = Table("T", ["name", "n"], [["a", 1234], ["bbbbb", None]])
+    assert [*as_text(table)] == ["T:", "  name         n", "  a        1,234", "  bbbbb  unknown"]
+
+
+@pytest.mark.parametrize(
+    ("death", "message", "first"),
+    [
+        (Death("dom0", "w"), "Kernel panic: p", "dom0 died: Kernel panic: p"),
+        (Death("Xen", "Xen panicked on cpu 3", ("FATAL",)), None, "Xen died: FATAL"),
+        (Death("Xen", "somebody pressed"), "old", "Xen died: somebody pressed"),
+        (Death(None, "nothing"), None, "It is not clear whether dom0 or Xen died."),
+    ],
+)
+def test_the_report_begins_with_the_answer(death: Death, message: str, first: str) -> None:
+    said = [*answer(death, message)]
+    assert said[0] == first and len(said) == len(set(said))
+    assert death.died != "Xen" or not message or said[-1].endswith(f"as well: {message}")
+
+
+def test_the_last_oom_is_cut_out_of_the_log() -> None:
+    trace = ["[2] b invoked oom-killer: x", "[2] Mem-Info:", "[2] Out of memory: Killed process 7"]
+    log = ["[1] a invoked oom-killer", "[1] Out of memory", *trace, "[3] later"]
+    assert [*out_of_memory(log)] == trace
+    assert [*out_of_memory(["nothing"])] == []
+
+
+# --------------------------------------------------------------------------
+# The command
+
+
+def printed(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    parser = argparse.ArgumentParser()
+    cli.add_arguments(parser)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "open_with_namelist", lambda paths: opened())
+        cli.run(parser.parse_args([*words, "vmcore"]))
+    return capsys.readouterr().out
+
+
+KINDS: dict[str, dict[str, type]] = {
+    "paragraph": {"text": str},
+    "facts": {"facts": dict},
+    "table": {"title": str, "rows": list},
+    "lines": {"title": str, "lines": list},
+}
+
+
+def check_json(found: dict[str, Any]) -> None:
+    """What scripts rely on."""
+    assert set(found) == {"dump", "made_by", "seconds", "parts", "missing"}
+    for part in found["parts"]:
+        assert set(part) == {"name", "title", "problem", "notes", "blocks", "seconds"}
+        for block in part["blocks"]:
+            keys = KINDS[block.pop("kind")]
+            assert {name: type(value) for name, value in block.items()} == keys
+    assert all(set(one) == {"part", "why"} for one in found["missing"])
+
+
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(printed(capsys, "--json"))
+    check_json(found)
+    assert [part["name"] for part in found["parts"]] == list(PARTS)
+
+
+def test_only_some_parts_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
+    text = printed(capsys, "--only", "xendomains,xenlog")
+    titles = re.findall(r"(?m)^(.*)\n=+$", text)
+    assert titles[:2] == ["Xen's console", "Domains"]
+
+
+def test_a_part_that_there_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", "vmcore", "--only", "xenlogs"])
+    assert "xenlogs: no part of a report; the parts are happened, dmesg," in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("r.html", "<!DOCTYPE html>"), ("r.json", '{"dump": "vmcore"'), ("r.txt", "What happened\n")],
+)
+def test_the_name_of_the_file_says_what_is_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, begins: str
+) -> None:
+    assert printed(capsys, "-o", str(tmp_path / name)) == ""
+    assert (tmp_path / name).read_text().startswith(begins)
