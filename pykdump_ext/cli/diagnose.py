@@ -5,25 +5,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cache
-from itertools import islice
-from multiprocessing import Pipe, get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from functools import cache, partial
 
 from ..errors import P2mError
 from ..launch.crash_versions import installed_crash, needs_help
 from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
-from ..progress import shown
 from ..reports.report import Report, lines, one_line, report_files
 from .files import sort_files
+from .processes import ENDED, add_jobs, in_processes
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
@@ -40,8 +34,6 @@ dumps get one line each.
 
 The exit status is 1 if the verdict on a dump is unknown, else 0."""
 
-FORK = get_context("fork")  # the quickest way; this program has no other threads
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix diagnose`` to its parser."""
@@ -54,77 +46,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print a JSON object for each dump, on a line: addresses and frames as hexadecimal"
         " text, counts as numbers",
     )
-    parser.add_argument(
-        "--jobs",
-        type=at_least_one,
-        default=1,
-        metavar="N",
-        help="work on N dumps at once (default: 1)",
-    )
+    add_jobs(parser)
     parser.add_argument(
         "--html", metavar="OUT", help="write the report of one dump, with pictures, as a web page"
     )
 
 
-def at_least_one(text: str) -> int:
-    """Return a number of jobs, from the text of an option.
-
-    :raises argparse.ArgumentTypeError: the text is not a whole number of at least 1.
-    """
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text}: not a whole number of at least 1")
-    return int(text)
-
-
 def reports(
     dumps: Sequence[Sequence[str]], namelists: Sequence[Sequence[str]], jobs: int
 ) -> Iterator[Report]:
-    """Yield the report of each dump, in order; an error in one dump does not stop the others.
+    """Yield the report of each dump, in order; an error in one dump does not stop the others."""
 
-    Each dump has a process of its own, so that one which is killed takes no other with it.
-    """
-    waiting = iter(enumerate(dumps))
-    running: dict[Connection, tuple[int, BaseProcess]] = {}
-    ready: dict[int, Report] = {}
-    for wanted in range(len(dumps)):
-        while wanted not in ready:
-            for number, other in islice(waiting, jobs - len(running)):
-                receiver, sender = Pipe(duplex=False)
-                process = FORK.Process(target=_report, args=(sender, other, namelists), daemon=True)
-                process.start()
-                sender.close()
-                running[receiver] = number, process
-            for done in wait([*running]):
-                assert isinstance(done, Connection)
-                number, ended = running.pop(done)
-                ready[number] = _received(done, ended, dumps[number])
-        yield ready.pop(wanted)
+    def work(dump: Sequence[str]) -> Report:
+        return report_files(dump, [Namelist(*files) for files in namelists], is_helped)[0]
 
+    def failed(number: int, why: str) -> Report:
+        if why.startswith(ENDED):
+            why += ": run p2mfix diagnose on it alone"
+        return Report(" ".join(dumps[number]), problems=[why])
 
-def _report(sender: Connection, dump: Sequence[str], namelists: Sequence[Sequence[str]]) -> None:
-    """Send the report of a dump; this is all that a process does."""
-    try:
-        with shown(False):  # many processes share the terminal
-            result = report_files(dump, [Namelist(*files) for files in namelists], is_helped)[0]
-    except KeyboardInterrupt:
-        os._exit(128 + signal.SIGINT)
-    except Exception as error:
-        result = Report(" ".join(dump), problems=[f"{type(error).__name__}: {error}"])
-    sender.send(result)
-
-
-def _received(receiver: Connection, process: BaseProcess, dump: Sequence[str]) -> Report:
-    """Return the report that a process sent; if it was killed, a report that says so."""
-    try:
-        result: Report = receiver.recv()
-    except EOFError:
-        process.join()
-        code = process.exitcode or 0
-        name = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        problem = f"the process that read it ended with {name}: run p2mfix diagnose on it alone"
-        return Report(" ".join(dump), problems=[problem])
-    process.join()
-    return result
+    yield from in_processes([partial(work, dump) for dump in dumps], jobs, failed)
 
 
 @cache
