@@ -5,22 +5,39 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+from collections.abc import Sequence
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+from ..errors import P2mError, printable
+from ..machine.dumps import open_dump
+from ..opened import OpenedDump
 from ..outputs import write_file
 from ..parts import PARTS, chosen
 from ..parts.case import Case
 from ..parts.document import Document, as_lines, make
-from .files import open_with_namelist
+from ..parts.index import index_page, summary
+from ..parts.page import page
+from ..parts.part import Part, Result
+from .files import open_with_namelist, sort_files
+from .processes import add_jobs, in_processes
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
+HTML = (".html", ".htm")
 SUMMARY = "report why the host died: one page of all that the dump tells"
 DESCRIPTION = """\
 Report why a Xen host died, on one page: what happened, dom0's log, Xen's
 console, what each cpu ran, blocked tasks, memory, domains, the p2m, and what
 could not be found. It works by the dump alone; with dom0's vmlinux and drgn it
 also has what dom0's kernel knows.
+
+Of several dumps, or a folder, it writes a page each and an index that groups
+them by what killed the hosts: p2mfix report FOLDER -o PAGES --jobs 4. With
+--json it prints a JSON object for each dump, on a line.
 
 The parts:
 """ + "\n".join(
@@ -33,34 +50,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``p2mfix report`` to its parser."""
     parser.add_argument(
         "files", nargs="+", metavar="FILE",
-        help="the dump, or all files of a split dump; and dom0's vmlinux if you have it",
+        help="the dump, or all files of a split dump, or folders with dumps; and dom0's vmlinux if"
+        " you have it",
     )  # fmt: skip
     parser.add_argument("--xen", metavar="XEN_SYMS", help="Xen's symbols: xen-syms, or its map")
     parser.add_argument(
         "-o", dest="output", metavar="FILE",
         help="write the report to a file: a web page if its name ends with .html, JSON if with"
-        " .json, else text",
+        " .json, else text; for many dumps, the folder of the pages",
     )  # fmt: skip
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument("--only", default="", metavar="PART,...", help="only these parts")
+    add_jobs(parser)
 
 
 def run(args: argparse.Namespace) -> None:
-    """Print the report, or write it to a file.
+    """Print the report, or write it to a file; of many dumps, write a folder of pages.
 
     :raises P2mError: the dump cannot be opened, or the file cannot be written.
     """
     parts = chosen(args.only.split(","))
-    suffix = Path(args.output or "").suffix.lower()
-    if suffix in (".html", ".htm"):
-        from ..parts.page import page  # noqa: PLC0415  (Jinja2 may not be installed)
-
+    many = any(Path(path).is_dir() for path in args.files)
+    if not many:
+        dumps, _ = sort_files(args.files)
+        many = len(dumps) > 1
+    if many:
+        run_many(args, parts)
+        return
+    html = Path(args.output or "").suffix.lower() in HTML
+    if html:
         page(Document("", [], 0))  # what it lacks is said before the work is done
     opened = open_with_namelist(args.files)
     made = make(Case(opened, args.xen), parts)
-    if suffix in (".html", ".htm"):
+    if html:
         content = page(made)
-    elif args.json or suffix == ".json":
+    elif args.json or Path(args.output or "").suffix.lower() == ".json":
         content = f"{json.dumps(made.as_dict())}\n".encode()
     else:
         content = "".join(f"{line}\n" for line in as_lines(made)).encode()
@@ -69,3 +93,59 @@ def run(args: argparse.Namespace) -> None:
         write_file(args.output, content, [*inputs, *filter(None, [args.xen])])
     else:
         print(content.decode(), end="")
+
+
+def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
+    """Write a page for each dump and an index of them, or print JSON lines.
+
+    :raises P2mError: neither was asked for, or a file cannot be written.
+    """
+    dumps, namelists = sort_files(args.files)
+    if not args.json and not args.output:
+        raise P2mError(f"these are {len(dumps)} dumps: give -o FOLDER for pages, or --json")
+    if args.output:
+        index_page([])  # what it lacks is said before the work is done
+        Path(args.output).mkdir(parents=True, exist_ok=True)
+    names = page_names(dumps)
+    inputs = [*(path for dump in dumps for path in dump), *(str(n.path) for n in namelists)]
+
+    def work(number: int) -> dict[str, Any]:
+        paths = dumps[number]
+        opened = OpenedDump(open_dump(paths), namelists, paths)
+        if opened.note is None:
+            raise P2mError(f"{' '.join(paths)}: not a dump of a Xen host")
+        opened.look_for_namelist()
+        made = make(Case(opened, args.xen), parts)
+        if args.output:
+            write_file(str(Path(args.output) / names[number]), page(made), inputs)
+        return made.as_dict()
+
+    def failed(number: int, why: str) -> dict[str, Any]:
+        dump = printable(" ".join(dumps[number]))
+        text = printable(why.removeprefix("P2mError: "))
+        if args.output:
+            results = [Result("happened", "What happened", problem=text)]
+            content = page(Document(dump, results, 0))
+            write_file(str(Path(args.output) / names[number]), content, inputs)
+        return {"dump": dump, "problem": text, "parts": [], "missing": []}
+
+    tasks = [partial(work, number) for number in range(len(dumps))]
+    found = []
+    for number, made in enumerate(in_processes(tasks, args.jobs, failed)):
+        if args.json:
+            print(json.dumps(made), flush=True)
+        found.append(summary(made, names[number]))
+    if args.output:
+        write_file(str(Path(args.output) / "index.html"), index_page(found), inputs)
+
+
+def page_names(dumps: Sequence[Sequence[str]]) -> list[str]:
+    """Return the name of the page of each dump: its folder's and its own name, each once."""
+    names: list[str] = []
+    for dump in dumps:
+        name = re.sub(r"[^\w.-]+", "_", "-".join(Path(dump[0]).absolute().parts[-2:]).strip("/"))
+        others = (f"{name}-{number}" for number in count(2))
+        while f"{name}.html" in names:
+            name = next(others)
+        names.append(f"{name}.html")
+    return names

@@ -6,7 +6,7 @@ Jinja2 escapes all texts that come from the dump.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import __version__
 from ..errors import P2mError
@@ -14,17 +14,12 @@ from ..installed import pip_install
 from .blocks import Facts, Lines, Paragraph, Table, numeric, shown
 from .document import Document
 
-__all__ = ["page"]
+if TYPE_CHECKING:
+    from jinja2 import Template
 
-PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Report of {{ document.dump }}</title>
-<style>
+__all__ = ["STYLE", "page", "template"]
+
+STYLE = """
 :root { --text: #1f2328; --soft: #57606a; --line: #d0d7de; --back: #fff; --box: #f6f8fa;
   --mark: #b3261e; --link: #14427a }
 @media screen and (prefers-color-scheme: dark) {
@@ -61,7 +56,20 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
   pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt }
   .wide { overflow: visible } .wide td, .wide th { white-space: normal }
   h2, h3 { break-after: avoid } tr { break-inside: avoid } }
-</style>
+"""
+
+PAGE = (
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Report of {{ document.dump }}</title>
+<style>"""
+    + STYLE
+    + """</style>
 </head>
 <body>
 <h1>Report of {{ document.dump }}</h1>
@@ -129,6 +137,7 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
 </body>
 </html>
 """
+)
 
 
 def page(document: Document) -> bytes:
@@ -136,13 +145,20 @@ def page(document: Document) -> bytes:
 
     :raises P2mError: Jinja2 is not installed.
     """
+    names: dict[str, Any] = {"kind_of": kind_of, "shown": shown, "numeric": numeric}
+    return template(PAGE).render(document=document, version=__version__, **names).encode()
+
+
+def template(source: str) -> Template:
+    """Return a template that escapes all texts.
+
+    :raises P2mError: Jinja2 is not installed.
+    """
     try:
         from jinja2 import Environment  # noqa: PLC0415
     except ImportError:
         raise P2mError(f"a web page needs Jinja2: {pip_install('pictures')}") from None
-    template = Environment(autoescape=True).from_string(PAGE)
-    names: dict[str, Any] = {"kind_of": kind_of, "shown": shown, "numeric": numeric}
-    return template.render(document=document, version=__version__, **names).encode()
+    return Environment(autoescape=True).from_string(source)
 
 
 def kind_of(block: Paragraph | Facts | Table | Lines) -> str:

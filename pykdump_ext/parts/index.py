@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reports of many dumps, grouped by what killed the hosts: the page that leads to each."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .. import __version__
+from .page import STYLE, template
+
+__all__ = ["Group", "Summary", "groups", "index_page", "summary"]
+
+# What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
+VARIES = re.compile(r"\b(?:0x)?[0-9a-f]{6,}\b|\d+")
+FUNCTION = re.compile(r"#\d+\s+([^\s+(]+)")  # of a line of a stack, as drgn prints it
+MOST_FUNCTIONS = 8  # of the stack, from its top: what led there differs more
+
+INDEX = (
+    """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<title>Reports of {{ count }} dumps</title>
+<style>"""
+    + STYLE
+    + """</style>
+</head>
+<body>
+<h1>Reports of {{ count }} dumps, by what killed the hosts</h1>
+{%- for group in groups %}
+<section>
+<h2>{{ group.cause }}</h2>
+{%- if group.functions %}
+<pre tabindex="0">{{ group.functions|join(" < ") }}</pre>
+{%- endif %}
+<div class="wide" tabindex="0"><table>
+<thead><tr><th scope="col">time of the crash</th><th scope="col">host</th>\
+<th scope="col">Linux</th><th scope="col">Xen</th><th scope="col">dump</th></tr></thead>
+<tbody>
+{%- for one in group.dumps %}
+<tr><td>{{ one.time or "unknown" }}</td><td>{{ one.host or "unknown" }}</td>\
+<td>{{ one.linux or "unknown" }}</td><td>{{ one.xen or "unknown" }}</td>\
+<td><a href="{{ one.page }}">{{ one.dump }}</a></td></tr>
+{%- endfor %}
+</tbody></table></div>
+</section>
+{%- endfor %}
+<footer>made by p2mfix {{ version }}</footer>
+</body>
+</html>
+"""
+)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What an index says of a dump. ``page`` is the name of its page."""
+
+    dump: str
+    page: str
+    cause: str
+    functions: tuple[str, ...]
+    time: str
+    host: str
+    linux: str
+    xen: str
+
+    @property
+    def signature(self) -> tuple[str, tuple[str, ...]]:
+        """What is equal in deaths of one kind."""
+        return VARIES.sub("#", self.cause), self.functions
+
+
+@dataclass(frozen=True)
+class Group:
+    """Dumps of hosts that one thing killed, the newest first."""
+
+    dumps: Sequence[Summary]
+
+    @property
+    def cause(self) -> str:
+        """What killed the newest."""
+        return self.dumps[0].cause
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """The functions at the top of the stack."""
+        return self.dumps[0].functions
+
+
+def summary(report: Mapping[str, Any], page: str) -> Summary:
+    """Return the summary of a report, given for JSON.
+
+    :param page: the name of its page.
+    """
+    happened = next((part for part in report["parts"] if part["name"] == "happened"), None)
+    blocks = happened["blocks"] if happened else []
+    cause = next((block["text"] for block in blocks if block["kind"] == "paragraph"), "unknown")
+    if report.get("problem"):
+        cause = "no report could be made: " + report["problem"]
+    facts: dict[str, Any] = next((b["facts"] for b in blocks if b["kind"] == "facts"), {})
+    stack: list[str] = next(
+        (b["lines"] for b in blocks if b["kind"] == "lines" and b["title"].startswith("Stack")), []
+    )
+    functions = [found[1] for line in stack if (found := FUNCTION.match(line))]
+    names = ("time of the crash", "host name", "Linux", "Xen")
+    time, host, linux, xen = (str(facts.get(name) or "") for name in names)
+    functions = functions[:MOST_FUNCTIONS]
+    return Summary(report["dump"], page, cause, tuple(functions), time, host, linux, xen)
+
+
+def groups(found: Iterable[Summary]) -> list[Group]:
+    """Return dumps by what killed their hosts, those with the newest dump first."""
+    by_signature: dict[tuple[str, tuple[str, ...]], list[Summary]] = {}
+    for one in sorted(found, key=lambda one: one.time, reverse=True):
+        by_signature.setdefault(one.signature, []).append(one)
+    return [Group(dumps) for dumps in by_signature.values()]
+
+
+def index_page(found: Sequence[Summary]) -> bytes:
+    """Return the page of many reports.
+
+    :raises P2mError: Jinja2 is not installed.
+    """
+    made = template(INDEX).render(groups=groups(found), count=len(found), version=__version__)
+    return made.encode()

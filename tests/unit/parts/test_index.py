@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The index of many reports: which dumps are of one kind, and in which order."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pykdump_ext.cli.p2mfix import main
+from pykdump_ext.cli.report import page_names
+from pykdump_ext.parts.index import Summary, groups, index_page, summary
+
+STACK = ["#0  xen_hypercall_pv (a/b.S:44)", "#1  panic+0x118/0x2f4 (kernel/panic.c:426:3)"]
+
+
+def report(cause: str, time: str = "2026-01-02", stack: list[str] = STACK) -> dict[str, Any]:
+    blocks = [
+        {"kind": "paragraph", "text": cause},
+        {"kind": "facts", "facts": {"time of the crash": time, "host name": "h", "Xen": "4.17"}},
+        {"kind": "lines", "title": "Stack of x", "lines": stack},
+    ]
+    return {"dump": f"{time}.vmcore", "parts": [{"name": "happened", "blocks": blocks}]}
+
+
+def made(*reports: dict[str, Any]) -> list[Summary]:
+    return [summary(one, f"{number}.html") for number, one in enumerate(reports)]
+
+
+def test_a_summary_has_what_the_report_begins_with() -> None:
+    (one,) = made(report("dom0 died: x"))
+    assert (one.cause, one.host, one.linux, one.xen) == ("dom0 died: x", "h", "", "4.17")
+    assert one.functions == ("xen_hypercall_pv", "panic")
+
+
+def test_addresses_and_numbers_make_no_difference_and_functions_do() -> None:
+    first = report("BUG: fault at ffff88810621fb80 on cpu 3", "2026-01-01")
+    second = report("BUG: fault at ffff888106000000 on cpu 12", "2026-03-01")
+    other = report("BUG: fault at ffff888106000000 on cpu 12", "2026-02-01", STACK[1:])
+    found = groups(made(first, other, second))
+    assert [[one.time for one in group.dumps] for group in found] == [
+        ["2026-03-01", "2026-01-01"],
+        ["2026-02-01"],
+    ]
+    assert found[0].cause == second["parts"][0]["blocks"][0]["text"]
+
+
+def test_the_page_leads_to_each_dump_and_escapes() -> None:
+    broken = {"dump": "<b>", "problem": "<i>no</i>", "parts": []}
+    text = index_page(made(report("<script>"), broken)).decode()
+    assert re.findall(r'href="([^"]*)"', text) == ["0.html", "1.html"]
+    assert "<script" not in text and "<b>" not in text and "<i>" not in text
+    assert "no report could be made: &lt;i&gt;no" in text
+
+
+def test_each_page_has_a_name_of_its_own() -> None:
+    names = page_names([["/a/h 1/vmcore"], ["/b/h 1/vmcore"], ["/c/..\u202e/v"]])
+    assert names[:2] == ["h_1-vmcore.html", "h_1-vmcore-2.html"]
+    assert re.fullmatch(r"[\w.-]+", names[2]) and len(set(names)) == 3
+
+
+def test_a_dump_that_cannot_be_opened_stops_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).write_text("no dump")
+    words = ["report", str(tmp_path / "one"), str(tmp_path / "two")]
+    main([*words, "-o", str(tmp_path / "out"), "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["dump"]).name for line in lines] == ["one", "two"]
+    assert all(line["problem"] and not line["parts"] for line in lines)
+    pages = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert pages[0] == "index.html" and len(pages) == 3
+    with pytest.raises(SystemExit):
+        main(words)
+    assert "these are 2 dumps: give -o FOLDER for pages, or --json" in capsys.readouterr().err
