@@ -15,6 +15,7 @@ from ..launch.crash_versions import installed_crash, needs_help
 from ..linux.kernel import Symbols
 from ..linux.namelist import Namelist
 from ..outputs import write_file
+from ..parts.p2m import p2m_page
 from ..reports.report import Report, lines, one_line, report_files
 from .files import sort_files
 from .processes import ENDED, add_jobs, in_processes
@@ -86,11 +87,9 @@ def write_page(path: str, dump: Sequence[str], namelists: Sequence[Namelist]) ->
 
     :raises P2mError: the file cannot be written, or a library for pictures is not installed.
     """
-    from ..reports.html_page import page  # noqa: PLC0415  (only this option needs it)
-
     result, found = report_files(dump, namelists, is_helped)
     inputs = [*dump, *(str(namelist.path) for namelist in namelists)]
-    write_file(path, page(result, found), inputs)
+    write_file(path, p2m_page(result, found), inputs)
     return result
 
 

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> None:
     if html:
         page(Document("", [], 0))  # what it lacks is said before the work is done
     opened = open_with_namelist(args.files)
-    made = make(Case(opened, args.xen), parts)
+    made = make(Case(opened, args.xen, pictures=html), parts)
     if html:
         content = page(made)
     elif args.json or Path(args.output or "").suffix.lower() == ".json":
@@ -115,7 +115,7 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
         if opened.note is None:
             raise P2mError(f"{' '.join(paths)}: not a dump of a Xen host")
         opened.look_for_namelist()
-        made = make(Case(opened, args.xen), parts)
+        made = make(Case(opened, args.xen, pictures=bool(args.output)), parts)
         if args.output:
             write_file(str(Path(args.output) / names[number]), page(made), inputs)
         return made.as_dict()

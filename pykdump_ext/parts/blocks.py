@@ -13,7 +13,18 @@ from typing import Any, Union
 
 from ..errors import printable
 
-__all__ = ["Block", "Cell", "Facts", "Lines", "Paragraph", "Table", "as_data", "as_text", "clean"]
+__all__ = [
+    "Block",
+    "Cell",
+    "Facts",
+    "Lines",
+    "Paragraph",
+    "Picture",
+    "Table",
+    "as_data",
+    "as_text",
+    "clean",
+]
 
 Cell = Union[str, int, float, None]
 UNKNOWN = "unknown"
@@ -51,7 +62,15 @@ class Lines:
     lines: Sequence[str]
 
 
-Block = Union[Paragraph, Facts, Table, Lines]
+@dataclass(frozen=True)
+class Picture:
+    """A drawing as SVG, made here of numbers; text and JSON have its title only."""
+
+    title: str
+    svg: str
+
+
+Block = Union[Paragraph, Facts, Table, Lines, Picture]
 
 
 def clean(block: Block) -> Block:
@@ -63,6 +82,8 @@ def clean(block: Block) -> Block:
     if isinstance(block, Table):
         rows = [[_clean(cell) for cell in row] for row in block.rows]
         return Table(printable(block.title), [*map(printable, block.columns)], rows)
+    if isinstance(block, Picture):
+        return block
     return Lines(printable(block.title), [printable(line.expandtabs()) for line in block.lines])
 
 
@@ -88,6 +109,8 @@ def as_data(block: Block) -> dict[str, Any]:
     if isinstance(block, Table):
         rows = [dict(zip(block.columns, row)) for row in block.rows]
         return {"kind": "table", "title": block.title, "rows": rows}
+    if isinstance(block, Picture):
+        return {"kind": "picture", "title": block.title}
     return {"kind": "lines", "title": block.title, "lines": [*block.lines]}
 
 
@@ -102,6 +125,8 @@ def as_text(block: Block) -> Iterator[str]:
     elif isinstance(block, Table):
         yield f"{block.title}:"
         yield from aligned(block)
+    elif isinstance(block, Picture):
+        yield f"({block.title}: on the web page)"
     else:
         yield f"{block.title}:"
         yield from (f"{GAP}{line}" for line in block.lines)

@@ -32,6 +32,7 @@ class Case:
 
     :param opened: the dump, with the namelists that are known.
     :param xen_syms: the path of Xen's symbols, if it is known.
+    :param pictures: parts may draw, for a web page.
     :param program: returns drgn's program on the dump; by default one is made.
     """
 
@@ -40,9 +41,11 @@ class Case:
         opened: OpenedDump,
         xen_syms: str | Path | None = None,
         program: Callable[[], drgn.Program] | None = None,
+        pictures: bool = False,
     ) -> None:
         self.opened = opened
         self.xen_syms = xen_syms
+        self.pictures = pictures
         self.notes: list[str] = []
         self._program = program or self._open_program
         self._failures: dict[str, P2mError] = {}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A report as one web page that needs no other file: no script, no font, no picture from elsewhere.
 
-Jinja2 escapes all texts that come from the dump.
+Jinja2 escapes all texts; pictures, which are made here of numbers, are put in as they are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from .. import __version__
 from ..errors import P2mError
 from ..installed import pip_install
-from .blocks import Facts, Lines, Paragraph, Table, numeric, shown
+from .blocks import Block, numeric, shown
 from .document import Document
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ th { color: var(--soft); font-weight: normal }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 pre { font: 12.5px/1.45 monospace; background: var(--box); border: 1px solid var(--line);
   padding: .6em .8em; margin: .3em 0; overflow: auto; max-height: 40em }
+svg { width: 100%; height: auto; border-radius: 4px }
 footer { color: var(--soft); font-size: .85em; margin-top: 2em }
 @media (max-width: 600px) { .facts th, .facts td { display: block; width: auto; border: 0;
   padding: 0 } .facts td { border-bottom: 1px solid var(--line); padding-bottom: .3em } }
@@ -109,6 +110,9 @@ PAGE = (
 {{ shown(cell) }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
+{%- elif kind == "Picture" %}
+<h3>{{ block.title }}</h3>
+{{ block.svg|safe }}
 {%- else %}
 <h3>{{ block.title }}</h3>
 <pre tabindex="0">
@@ -161,6 +165,6 @@ def template(source: str) -> Template:
     return Environment(autoescape=True).from_string(source)
 
 
-def kind_of(block: Paragraph | Facts | Table | Lines) -> str:
+def kind_of(block: Block) -> str:
     """Return the name of a block's class."""
     return type(block).__name__

@@ -135,7 +135,7 @@ def test_cpus_tasks_and_memory(reported: Reported, crash_says: dict[str, str]) -
 def test_domains_and_the_p2m(reported: Reported) -> None:
     (rows,) = reported.blocks("xendomains", "table")
     assert [(row["kind"], row["pages"], row["vcpus"]) for row in rows] == [("PV", DOM0_PAGES, 4)]
-    assert reported.blocks("p2m", "paragraph")[0] == "The list ends too early."
+    assert reported.blocks("p2m", "paragraph")[0] == "Verdict: the list ends too early."
     assert reported.facts("p2m")["covered"] == "153,468 of 179,200 pages (85.6%)"
 
 
@@ -154,7 +154,7 @@ def test_the_parts_are_commands_of_a_session(
     assert "What each cpu ran:" in texts["xenpcpus"]
     assert "#0  xen_hypercall_pv (" in texts["xenpcpus"]
     assert "179,200" in texts["xendomains"]
-    assert "The list ends too early." in texts["report p2m"]
+    assert "Verdict: the list ends too early." in texts["report p2m"]
 
 
 @pytest.mark.thorough

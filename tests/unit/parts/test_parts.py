@@ -240,6 +240,7 @@ KINDS: dict[str, dict[str, type]] = {
     "facts": {"facts": dict},
     "table": {"title": str, "rows": list},
     "lines": {"title": str, "lines": list},
+    "picture": {"title": str},
 }
 
 

@@ -17,7 +17,7 @@ from pykdump_ext.outputs import write_file
 from pykdump_ext.p2m.diagnosis import Diagnosis, diagnose
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.ranges import Range, Source
-from pykdump_ext.reports.html_page import page as report_page
+from pykdump_ext.parts.p2m import p2m_page as report_page
 from pykdump_ext.reports.map_legend import Look, cells
 from pykdump_ext.reports.pictures import CHUNK, drawing, machine_memory
 from pykdump_ext.reports.report import HEALTHY, Report

@@ -16,7 +16,7 @@ from pykdump_ext.launch.command_line import Request, command_line
 from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.p2m.entries import Kind
 from pykdump_ext.p2m.failure import Failure
-from pykdump_ext.reports.html_page import page
+from pykdump_ext.parts.p2m import p2m_page
 from pykdump_ext.reports.report import (
     HEALTHY,
     LOOKS_WHOLE,
@@ -49,7 +49,7 @@ def test_what_a_dump_contains_never_reaches_the_terminal_raw(
     shown = [*lines(result), one_line(result)]
     assert "Linux 6.1\\x1b]0;owned\\x07\\x1b[2J\\x9b31m" in "".join(shown)
     assert all(line.isprintable() for line in shown)
-    assert "\x1b" not in page(result, found).decode()
+    assert "\x1b" not in p2m_page(result, found).decode()
     main(["diagnose", "--json", str(dump)])
     assert capsys.readouterr().out.rstrip("\n").isprintable()
     with pytest.raises(SystemExit):
