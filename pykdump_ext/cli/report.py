@@ -19,7 +19,7 @@ from ..outputs import write_file
 from ..parts import PARTS, chosen
 from ..parts.case import Case
 from ..parts.document import Document, as_lines, make
-from ..parts.index import index_page, summary
+from ..parts.index import index_page, summary, with_summary
 from ..parts.page import page
 from ..parts.part import Part, Result
 from .files import open_with_namelist, sort_files
@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> None:
     if html:
         content = page(made)
     elif args.json or Path(args.output or "").suffix.lower() == ".json":
-        content = f"{json.dumps(made.as_dict())}\n".encode()
+        content = f"{json.dumps(with_summary(made.as_dict()))}\n".encode()
     else:
         content = "".join(f"{line}\n" for line in as_lines(made)).encode()
     if args.output:
@@ -133,7 +133,7 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     found = []
     for number, made in enumerate(in_processes(tasks, args.jobs, failed)):
         if args.json:
-            print(json.dumps(made), flush=True)
+            print(json.dumps(with_summary(made)), flush=True)
         found.append(summary(made, names[number]))
     if args.output:
         write_file(str(Path(args.output) / "index.html"), index_page(found), inputs)

@@ -11,7 +11,7 @@ from typing import Any
 from .. import __version__
 from .page import STYLE, template
 
-__all__ = ["Group", "Summary", "groups", "index_page", "summary"]
+__all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
 # What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
 VARIES = re.compile(r"\b(?:0x)?[0-9a-f]{6,}\b|\d+")
@@ -113,6 +113,20 @@ def summary(report: Mapping[str, Any], page: str) -> Summary:
     time, host, linux, xen = (str(facts.get(name) or "") for name in names)
     functions = functions[:MOST_FUNCTIONS]
     return Summary(report["dump"], page, cause, tuple(functions), time, host, linux, xen)
+
+
+def with_summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a report for JSON that begins with its summary, so that a query finds it there."""
+    found = summary(report, "")
+    short = {
+        "cause": found.cause,
+        "functions": [*found.functions],
+        "time": found.time or None,
+        "host": found.host or None,
+        "linux": found.linux or None,
+        "xen": found.xen or None,
+    }
+    return {"dump": report["dump"], **short, **report}
 
 
 def groups(found: Iterable[Summary]) -> list[Group]:

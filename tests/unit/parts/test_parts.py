@@ -246,7 +246,10 @@ KINDS: dict[str, dict[str, type]] = {
 
 def check_json(found: dict[str, Any]) -> None:
     """What scripts rely on."""
-    assert set(found) == {"dump", "made_by", "seconds", "parts", "missing"}
+    assert list(found) == [
+        "dump", "cause", "functions", "time", "host", "linux", "xen",
+        "made_by", "seconds", "parts", "missing",
+    ]  # fmt: skip
     for part in found["parts"]:
         assert set(part) == {"name", "title", "problem", "notes", "blocks", "seconds"}
         for block in part["blocks"]:
@@ -259,6 +262,7 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed(capsys, "--json"))
     check_json(found)
     assert [part["name"] for part in found["parts"]] == list(PARTS)
+    assert (found["cause"], found["xen"], found["time"]) == ("dom0 died.", "4.17", None)
 
 
 def test_only_some_parts_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
