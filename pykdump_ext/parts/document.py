@@ -29,9 +29,11 @@ class Document:
     def missing(self) -> list[tuple[str, str]]:
         """What could not be found: the titles of the parts, and why; each reason once."""
         found: dict[str, list[str]] = {}
+        problems = {part.problem for part in self.parts if part.problem}
         for part in self.parts:
             for text in filter(None, (part.problem, *part.notes)):
-                found.setdefault(text, []).append(part.title)
+                same = [one for one in problems if text.endswith(f": {one}")]
+                found.setdefault(same[0] if same else text, []).append(part.title)
         return [(", ".join(dict.fromkeys(titles)), text) for text, titles in found.items()]
 
     def as_dict(self) -> dict[str, Any]:

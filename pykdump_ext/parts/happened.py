@@ -31,6 +31,8 @@ class Happened(Part):
         console = case.tried("Xen's console", lambda: case.console)
         host = case.tried("what the cpus ran", lambda: case.host)
         death = who_died(console.lines if console else (), host)
+        if console is None and host is None:
+            death = Death(None, "neither Xen's console nor its vcpus could be found")
         prog = case.tried("what dom0's kernel knows", lambda: case.prog)
         message = None
         if prog:

@@ -123,6 +123,22 @@ def test_the_dump_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "dom0's log" in titles and "dom0's memory" in titles
 
 
+def test_a_reason_that_many_parts_share_is_said_once() -> None:
+    dump = opened()
+    for note in list(dump.dump.notes):
+        if note.owner == "VMCOREINFO_XEN":
+            dump.dump.notes.remove(note)
+    document = make(Case(dump), chosen(["happened", "xenlog", "xenpcpus"]))
+    happened, *others = document.parts
+    assert happened.blocks[:2] == [
+        Paragraph("It is not clear whether dom0 or Xen died."),
+        Paragraph("Neither Xen's console nor its vcpus could be found."),
+    ]
+    (reason,) = {part.problem for part in others}
+    titles = [title for title, why in document.missing if str(why).endswith(str(reason))]
+    assert titles == ["What happened, Xen's console, Physical cpus"]
+
+
 def test_without_drgn_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("pykdump_ext.drgn.")]:
         monkeypatch.delitem(sys.modules, name)
