@@ -52,12 +52,18 @@ def largest_slabs(prog: drgn.Program, most: int) -> list[tuple[str, int, int, in
     return sorted(found, key=lambda one: -one[1])[:most]
 
 
-def largest_processes(prog: drgn.Program, most: int) -> list[tuple[str, int, int, int]]:
-    """Return the processes with the most resident memory: name, PID, KiB, KiB in swap."""
+def largest_processes(prog: drgn.Program, most: int) -> list[tuple[str, int, int, int, int]]:
+    """Return the processes with the most resident memory.
+
+    Each has its name, its PID, and KiB: resident, of these shared memory, which also is that of
+    files on a tmpfs, and in swap.
+    """
     found = []
     for task in linux.for_each_task(prog):
         if task.mm and linux.thread_group_leader(task):
             rss = linux.task_rss(prog, task)
             name = printable(task.comm.string_().decode(errors="replace"))
-            found.append((name, task.pid.value_(), rss.total * PAGE_KIB, rss.swap * PAGE_KIB))
+            pages = rss.total, rss.shmem, rss.swap
+            resident, shared, swapped = (number * PAGE_KIB for number in pages)
+            found.append((name, task.pid.value_(), resident, shared, swapped))
     return sorted(found, key=lambda one: -one[2])[:most]

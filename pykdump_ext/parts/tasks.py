@@ -78,14 +78,21 @@ class Locks(Part):
     needs = "vmlinux and drgn"
 
     def blocks(self, case: Case) -> Iterator[Block]:
-        """Yield a table of tasks that wait for mutexes and semaphores."""
+        """Yield who waits for which lock, and the work that no worker has begun."""
         prog = case.prog
         from ..drgn.tasks import waiters  # noqa: PLC0415
+        from ..drgn.workqueues import waiting  # noqa: PLC0415
 
-        case.notes.append("workqueues: drgn has no helper for them")
         found = waiters(prog)
-        if not found:
+        if found:
+            rows = [(one.task, one.kind, one.lock, one.owner) for one in found]
+            yield Table("Who waits for whom", ("task", "waits for", "at", "held by"), rows)
+        else:
             yield Paragraph("No blocked task waits for a mutex or a semaphore that drgn can see.")
-            return
-        rows = [(one.task, one.kind, one.lock, one.owner) for one in found]
-        yield Table("Who waits for whom", ("task", "waits for", "at", "held by"), rows)
+        works = case.tried("workqueues", lambda: [*waiting(prog)])
+        if works:
+            columns = ("vcpu", "work", "number", "seconds since its pool began any")
+            lines = [(one.cpu, one.function, one.number, one.seconds) for one in works]
+            yield Table("Work that waits for a worker", columns, lines)
+        elif works is not None:
+            yield Paragraph("No work waits in the queues of a vcpu.")

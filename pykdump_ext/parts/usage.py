@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .blocks import Block, Facts, Lines, Paragraph, Table
+from .blocks import Block, Cell, Facts, Lines, Paragraph, Table
 from .case import Case
 from .logs import out_of_memory
 from .part import Part
@@ -34,8 +34,8 @@ class Usage(Part):
             yield Table("Largest slab caches", ("name", "KiB", "objects used", "objects"), slabs)
         processes = case.tried("the processes", lambda: usage.largest_processes(prog, MOST))
         if processes:
-            columns = ("process", "PID", "resident KiB", "swapped KiB")
-            rows = [(name, str(pid), kib, swapped) for name, pid, kib, swapped in processes]
+            columns = ("process", "PID", "resident KiB", "of it shared KiB", "swapped KiB")
+            rows: list[list[Cell]] = [[name, str(pid), *kib] for name, pid, *kib in processes]
             yield Table("Largest processes", columns, rows)
         trace = [*out_of_memory(log_lines(prog))]
         if trace:
