@@ -61,21 +61,39 @@ def report(args: argparse.Namespace) -> None:
         print(line)
 
 
-@command("xenlog", help="show Xen's console", minimal=True)
-def xenlog(words: list[str]) -> None:
-    """Print what is left of Xen's console in Xen's memory, in order."""
+def without_arguments(description: str) -> argparse.ArgumentParser:
+    """Return the parser of a command that takes no arguments."""
+    return argparse.ArgumentParser(description=description)
+
+
+log = without_arguments("Show what is left of Xen's console in Xen's memory, oldest line first.")
+
+
+@command("xenlog", parser=log, help="show Xen's console", minimal=True)
+def xenlog(args: argparse.Namespace) -> None:
+    """Run the command ``xenlog``."""
     show("xenlog")
 
 
-@command("xenpcpus", help="show what each physical cpu ran", minimal=True)
-def xenpcpus(words: list[str]) -> None:
-    """Print which vcpu of which domain each physical cpu ran, with its
-    registers, the states of all vcpus, and the stacks of dom0's."""
+cpus = without_arguments(
+    "Show which vcpu of which domain each physical cpu ran, with its registers, the states of all"
+    " vcpus, and the stacks of dom0's."
+)
+
+
+@command("xenpcpus", parser=cpus, help="show what each physical cpu ran", minimal=True)
+def xenpcpus(args: argparse.Namespace) -> None:
+    """Run the command ``xenpcpus``."""
     show("xenpcpus")
 
 
-@command("xendomains", help="show the domains of the Xen host", minimal=True)
-def xendomains(words: list[str]) -> None:
-    """Print the domains of the Xen host, their memory, vcpus and UUIDs, and
-    the devices that dom0's kernel serves to them."""
+domains = without_arguments(
+    "Show the domains of the Xen host: memory, vcpus, UUIDs, and the devices that dom0's kernel"
+    " serves to them."
+)
+
+
+@command("xendomains", parser=domains, help="show the domains of the Xen host", minimal=True)
+def xendomains(args: argparse.Namespace) -> None:
+    """Run the command ``xendomains``."""
     show("xendomains")
