@@ -8,24 +8,11 @@ NFS server.
 
 from __future__ import annotations
 
-import re
-import shutil
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from .added import files_with_storage
 from .cache import product
-from .dump import (
-    MACHINE_OPTIONS,
-    Dump,
-    Machine,
-    Source,
-    crash_machine,
-    folders_of_libraries,
-    initramfs_that_starts,
-    libraries_of,
-    made_from,
-    put_modules,
-)
+from .dump import MACHINE_OPTIONS, Dump, Machine, crash_machine, made_from
 from .matrix import MAIN, source
 from .packages import HOST
 
@@ -94,37 +81,6 @@ ls /mnt | sed 's/^/lab: NFS has /'
 SHOWN = ("lab: mpatha: 0", "lab: lab-volume: 0", "lab: NFS has file")
 
 
-def _needs(content: bytes) -> list[str]:
-    """Return the modules that a module needs, as its own section .modinfo names them."""
-    found = re.search(rb"\0depends=([\w,-]*)\0", content)
-    return [name for name in found[1].decode().split(",") if name] if found else []
-
-
-def _with_needs(parts: Source, names: Iterable[str], seen: set[str]) -> Iterator[str]:
-    """Yield modules and those that they need, which come first."""
-    for name in names:
-        content = parts.module(name)
-        if content is not None and name.replace("-", "_") not in seen:
-            seen.add(name.replace("-", "_"))
-            yield from _with_needs(parts, _needs(content), seen)
-            yield name
-
-
-def _files(parts: Source, folder: Path) -> bytes:
-    """Return an initramfs with the modules, ``dmsetup``, and an init that makes the devices."""
-    tree = folder / "tree"
-    for name in ("modules", "sbin", "lib"):
-        (tree / name).mkdir(parents=True)
-    loaded = {"virtio", "virtio_ring"}
-    put_modules(parts, _with_needs(parts, MODULES, loaded), tree)
-    (tree / "modules").rename(tree / "devices")
-    dmsetup = HOST.file("dmsetup", "sbin/dmsetup")
-    shutil.copy(dmsetup, tree / "sbin/dmsetup")
-    for library in libraries_of(dmsetup, folders_of_libraries(HOST, "dmsetup")):
-        shutil.copy(library, tree / "lib" / library.name)
-    return initramfs_that_starts(START, tree, folder)
-
-
 def devices(kernel: str = MAIN) -> Dump:
     """Return a real dump of a dom0 with storage, untouched.
 
@@ -134,7 +90,7 @@ def devices(kernel: str = MAIN) -> Dump:
     symbols = parts.vmlinux()
 
     def make(folder: Path) -> None:
-        crash_machine(parts, folder, _files(parts, folder), DEVICES)
+        crash_machine(parts, folder, files_with_storage(parts, MODULES, START, folder), DEVICES)
         console = (folder / "console.log").read_text(errors="replace")
         missing = [text for text in SHOWN if text not in console]
         if missing:

@@ -37,6 +37,7 @@ MACHINE_OPTIONS = (
 )  # fmt: skip
 SPARSE = "discard=unmap,detect-zeroes=unmap"  # zeros that are written stay holes of the file
 INIT = Path(__file__).with_name("init")
+CRASHES = "echo c >/proc/sysrq-trigger"  # how INIT ends
 BOOT_SECONDS = 1800  # it takes one minute; on a machine that does much else, ten
 BOOTS = 3
 
@@ -192,11 +193,15 @@ def archive(tree: Path, target: Path) -> None:
     target.write_bytes(gzip.compress(made.stdout, compresslevel=1))
 
 
-def initramfs_that_starts(lines: str, tree: Path, folder: Path) -> bytes:
-    """Return an initramfs of the files in ``tree``, with an init that runs ``lines`` in dom0."""
+def initramfs_that_starts(lines: str, tree: Path, folder: Path, crashes: str = CRASHES) -> bytes:
+    """Return an initramfs of the files in ``tree``, with an init that runs ``lines`` in dom0.
+
+    :param crashes: how dom0 dies once its crash kernel is loaded.
+    """
     init = INIT.read_text()
-    assert "\nkexec -p" in init
-    (tree / "init").write_text(init.replace("\nkexec -p", f"\n{lines}kexec -p"))
+    assert "\nkexec -p" in init and CRASHES in init
+    init = init.replace("\nkexec -p", f"\n{lines}kexec -p").replace(CRASHES, crashes)
+    (tree / "init").write_text(init)
     (tree / "init").chmod(0o755)
     archive(tree, folder / "more")
     shutil.rmtree(tree)

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.broken import truncated
 from tests.lab.devices import devices
-from tests.lab.dump import Dump
 from tests.lab.packages import Missing
 
-from .outputs import by_command, to_files
+from .repaired import shown_after_repair
 from .sessions import Crash
 
 COMMANDS = ("mod", "mount", "dev -p", "dev", "net", "ps -k", "sys")
@@ -27,20 +25,9 @@ def test_what_dom0_stores_and_mounts_is_shown_as_on_the_untouched_dump(
         whole = devices(kernel)
     except Missing as error:
         pytest.skip(str(error))
-    broken = truncated(whole, "devices-")
-    load = f"extend {host}"
-
-    def shown(name: str, dump: Dump, *lines: str, options: tuple[str, ...]) -> dict[str, str]:
-        folder = tmp_path / name
-        ran = crash(dump, [load, *lines, *to_files(COMMANDS, folder)], *options)
-        assert ran.status == 0, ran.text
-        return by_command(COMMANDS, folder)
-
-    wanted = shown("wanted", whole, "extend p2mfix.py", options=())
-    found = shown("found", broken, "extend p2mfix.py", options=("--minimal",))
-    assert found == wanted
+    shown = shown_after_repair(crash, host, whole, "devices-", COMMANDS, tmp_path)
     for module in ("nvme", "virtio_scsi", "dm_multipath", "nfsd", "nfsv4"):
-        assert f" {module} " in wanted["mod"]
-    assert "127.0.0.1:/" in wanted["mount"]
-    assert "/mnt" in wanted["mount"]
-    assert "[nfsd]" in wanted["ps -k"]
+        assert f" {module} " in shown["mod"]
+    assert "127.0.0.1:/" in shown["mount"]
+    assert "/mnt" in shown["mount"]
+    assert "[nfsd]" in shown["ps -k"]
