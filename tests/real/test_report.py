@@ -17,6 +17,7 @@ from drgn.helpers.linux.sched import task_state_to_char
 from pykdump_ext.drgn import tasks
 from tests.lab import matrix as lab_matrix
 from tests.lab.dump import Dump
+from tests.lab.failures import console_of, failure
 from tests.lab.guest import guest_dump
 from tests.lab.xen_crash import xen_crash
 from tests.unit.parts.test_parts import check_json
@@ -183,6 +184,36 @@ def test_a_crash_of_xen_with_dom0_alive() -> None:
     first, *_ = found.blocks("happened", "paragraph")
     assert first == "Xen died: somebody pressed Xen's key C, which makes a dump; dom0 was alive"
     assert [part["problem"] for part in found.parts.values()] == [None] * 9
+
+
+@pytest.mark.thorough
+def test_hung_tasks_their_stacks_and_the_lock_that_they_wait_for() -> None:
+    dump = failure("hung")
+    found = Reported(dump)
+    log = re.findall(r"(?m)^lab: (writer|sync|opener) (\d+)", console_of(dump))
+    pids = {kind: {pid for one, pid in log if one == kind} for kind, _ in log}
+    stacks = [b for b in found.parts["tasks"]["blocks"] if b["kind"] == "lines"]
+    groups = [{*re.findall(r"\((\d+)\)", stack["title"])} for stack in stacks]
+    # as the lab started them, so the longest wait is first
+    assert groups == [pids["writer"], pids["sync"], pids["opener"]]
+    seconds = [float(re.findall(r"for ([\d.]+) s", stack["title"])[0]) for stack in stacks]
+    assert seconds == sorted(seconds, reverse=True) and seconds[-1] > 10
+    assert any("blkdev_fsync (" in line for line in stacks[0]["lines"])
+    (rows,) = found.blocks("locks", "table")
+    (sync,) = pids["sync"]
+    assert {row["task"] for row in rows} == {f"dd ({pid})" for pid in pids["opener"]}
+    assert {row["held by"] for row in rows} == {f"sync ({sync})"}
+    assert found.facts("tasks")["blocked (D)"] == len(log)
+
+
+@pytest.mark.thorough
+def test_the_trace_of_a_dom0_without_memory() -> None:
+    dump = failure("oom")
+    found = Reported(dump)
+    (trace,) = found.blocks("memory", "lines")
+    assert "invoked oom-killer" in trace[0] and "Out of memory: Killed process" in trace[-1]
+    assert trace[-1].partition("] ")[2] in console_of(dump)
+    assert trace[-1] in found.blocks("dmesg", "lines")[0]
 
 
 @pytest.mark.thorough
