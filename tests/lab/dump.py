@@ -14,12 +14,12 @@ import os
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from .cache import product, say
+from .emulator import BOOT_SECONDS, Typed, run
 from .packages import HOST, Archive, Missing
 
 MODULES = (
@@ -38,7 +38,6 @@ MACHINE_OPTIONS = (
 SPARSE = "discard=unmap,detect-zeroes=unmap"  # zeros that are written stay holes of the file
 INIT = Path(__file__).with_name("init")
 CRASHES = "echo c >/proc/sysrq-trigger"  # how INIT ends
-BOOT_SECONDS = 1800  # it takes one minute; on a machine that does much else, ten
 BOOTS = 3
 
 
@@ -236,47 +235,6 @@ def libraries_of(program: Path, folders: set[Path]) -> list[Path]:
     return [Path(p) for p in re.findall(r"=> (/\S+)", listed)]
 
 
-@dataclass(frozen=True)
-class Typed:
-    """Keys for the serial console: once it shows a text, each when it was quiet for a second."""
-
-    after: str
-    keys: tuple[str, ...]
-
-    def type(self, emulator: subprocess.Popen[bytes], console: Path) -> None:
-        """Type the keys, or as many as the machine lives for."""
-        left, size = [*self.keys], -1
-        end = time.monotonic() + BOOT_SECONDS
-        while left and emulator.poll() is None and time.monotonic() < end:
-            time.sleep(1)
-            shown = console.read_bytes() if console.exists() else b""
-            if self.after.encode() in shown and size == len(shown) and emulator.stdin:
-                emulator.stdin.write(left.pop(0).encode())
-                emulator.stdin.flush()
-            size = len(shown)
-
-
-def _run(command: list[str], console: Path, typed: Typed | None) -> None:
-    """Run the emulator, whose console goes to a file, until the machine stops.
-
-    :raises subprocess.TimeoutExpired: it does not.
-    """
-    serial = ["-chardev", f"stdio,id=com1,signal=off,logfile={console}", "-serial", "chardev:com1"]
-    if typed is None:
-        serial = ["-serial", f"file:{console}"]
-    stdin = subprocess.PIPE if typed else subprocess.DEVNULL
-    console.unlink(missing_ok=True)  # what an attempt before has shown is not waited for
-    with subprocess.Popen([*command, *serial], stdin=stdin, stdout=subprocess.DEVNULL) as emulator:
-        try:
-            if typed:
-                typed.type(emulator, console)
-            status = emulator.wait(BOOT_SECONDS)
-        finally:
-            emulator.kill()
-    if status:
-        raise subprocess.CalledProcessError(status, command)
-
-
 def crash_machine(
     source: Source,
     folder: Path,
@@ -307,7 +265,7 @@ def crash_machine(
         what = "Linux" if machine.xen is None else "Xen and dom0"
         say(f"booting {what} in the emulator, about a minute")
         try:
-            _run(command, console, typed)
+            run(command, console, typed)
         except subprocess.TimeoutExpired:
             say(f"the machine did not stop within {BOOT_SECONDS} s")
         printed = console.read_text(errors="replace")

@@ -17,11 +17,11 @@ from .dump import (
     XEN_OPTIONS,
     Dump,
     Machine,
-    Typed,
     archive,
     crash_machine,
     made_from,
 )
+from .emulator import Typed
 from .matrix import MAIN, source
 
 UP = "lab: dom0 is up"
