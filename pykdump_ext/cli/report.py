@@ -7,12 +7,13 @@ import argparse
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ..errors import P2mError, printable
+from ..errors import NotPvError, P2mError, printable
 from ..machine.dumps import open_dump
 from ..opened import OpenedDump
 from ..outputs import write_file
@@ -22,7 +23,7 @@ from ..parts.document import Document, as_lines, make
 from ..parts.index import index_page, summary, with_summary
 from ..parts.page import page
 from ..parts.part import Part, Result
-from .files import open_with_namelist, sort_files
+from .files import open_one, open_with_namelist, sort_files
 from .processes import add_jobs, in_processes
 
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
@@ -80,7 +81,10 @@ def run(args: argparse.Namespace) -> None:
     html = Path(args.output or "").suffix.lower() in HTML
     if html:
         page(Document("", [], 0))  # what it lacks is said before the work is done
-    opened = open_with_namelist(args.files)
+    try:
+        opened = open_with_namelist(args.files)
+    except NotPvError:  # what Xen knows is reported all the same
+        opened = open_one(args.files)
     made = make(Case(opened, args.xen, pictures=html), parts)
     if html:
         content = page(made)
@@ -114,7 +118,8 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
         opened = OpenedDump(open_dump(paths), namelists, paths)
         if opened.note is None:
             raise P2mError(f"{' '.join(paths)}: not a dump of a Xen host")
-        opened.look_for_namelist()
+        with suppress(NotPvError):
+            opened.look_for_namelist()
         made = make(Case(opened, args.xen, pictures=bool(args.output)), parts)
         if args.output:
             write_file(str(Path(args.output) / names[number]), page(made), inputs)

@@ -182,10 +182,15 @@ def become_kernel(prog: drgn.Program, vmcoreinfo: bytes) -> None:
 def clock(prog: drgn.Program) -> int | None:
     """Return the kernel's clock in seconds since 1970, or None where it cannot be read.
 
-    Before Linux 3.17 (3fdb14fd1df7) it is not in ``tk_core``.
+    Since Linux 6.17 (22c62b9a84b8) ``tk_core`` is an element of an array; before 3.17
+    (3fdb14fd1df7) there is none.
     """
     try:
-        return int(prog["tk_core"].timekeeper.xtime_sec.value_())
+        try:
+            core = prog["timekeeper_data"][prog["TIMEKEEPER_CORE"]]
+        except LookupError:
+            core = prog["tk_core"]
+        return int(core.timekeeper.xtime_sec.value_())
     except (LookupError, AttributeError, drgn.FaultError):
         return None
 

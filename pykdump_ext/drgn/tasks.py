@@ -115,6 +115,13 @@ def waiters(prog: drgn.Program) -> list[Waiter]:
     return found
 
 
+def _writer(lock: drgn.Object) -> drgn.Object | None:
+    """Return the task that has a rw_semaphore for writing, or None: of readers none is known."""
+    if linux.rwsem_locked(lock).name != "WRITE_LOCKED":
+        return None
+    return linux.rwsem_owner(lock)
+
+
 def _waits(task: drgn.Object, frames: Iterable[drgn.StackFrame]) -> Iterator[Waiter]:
     """Yield the lock that a task waits for, by the first frame that has it."""
     for frame in frames:
@@ -129,7 +136,7 @@ def _waits(task: drgn.Object, frames: Iterable[drgn.StackFrame]) -> Iterator[Wai
         except FAULTS:
             continue  # its caller may still have it
         try:
-            owner = linux.mutex_owner(lock) if mutex else linux.rwsem_owner(lock)
+            owner = linux.mutex_owner(lock) if mutex else _writer(lock)
             yield Waiter(name_of(task), kind, place, name_of(owner) if owner else None)
         except FAULTS:
             yield Waiter(name_of(task), kind, place, None)

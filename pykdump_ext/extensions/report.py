@@ -9,8 +9,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from pykdump_ext.host import command
-from pykdump_ext.host.session import opened_session
+from pykdump_ext.host import CommandError, command
+from pykdump_ext.host.session import opened_domain, opened_session
 from pykdump_ext.parts import PARTS, chosen
 from pykdump_ext.parts.case import Case
 from pykdump_ext.parts.document import as_lines, make, part_lines
@@ -26,6 +26,7 @@ def program() -> drgn.Program:
 
     :raises P2mError: drgn is not installed, or cannot open the dump.
     """
+    import pykdump_ext.drgn  # noqa: F401, PLC0415  (that drgn is not installed is said by this)
     from pykdump_ext.host.drgn_program import session_program  # noqa: PLC0415
 
     return session_program()
@@ -34,8 +35,12 @@ def program() -> drgn.Program:
 def case() -> Case:
     """Return what the parts share, made at the first call.
 
-    :raises P2mError: the session is not one on a dump of a Xen host.
+    :raises P2mError: the session is not one on a dump of a Xen host, or is on a guest's kernel.
     """
+    if opened_domain:
+        raise CommandError(
+            "a report is about dom0: open the dump without --domain, or use p2mfix report"
+        )
     if not _cases:
         _cases.append(Case(opened_session(), program=program))
     return _cases[0]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The first part of a report: which of both died, of what, when, and where."""
+"""The first part of a report: which of the two died, of what, when, and where."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def answer(death: Death, message: str | None) -> Iterator[str]:
     if death.message:
         yield why
     if message:
-        yield f"dom0's kernel had panicked as well: {message}"
+        yield f"dom0's log has, from before: {message}"
 
 
 def version(case: Case) -> XenVersion:

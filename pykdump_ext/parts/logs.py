@@ -26,7 +26,7 @@ MOST_OOM = 120  # lines
 
 
 class Dmesg(Part):
-    """The end of dom0's log, and the lines of all of it that tell of trouble."""
+    """The end of dom0's log, and the lines of all of it that report trouble."""
 
     name = "dmesg"
     title = "dom0's log"
@@ -40,9 +40,9 @@ class Dmesg(Part):
         lines = log_lines(prog)
         alarms = [line for line in lines if ALARM.search(line)]
         if alarms:
-            more = f" of {len(alarms):,}" if len(alarms) > MOST_ALARMS else ""
-            shown = alarms[:MOST_ALARMS]
-            yield Lines(f"Lines that tell of trouble: {len(shown)}{more}", shown)
+            shown = alarms[-MOST_ALARMS:]
+            of = f"the last {len(shown)} of {len(alarms):,}" if alarms != shown else len(shown)
+            yield Lines(f"Lines that report trouble: {of}", shown)
         shown = lines[-TAIL:]
         yield Lines(f"The last {len(shown)} of {len(lines):,} lines", shown)
 

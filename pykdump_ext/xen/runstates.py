@@ -51,7 +51,8 @@ def find_runstates(vcpus: Sequence[Words], running: Sequence[bool]) -> list[Runs
     found: dict[int, int] = {}  # where, and how many of the states agree
     for at in range(FIRST, LAST):
         states = [words[at] for words in vcpus if _fits(words[at : at + SIZE])]
-        if vcpus and len(states) == len(vcpus):
+        changed = any(words[at + 1] for words in vcpus)  # one that never ran has zeros
+        if changed and len(states) == len(vcpus):
             found[at] = sum((state == 0) == runs for state, runs in zip(states, running))
     best = max(found.values(), default=0)
     at, *others = [at for at, agree in found.items() if agree == best] or [0]
@@ -66,4 +67,4 @@ def find_runstates(vcpus: Sequence[Words], running: Sequence[bool]) -> list[Runs
 
 def _fits(words: Words) -> bool:
     state, since, *times = words
-    return state < len(STATES) and 0 < since < LONGEST and 0 < sum(times) <= since
+    return state < len(STATES) and since < LONGEST and sum(times) <= since

@@ -32,10 +32,14 @@ from drgn.helpers.linux.slab import (
     slab_cache_for_each_allocated_object,
 )
 
+from pykdump_ext.drgn import program
 from pykdump_ext.machine.memory import PAGE_SHIFT, PAGE_SIZE
 from pykdump_ext.native.memory import NativeMemory
 from tests.lab.broken import diagnosis
 from tests.lab.dump import Dump
+from tests.lab.matrix import KERNELS
+from tests.lab.matrix import untouched as whole_dump
+from tests.lab.packages import Missing
 
 from .counted import rows
 
@@ -44,6 +48,19 @@ CPUS = range(4)
 
 STATES = {"RU": "R", "IN": "S", "UN": "D", "ID": "I", "ST": "T", "TR": "t", "ZO": "Z"}
 """A task's state as crash names it, and as the kernel and drgn do."""
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_time_of_the_crash_is_the_kernels_own(kernel: str) -> None:
+    try:
+        dump = whole_dump(kernel)
+    except Missing as error:
+        pytest.skip(str(error))
+    console = dump.vmcore.with_name("console.log").read_text(errors="replace")
+    (start,) = re.findall(r"setting system clock to .*\((\d+)\)", console)[:1]
+    text = program(dump.vmcore, dump.vmlinux)["VMCOREINFO"].string_().decode()
+    (crashed,) = re.findall(r"^CRASHTIME=(\d+)$", text, re.MULTILINE)
+    assert 0 < int(crashed) - int(start) < 3600
 
 
 def test_tasks_modules_and_log_are_those_of_crash(

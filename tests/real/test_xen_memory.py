@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Xen's memory in real dumps: its console, what its cpus ran, its version, which of both died.
+"""Xen's memory in real dumps: its console, what its cpus ran, its version, which of the two died.
 
 The serial console of each boot has what Xen printed, line by line.
 """

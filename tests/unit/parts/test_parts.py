@@ -228,7 +228,7 @@ def test_tables_are_aligned() -> None:
 def test_the_report_begins_with_the_answer(death: Death, message: str, first: str) -> None:
     said = [*answer(death, message)]
     assert said[0] == first and len(said) == len(set(said))
-    assert death.died != "Xen" or not message or said[-1].endswith(f"as well: {message}")
+    assert death.died != "Xen" or not message or said[-1].endswith(f"from before: {message}")
 
 
 def test_the_last_oom_is_cut_out_of_the_log() -> None:
