@@ -141,7 +141,7 @@ def _sought(xen: Xen, variables: Sequence[bytes]) -> tuple[int, int]:
     best = 0, 0, 0  # lines, address, size
     seen: set[int] = set()
     for vaddr, size in _pointers(xen, variables):
-        if vaddr in seen or not _is_heap(xen, vaddr):
+        if vaddr in seen or not xen.frames.is_heap(vaddr):
             continue
         seen.add(vaddr)
         if len(seen) > MOST_POINTERS:
@@ -182,12 +182,3 @@ def _pointers(xen: Xen, variables: Sequence[bytes]) -> Iterator[tuple[int, int]]
             sizes = [(abs(i - middle), word) for i, word in enumerate(around) if _is_size(word)]
             if sizes:
                 yield int(words[at]), min(sizes)[1]
-
-
-def _is_heap(xen: Xen, vaddr: int) -> bool:
-    """Return True if the frame table has a page of Xen's direct map in Xen's own heap."""
-    try:
-        entry = xen.frames.entry(xen.frames.pdx(vaddr))
-    except ReadError:
-        return False
-    return entry.is_xen_heap and not entry.owner

@@ -125,6 +125,17 @@ class FrameTable:
             int.from_bytes(data[self.count_at + 8 : self.count_at + 16], "little") & PGT_COUNT,
         )
 
+    def is_heap(self, vaddr: int) -> bool:
+        """Return True if it is an address in Xen's heap, in a page that no domain owns."""
+        pdx = self.pdx(vaddr)
+        if vaddr % 8 or not 0 <= pdx < self.max_page:
+            return False
+        try:
+            entry = self.entry(pdx)
+        except ReadError:
+            return False
+        return entry.is_xen_heap and not entry.owner
+
     def entry_of(self, mfn: int) -> PageInfo | None:
         """Return the entry of a machine frame, or None if it cannot be found or read."""
         try:

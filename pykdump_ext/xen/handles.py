@@ -51,7 +51,7 @@ def _places(xen: Xen, vaddr: int, words: array[int]) -> Iterator[int]:
     for timer in _timers(xen, vaddr, words):
         for at in range(max(timer - BETWEEN, 0), timer - HANDLE - 1):
             buffer, used = words[at + HANDLE], words[at + HANDLE + 1] & 0xFFFFFFFF
-            if used < DOMAIN_PBUF_SIZE and _is_heap(xen, buffer):
+            if used < DOMAIN_PBUF_SIZE and xen.frames.is_heap(buffer):
                 yield at
 
 
@@ -65,15 +65,3 @@ def _timers(xen: Xen, vaddr: int, words: array[int]) -> Iterable[int]:
         and words[first - 1] == words[second - 1]
         and words[first - 1] & ~XEN_IMAGE_MASK == xen.image
     ]
-
-
-def _is_heap(xen: Xen, vaddr: int) -> bool:
-    """Return True if it is an address in Xen's heap, in a page that no domain owns."""
-    pdx = xen.frames.pdx(vaddr)
-    if vaddr % 8 or not 0 <= pdx < xen.frames.max_page:
-        return False
-    try:
-        entry = xen.frames.entry(pdx)
-    except ReadError:
-        return False
-    return entry.is_xen_heap and not entry.owner
