@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
-from .page import STYLE, template
+from .page import HEAD, STYLE, template
 
 __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
@@ -19,14 +19,8 @@ FUNCTION = re.compile(r"#\d+\s+([^\s+(]+)")  # of a line of a stack, as drgn pri
 MOST_FUNCTIONS = 8  # of the stack, from its top: what led there differs more
 
 INDEX = (
-    """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Reports of {{ count }} dumps</title>
+    HEAD
+    + """<title>Reports of {{ count }} dumps</title>
 <style>"""
     + STYLE
     + """</style>

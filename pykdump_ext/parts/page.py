@@ -17,7 +17,7 @@ from .document import Document
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["STYLE", "page", "template"]
+__all__ = ["HEAD", "STYLE", "page", "template"]
 
 STYLE = """
 :root { --text: #1f2328; --soft: #57606a; --line: #d0d7de; --back: #fff; --box: #f6f8fa;
@@ -59,15 +59,19 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
   h2, h3 { break-after: avoid } tr { break-inside: avoid } }
 """
 
-PAGE = (
-    """<!DOCTYPE html>
+HEAD = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Report of {{ document.dump }}</title>
+"""
+"""What each page begins with, up to its title."""
+
+PAGE = (
+    HEAD
+    + """<title>Report of {{ document.dump }}</title>
 <style>"""
     + STYLE
     + """</style>
