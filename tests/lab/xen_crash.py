@@ -8,17 +8,15 @@ its console ring holds, so that the ring has wrapped.
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 from .cache import product
 from .dump import (
-    INIT,
     XEN_OPTIONS,
     Dump,
     Machine,
-    archive,
     crash_machine,
+    initramfs_that_starts,
     made_from,
 )
 from .emulator import Typed
@@ -32,23 +30,7 @@ XEN = Machine(
 )
 # the console's input goes to Xen; help, event channels and domains, twice; the crash
 TYPED = Typed(UP, ("\x01\x01\x01", *("h", "e", "q") * 2, "C"))
-CRASH = "echo c >/proc/sysrq-trigger"
 WAIT = f'echo "{UP}"\nwhile :; do sleep 1; done'
-
-
-def _files_of_dom0(folder: Path) -> bytes:
-    """Return an initramfs with an init that loads the crash kernel, and waits."""
-    init = INIT.read_text()
-    assert CRASH in init
-    tree = folder / "tree"
-    tree.mkdir()
-    (tree / "init").write_text(init.replace(CRASH, WAIT))
-    (tree / "init").chmod(0o755)
-    archive(tree, folder / "more")
-    shutil.rmtree(tree)
-    files = (folder / "more").read_bytes()
-    (folder / "more").unlink()
-    return files
 
 
 def xen_crash(kernel: str = MAIN) -> Dump:
@@ -60,7 +42,9 @@ def xen_crash(kernel: str = MAIN) -> Dump:
     symbols = parts.vmlinux()
 
     def make(folder: Path) -> None:
-        crash_machine(parts, folder, _files_of_dom0(folder), XEN, TYPED)
+        tree = folder / "tree"
+        tree.mkdir()
+        crash_machine(parts, folder, initramfs_that_starts("", tree, folder, WAIT), XEN, TYPED)
         console = (folder / "console.log").read_text(errors="replace")
         if len("".join(re.findall(r"^\(XEN\) .*\n", console, re.MULTILINE))) < RING:
             raise RuntimeError(f"Xen wrote too little; its console ended:\n{console[-3000:]}")
