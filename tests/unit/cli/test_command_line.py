@@ -136,6 +136,8 @@ def test_ctrl_c_while_the_commands_are_imported_prints_nothing(program: str) -> 
     script = (INSTALLED.with_name(program)).read_text().partition("\n")[2]
     interrupted = (
         "import signal, sys\n"
+        # A shell's background job, and so its children, ignore SIGINT.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'argparse': signal.raise_signal(signal.SIGINT)\n"
