@@ -58,9 +58,11 @@ class Session:
             words, [*lines, MARK, "quit"], PYKDUMPPATH=str(crash.folder / "path")
         )
         assert self.ran.status == 0, self.ran.text
-        self.start, *shown, _ = self.ran.text.split("@@@@\n")
         # crash 8.0.6 prints the commands, too
-        self.shown = [re.sub(r"^crash> .*\n", "", text) for text in shown]
+        marks = re.compile(rf"(?:crash> {re.escape(MARK)}\n)?@@@@\n")
+        self.start, *shown, _ = marks.split(self.ran.text)
+        # Python 3.13 marks the call in a traceback's line
+        self.shown = [re.sub(r"^crash> .*\n|(?m:^ +~*\^+\n)", "", text) for text in shown]
         assert len(self.shown) == len(commands), self.ran.text
         self.by = dict(zip(commands, self.shown))
 
