@@ -51,6 +51,26 @@ cat /guest/log
 """
 
 
+def put_guest(init: str, tree: Path, files: Path | None = None) -> None:
+    """Put a guest's initramfs into ``tree``, which is dom0's, as ``guest/initrd``.
+
+    :param files: a folder of what it has beside busybox and its init.
+    """
+    inner = tree / "inner"
+    if files is None:
+        inner.mkdir(parents=True)
+    else:
+        shutil.copytree(files, inner)
+    for name in ("bin", "proc", "dev", "sys"):
+        (inner / name).mkdir()
+    shutil.copy(HOST.file("busybox-static", "bin/busybox"), inner / "bin/busybox")
+    (inner / "init").write_text(init)
+    (inner / "init").chmod(0o755)
+    (tree / "guest").mkdir()
+    archive(inner, tree / "guest/initrd")
+    shutil.rmtree(inner)
+
+
 def _program(folder: Path, xens: Archive) -> Path:
     """Compile the program that starts a guest of that Xen; return its path.
 
@@ -74,16 +94,7 @@ def _program(folder: Path, xens: Archive) -> Path:
 def _files_of_dom0(folder: Path, xens: Archive) -> bytes:
     """Return an initramfs with the guest's, the program, and a dom0 that starts it."""
     tree = folder / "tree"
-    for name in ("bin", "proc", "dev", "sys"):
-        (tree / name).mkdir(parents=True)
-    shutil.copy(HOST.file("busybox-static", "bin/busybox"), tree / "bin/busybox")
-    (tree / "init").write_text(GUEST_INIT)
-    (tree / "init").chmod(0o755)
-    archive(tree, folder / "guest")
-    shutil.rmtree(tree)
-
-    (tree / "guest").mkdir(parents=True)
-    shutil.move(folder / "guest", tree / "guest/initrd")
+    put_guest(GUEST_INIT, tree)
     program = _program(tree / "guest", xens)
     for library in libraries_of(program, libraries_of_xen(xens)):
         shutil.copy(library, tree / "guest" / library.name)
