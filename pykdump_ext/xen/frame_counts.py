@@ -17,20 +17,26 @@ from .page_info import (
 __all__ = ["look", "tables_in"]
 
 
-def look(data: bytes, layout: Layout) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]]]:
+def look(
+    data: bytes, layout: Layout
+) -> tuple[list[tuple[int, int]], list[tuple[int, int, int]], list[tuple[int, int]]]:
     """Return how many frames each owner has, and which of them are page tables.
 
     Frames that are not allocated, or in Xen's heap, do not count. The owners come as (owner, number
-    of frames), the page tables of the third and fourth level as (index, owner, level).
+    of frames), the page tables of the third and fourth level as (index, owner, level). The frames
+    of Xen's heap that are shared with a domain come apart, as (index, owner).
     """
     entries = np.frombuffer(data, np.uint8).reshape(-1, layout.size)
-    in_use = entries[:, layout.flags_at] & (PGC_ALLOCATED | PGC_XEN_HEAP) == PGC_ALLOCATED
+    flags = entries[:, layout.flags_at] & (PGC_ALLOCATED | PGC_XEN_HEAP)
+    in_use = flags == PGC_ALLOCATED
     # the owner is aligned; of its 8 bytes with CONFIG_BIGMEM the lower 4 are enough
     owners = entries.view(np.uint32)[:, layout.owner_at // 4]
     levels = entries[:, layout.type_at] >> layout.type_shift
     tables = np.flatnonzero(in_use & ((levels == PGT_L3) | (levels == PGT_L4)))
     found = zip(tables.tolist(), owners[tables].tolist(), levels[tables].tolist())
-    return _times(owners[in_use]), [*found]
+    shared = np.flatnonzero(flags == PGC_ALLOCATED | PGC_XEN_HEAP)
+    heap = zip(shared.tolist(), owners[shared].tolist())
+    return _times(owners[in_use]), [*found], [*heap]
 
 
 def tables_in(data: bytes, layout: Layout) -> list[int]:

@@ -31,6 +31,7 @@ PDX_GROUP = 1 << 21  # bytes (PDX_GROUP_SHIFT); the frame table's holes begin at
 MOST_EMPTY_GROUPS = 1024  # in a row: 256 GiB of machine memory that nothing ever used
 TOGETHER = 128  # entries that are read at once where one is asked for
 MOST_KEPT = 4096  # of these; 16 MiB of entries of 32 bytes
+MOST_SHARED = 1 << 14  # by a domain; its grant table has 64 most often
 MOST_ROOTS = 1 << 16  # of a domain; each of its processes has one or two
 
 
@@ -40,12 +41,14 @@ class Owned:
 
     ``pages`` is the number of machine frames allocated to it, without the pages of Xen's
     heap that it shares. ``roots`` are the mfns of its page tables of the fourth level;
-    ``threes`` is the number of its page tables of the third level.
+    ``threes`` is the number of its page tables of the third level. ``shared`` are the mfns of
+    those pages of Xen's heap: its shared_info and its grant table.
     """
 
     pages: int = 0
     roots: list[int] = field(default_factory=list)
     threes: int = 0
+    shared: list[int] = field(default_factory=list)
 
     @property
     def kind(self) -> str:
@@ -199,7 +202,7 @@ class FrameTable:
         found = {pdx: Owned() for pdx in domains}
         groups = -(-self.max_page // self._group)
         for first, data in watched(self._groups(), groups, f"reading {WHAT}"):
-            owners, tables = look(data, self.layout)
+            owners, tables, heap = look(data, self.layout)
             for owner, count in owners:
                 if owner in found:
                     found[owner].pages += count
@@ -209,6 +212,9 @@ class FrameTable:
                     owned.threes += 1
                 elif owned is not None and len(owned.roots) < MOST_ROOTS:
                     owned.roots.append(self.mfn(first + index))
+            for index, owner in heap:
+                if owner in found and len(found[owner].shared) < MOST_SHARED:
+                    found[owner].shared.append(self.mfn(first + index))
         return found
 
     def page_tables(self) -> set[int]:

@@ -74,10 +74,11 @@ def test_xen_before_4_10_has_one_bit_more_for_the_type() -> None:
     assert (found.roots, found.threes) == ([root], 0)
 
 
-def owned_simply(host: Host, owner: int) -> tuple[int, list[int], int]:
-    """Return what a look at each entry says that a domain owns: pages, roots, tables above."""
+def owned_simply(host: Host, owner: int) -> tuple[int, list[int], int, list[int]]:
+    """Return what a look at each entry says that a domain owns: pages, roots, tables above, and
+    what it shares of Xen's heap."""
     build = host.build
-    pages, roots, threes = 0, [], 0
+    pages, roots, threes, shared = 0, [], 0, []
     for index in range(len(host.table) // build.size):
         at = index * build.size + build.owner_at
         count, kind = struct.unpack_from("<QQ", host.table, at - 16)
@@ -87,7 +88,9 @@ def owned_simply(host: Host, owner: int) -> tuple[int, list[int], int]:
             threes += kind >> build.type_shift == 3
             if kind >> build.type_shift == 4:
                 roots.append(index + build.offset)
-    return pages, roots, threes
+        if has == owner and count & ALLOCATED and count & XEN_HEAP:
+            shared.append(index + build.offset)
+    return pages, roots, threes, shared
 
 
 @pytest.mark.parametrize("build", [DEFAULT, BIGMEM, Build((4, 9), type_shift=60)])
@@ -111,7 +114,8 @@ def test_what_domains_own_is_what_a_look_at_each_entry_says(
     version = ".".join(map(str, build.version))
     table = FrameTable(host.open().tables, read_vmcoreinfo(host.notes()), version)
     for owner, found in table.owned(owners).items():
-        assert (found.pages, found.roots, found.threes) == owned_simply(host, owner)
+        simply = owned_simply(host, owner)
+        assert (found.pages, found.roots, found.threes, found.shared) == simply
 
 
 def test_a_large_page_of_the_table_is_read_at_once() -> None:
