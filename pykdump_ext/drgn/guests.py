@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names of guests, by drgn: what command lines of dom0's processes and Xen's store have."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import drgn
+
+from ..errors import printable
+from .helpers import linux
+from .xenstore import Store
+
+__all__ = ["names_by_processes", "names_by_store"]
+
+Found = tuple[bytes, bytes]  # a domain's id in digits, and its name; empty where there is none
+
+
+def _of_qemu(words: Sequence[bytes]) -> Found:
+    """Return what QEMU, a device model, has: ``-xen-domid 5 -name work,process=...``.
+
+    A comma that is part of the name is there twice.
+    """
+    values = dict(zip(words, words[1:]))
+    name = values.get(b"-name", b"").replace(b",,", b"\0").partition(b",")[0]
+    return values.get(b"-xen-domid", b""), name.removeprefix(b"guest=").replace(b"\0", b",")
+
+
+def _of_qubes(words: Sequence[bytes]) -> Found:
+    """Return what follows the options of daemons that Qubes OS has for each guest.
+
+    ``qrexec-daemon -q 5 work user`` is one (qubes/vm/qubesvm.py of its core-admin).
+    """
+    pairs = [(number, name) for number, name in zip(words[1:], words[2:]) if number.isdigit()]
+    return pairs[0] if pairs else (b"", b"")
+
+
+# By the beginning of a process's name
+PROGRAMS: dict[bytes, Callable[[Sequence[bytes]], Found]] = {
+    b"qemu": _of_qemu,
+    b"qrexec-daemon": _of_qubes,
+    b"qubesdb-daemon": _of_qubes,
+}
+
+
+def names_by_processes(prog: drgn.Program, domains: Iterable[int]) -> dict[int, str]:
+    """Return the names of domains, as command lines of processes have them."""
+    known = {b"%d" % domain: domain for domain in domains}
+    found: dict[int, str] = {}
+    for task in linux.for_each_task(prog):
+        comm = task.comm.string_()
+        read = next((one for name, one in PROGRAMS.items() if comm.startswith(name)), None)
+        if read is None or not task.mm:
+            continue
+        try:
+            number, name = read(linux.cmdline(task) or [])
+        except drgn.FaultError:  # its memory is not in the dump
+            continue
+        if number in known and name:
+            found[known[number]] = printable(name.decode(errors="replace"))
+    return found
+
+
+def names_by_store(store: Store, domains: Iterable[int]) -> dict[int, str]:
+    """Return the names of domains in the store.
+
+    :raises P2mError: it is damaged.
+    """
+    values = {domain: store.value(f"/local/domain/{domain}/name") for domain in domains}
+    return {
+        domain: printable(value.decode(errors="replace"))
+        for domain, value in values.items()
+        if value
+    }
