@@ -1,30 +1,40 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What dom0's kernel and its processes know of guests, by drgn: backend devices, names."""
+"""Backend devices that dom0's kernel has on xenbus, by drgn; what serves its event channels."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import drgn
 
 from ..errors import printable
-from .helpers import linux
+from .helpers import FAULTS, linux
 
-__all__ = ["Backend", "backends", "guest_names"]
+__all__ = ["Backend", "backends", "handlers"]
 
 STATES = "XenbusState"  # an enumeration of include/xen/interface/io/xenbus.h
-ID_OPTION, NAME_OPTION = b"-xen-domid", b"-name"  # of QEMU, the device model
+IFF_UP = 1  # include/uapi/linux/if.h
+# Files of Linux whose structures have the same names as others
+BLKBACK, EVENTS = "xen-blkback/xenbus.c", "events_base.c"
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A device that dom0 serves to a domain, by xenbus."""
+    """A device that dom0 serves to a domain, by xenbus.
+
+    ``node`` is its path in the store below ``/local/domain/0``. Without a ``driver`` a process
+    serves it, and the kernel does not know its state. ``serves`` is the network interface or
+    the disk behind it, None where that is not known.
+    """
 
     domain: int
-    kind: str
+    device: str
     node: str
-    state: str
+    state: str | None
+    driver: str | None
+    serves: str | None
 
 
 def backends(prog: drgn.Program) -> Iterator[Backend]:
@@ -33,31 +43,82 @@ def backends(prog: drgn.Program) -> Iterator[Backend]:
     :raises LookupError: the kernel has no such bus, or no debug information of it.
     """
     bus = prog["xenbus_backend"].bus
+    interfaces = _interfaces(prog)
     for device in linux.bus_for_each_dev(bus.address_of_()):
         backend = drgn.container_of(device, "struct xenbus_device", "dev")
-        yield Backend(
-            backend.otherend_id.value_(),
-            _text(backend.devicetype),
-            _text(backend.nodename),
-            backend.state.format_(type_name=False, symbolize=False).removeprefix(STATES),
-        )
+        node = _text(backend.nodename)
+        state = driver = None
+        # a driver reads who is at the other end; without one there is 0
+        domain = backend.otherend_id.value_() if backend.otherend else _domain_in(node)
+        serves = interfaces.get(device.value_())
+        if device.driver:
+            driver = _text(device.driver.name)
+            state = backend.state.format_(type_name=False, symbolize=False).removeprefix(STATES)
+        if driver == "vbd":
+            serves = _disk(device)
+        name = printable(linux.dev_name(device).decode(errors="replace"))
+        yield Backend(domain, name, node, state, driver, serves)
 
 
 def _text(pointer: drgn.Object) -> str:
     return printable(pointer.string_().decode(errors="replace")) if pointer else ""
 
 
-def guest_names(prog: drgn.Program) -> dict[int, str]:
-    """Return the names of domains, as the command lines of their device models have them."""
-    found: dict[int, str] = {}
-    for task in linux.for_each_task(prog):
-        if task.mm and task.comm.string_().startswith(b"qemu"):
-            try:
-                words = linux.cmdline(task) or []
-            except drgn.FaultError:  # its memory is not in the dump
-                continue
-            values = dict(zip(words, words[1:]))
-            number, name = values.get(ID_OPTION, b""), values.get(NAME_OPTION)
-            if number.isdigit() and len(number) < 6 and name:
-                found[int(number)] = printable(name.partition(b",")[0].decode(errors="replace"))
+def _domain_in(node: str) -> int:
+    """Return the domain in the path of a node, such as ``backend/vbd/1/51712``.
+
+    :raises ValueError: it has none.
+    """
+    _, _, domain, _ = node.split("/")
+    return int(domain)
+
+
+def _interfaces(prog: drgn.Program) -> dict[int, str]:
+    """Return the network interfaces by the address of the device that they belong to."""
+    found = {}
+    with suppress(*FAULTS):
+        for net in linux.for_each_net(prog):
+            for interface in linux.for_each_netdev(net):
+                name = printable(linux.netdev_name(interface).decode(errors="replace"))
+                up = "up" if interface.flags & IFF_UP else "down"
+                found[interface.dev.parent.value_()] = f"{name} ({up})"
+    return found
+
+
+def _disk(device: drgn.Object) -> str | None:
+    """Return the disk that blkback serves, if debug information of that module is found."""
+    prog = device.prog_
+    with suppress(*FAULTS):
+        for module, _ in prog.loaded_modules():
+            if module.name == "xen_blkback":
+                with suppress(drgn.MissingDebugInfoError):
+                    prog.load_module_debug_info(module)
+        kind = prog.type("struct backend_info *", filename=BLKBACK)
+        info = drgn.cast(kind, device.driver_data)
+        major, minor, mode = info.major.value_(), info.minor.value_(), _text(info.mode)
+        number = linux.MKDEV(major, minor)
+        names = [
+            linux.part_name(part).decode(errors="replace")
+            for part in linux.for_each_partition(prog)
+            if linux.part_devt(part).value_() == number
+        ]
+        return printable(f"{names[0] if names else 'device'} ({major}:{minor}, mode {mode})")
+    return None
+
+
+def handlers(prog: drgn.Program) -> dict[int, str]:
+    """Return the names of what handles each event channel in dom0, by its port.
+
+    They are those of ``/proc/interrupts``; channels that a process has are named after it.
+
+    :raises LookupError: the kernel has no such list, or no debug information of it.
+    """
+    found = {}
+    head = prog["xen_irq_list_head"].address_of_()
+    kind = prog.type("struct irq_info", filename=EVENTS)
+    for info in linux.list_for_each_entry(kind, head, "list"):
+        port = info.evtchn.value_()
+        if port:
+            names = linux.irq_desc_action_names(linux.irq_to_desc(prog, info.irq))
+            found[port] = printable(b", ".join(names).decode(errors="replace"))
     return found

@@ -1,30 +1,44 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of a report on the domains of the Xen host, and the devices that dom0 serves to them."""
+"""The part of a report on the domains of the Xen host, and on what they have with each other."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
+from ..xen.domains import Domain
+from ..xen.event_channels import STATES, find_channels
+from ..xen.grants import read_grants
 from ..xen.handles import find_uuids
 from .blocks import Block, Cell, Paragraph, Table
 from .case import Case
 from .part import Part
 
+if TYPE_CHECKING:
+    from ..drgn.xenstore import Store
+    from ..xen.event_channels import Channel
+    from ..xen.frame_table import Owned
+
 __all__ = ["Domains"]
 
 COLUMNS = ("domain", "name", "kind", "pages", "MiB", "vcpus", "UUID")
+DEVICES = ("domain", "device", "state", "driver", "serves")
+CHANNELS = ("domain", "in use", *STATES[2:])
+BETWEEN = ("domain", "with", "channels", "handled in dom0 by")
+GRANTS = ("domain", "to", "pages", "in use")
 PAGES_PER_MIB = 256
+SEVERAL = 12  # handlers that are named; a driver domain may have hundreds of channels with dom0
 
 
 class Domains(Part):
-    """The domains and their devices."""
+    """The domains, their devices, event channels and grants."""
 
     name = "xendomains"
     title = "Domains"
 
     def blocks(self, case: Case) -> Iterator[Block]:
-        """Yield a table of domains, and one of backend devices."""
+        """Yield tables of domains, backend devices, event channels and grants."""
         opened = case.opened
         domains = opened.domains
         owned = case.tried("pages and kinds", lambda: opened.xen.owned(domains)) or {}
@@ -33,8 +47,11 @@ class Domains(Part):
             case.notes.append("UUIDs: it is not clear where this Xen keeps them")
         host = case.tried("vcpus", lambda: case.host)
         vcpus = Counter(vcpu.domain for vcpu in host.vcpus) if host else None
-        guests = any(domain.id for domain in domains)
-        names = case.tried("names of guests", lambda: guest_names(case)) or {} if guests else {}
+        guests = [domain.id for domain in domains if domain.id]
+        store = case.tried("Xen's store", lambda: find_store(case)) if guests else None
+        names: dict[int, str] = {}
+        if guests:
+            names = case.tried("names of guests", lambda: guest_names(case, store, guests)) or {}
         rows: list[list[Cell]] = []
         for domain in domains:
             own = owned.get(domain.id)
@@ -50,26 +67,112 @@ class Domains(Part):
                 ]
             )
         yield Table("Domains by id", COLUMNS, rows)
-        devices = case.tried("backend devices", lambda: backends(case))
+        devices = case.tried("backend devices", lambda: backends(case, store))
         if devices:
-            columns = ("domain", "device", "node", "state")
-            yield Table("Backend devices of dom0", columns, devices)
+            yield Table("Backend devices of dom0", DEVICES, devices)
         elif devices is not None:
             yield Paragraph("dom0's kernel serves no devices to domains (xenbus has no backends).")
+        yield from event_channels(case, domains)
+        yield from grants(case, domains, owned)
 
 
-def guest_names(case: Case) -> dict[int, str]:
-    """Return the names of guests that have a device model in dom0."""
+def find_store(case: Case) -> Store | None:
+    """Return Xen's store, if a process of dom0 has it in its memory in a known form."""
     prog = case.prog
-    from ..drgn import backends  # noqa: PLC0415
+    from ..drgn.xenstore import find_store  # noqa: PLC0415
 
-    return backends.guest_names(prog)
+    return find_store(prog)
 
 
-def backends(case: Case) -> list[list[Cell]]:
+def guest_names(case: Case, store: Store | None, guests: Sequence[int]) -> dict[int, str]:
+    """Return the names of guests: those in Xen's store, else those that processes of dom0 have."""
+    prog = case.prog
+    from ..drgn import guests as names  # noqa: PLC0415
+
+    found = names.names_by_store(store, guests) if store else {}
+    others = [guest for guest in guests if guest not in found]
+    return {**found, **(names.names_by_processes(prog, others) if others else {})}
+
+
+def backends(case: Case, store: Store | None) -> list[list[Cell]]:
     """Return the rows of backend devices, by domain."""
     prog = case.prog
     from ..drgn.backends import backends  # noqa: PLC0415
 
-    found = sorted(backends(prog), key=lambda one: (one.domain, one.node))
-    return [[one.domain, one.kind, one.node, one.state] for one in found]
+    rows: list[list[Cell]] = []
+    for one in sorted(backends(prog), key=lambda one: (one.domain, one.node)):
+        serves = one.serves
+        if serves is None and store:  # what a script or a process was told to serve
+            told = store.value(f"/local/domain/0/{one.node}/params")
+            serves = told.decode(errors="replace") if told else None
+        rows.append([one.domain, one.device, one.state, one.driver or "none", serves])
+    if any(driver == "vbd" and serves is None for *_, driver, serves in rows):
+        case.notes.append(
+            "the disks that vbd devices serve: neither Xen's store nor debug information of the"
+            " module xen-blkback was found"
+        )
+    return rows
+
+
+def event_channels(case: Case, domains: Sequence[Domain]) -> Iterator[Block]:
+    """Yield how many channels each domain has, and those between two domains."""
+    found = case.tried("event channels", lambda: find_channels(case.opened.xen, domains))
+    if found is None:
+        return
+    rows: list[list[Cell]] = []
+    for number, channels in found.items():
+        states = Counter(channel.state for channel in channels)
+        rows.append([number, len(channels), *(states[state] for state in STATES[2:])])
+    yield Table("Event channels", CHANNELS, rows)
+    pairs = sorted(between(found).items())
+    handled = (
+        (case.tried("handlers of event channels", lambda: handlers(case)) or {}) if pairs else {}
+    )
+    linked: list[list[Cell]] = []
+    for (first, second), ports in pairs:
+        names = dict.fromkeys(handled[port] for port in ports if port in handled and not first)
+        text = ", ".join([*names][:SEVERAL]) + (" ..." if len(names) > SEVERAL else "")
+        linked.append([first, second, len(ports), text if first == 0 and handled else None])
+    if linked:
+        yield Table("Event channels between domains", BETWEEN, linked)
+
+
+def between(found: dict[int, list[Channel]]) -> dict[tuple[int, int], list[int]]:
+    """Return the ports of channels by two domains: those of the domain with the lower id.
+
+    A domain's channels with itself are left out.
+    """
+    pairs: dict[tuple[int, int], list[int]] = {}
+    for number, channels in found.items():
+        for channel in channels:
+            other = channel.remote if channel.state == "interdomain" else None
+            if other is not None and number < other:
+                pairs.setdefault((number, other), []).append(channel.port)
+    return pairs
+
+
+def handlers(case: Case) -> dict[int, str]:
+    """Return what handles dom0's event channels, by port."""
+    prog = case.prog
+    from ..drgn.backends import handlers  # noqa: PLC0415
+
+    return handlers(prog)
+
+
+def grants(case: Case, domains: Sequence[Domain], owned: dict[int, Owned]) -> Iterator[Block]:
+    """Yield how many pages each domain grants to another."""
+    ids = {domain.id for domain in domains}
+    rows: list[list[Cell]] = []
+    for domain in domains:
+        shared = domain.shared.mfn if domain.shared else None
+        mfns = [mfn for mfn in owned[domain.id].shared if mfn != shared] if owned else []
+        found = case.tried(
+            f"grants of domain {domain.id}",
+            lambda mfns=mfns: read_grants(case.opened.xen.memory, mfns, ids),  # type: ignore[misc]
+        )
+        for to, one in sorted((found or {}).items()):
+            rows.append([domain.id, to, one.pages, one.in_use])
+    if rows:
+        yield Table("Grants", GRANTS, rows)
+    elif owned:
+        yield Paragraph("No domain grants pages to another.")
