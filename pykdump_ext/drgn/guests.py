@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names of guests, by drgn: what command lines of dom0's processes and Xen's store have."""
+"""Names of guests, by drgn: what command lines of dom0's processes have."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ import drgn
 
 from ..errors import printable
 from .helpers import linux
-from .xenstore import Store
 
-__all__ = ["names_by_processes", "names_by_store"]
+__all__ = ["guest_names"]
 
 Found = tuple[bytes, bytes]  # a domain's id in digits, and its name; empty where there is none
 
@@ -43,7 +42,7 @@ PROGRAMS: dict[bytes, Callable[[Sequence[bytes]], Found]] = {
 }
 
 
-def names_by_processes(prog: drgn.Program, domains: Iterable[int]) -> dict[int, str]:
+def guest_names(prog: drgn.Program, domains: Iterable[int]) -> dict[int, str]:
     """Return the names of domains, as command lines of processes have them."""
     known = {b"%d" % domain: domain for domain in domains}
     found: dict[int, str] = {}
@@ -59,16 +58,3 @@ def names_by_processes(prog: drgn.Program, domains: Iterable[int]) -> dict[int, 
         if number in known and name:
             found[known[number]] = printable(name.decode(errors="replace"))
     return found
-
-
-def names_by_store(store: Store, domains: Iterable[int]) -> dict[int, str]:
-    """Return the names of domains in the store.
-
-    :raises P2mError: it is damaged.
-    """
-    values = {domain: store.value(f"/local/domain/{domain}/name") for domain in domains}
-    return {
-        domain: printable(value.decode(errors="replace"))
-        for domain, value in values.items()
-        if value
-    }

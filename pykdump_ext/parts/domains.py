@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from ..errors import P2mError
 from ..xen.domains import Domain
 from ..xen.event_channels import STATES, find_channels
 from ..xen.grants import read_grants
@@ -48,10 +50,12 @@ class Domains(Part):
         host = case.tried("vcpus", lambda: case.host)
         vcpus = Counter(vcpu.domain for vcpu in host.vcpus) if host else None
         guests = [domain.id for domain in domains if domain.id]
-        store = case.tried("Xen's store", lambda: find_store(case)) if guests else None
+        what = "names, backend devices and what handles event channels"
+        dom0 = case.tried(what, lambda: case.prog) is not None
+        store = case.tried("Xen's store", lambda: find_store(case)) if dom0 and guests else None
         names: dict[int, str] = {}
-        if guests:
-            names = case.tried("names of guests", lambda: guest_names(case, store, guests)) or {}
+        if dom0 and guests:
+            names = case.tried("names of guests", lambda: names_of(case, store, guests)) or {}
         rows: list[list[Cell]] = []
         for domain in domains:
             own = owned.get(domain.id)
@@ -67,31 +71,46 @@ class Domains(Part):
                 ]
             )
         yield Table("Domains by id", COLUMNS, rows)
-        devices = case.tried("backend devices", lambda: backends(case, store))
+        devices = case.tried("backend devices", lambda: backends(case, store)) if dom0 else None
         if devices:
             yield Table("Backend devices of dom0", DEVICES, devices)
         elif devices is not None:
             yield Paragraph("dom0's kernel serves no devices to domains (xenbus has no backends).")
-        yield from event_channels(case, domains)
+        yield from event_channels(case, domains, dom0)
         yield from grants(case, domains, owned)
 
 
 def find_store(case: Case) -> Store | None:
-    """Return Xen's store, if a process of dom0 has it in its memory in a known form."""
+    """Return Xen's store, if a process of dom0 has it in its memory in a known form.
+
+    :raises P2mError: it is damaged.
+    """
     prog = case.prog
     from ..drgn.xenstore import find_store  # noqa: PLC0415
 
-    return find_store(prog)
+    store = find_store(prog)
+    if store:
+        store.value("/local/domain/0/name")  # if it is damaged, that is said here once
+    return store
 
 
-def guest_names(case: Case, store: Store | None, guests: Sequence[int]) -> dict[int, str]:
+def stored(store: Store | None, path: str) -> str | None:
+    """Return a value of Xen's store, or None if it has none that can be read."""
+    with suppress(P2mError):
+        value = store.value(path) if store else None
+        return value.decode(errors="replace") if value else None
+    return None
+
+
+def names_of(case: Case, store: Store | None, guests: Sequence[int]) -> dict[int, str]:
     """Return the names of guests: those in Xen's store, else those that processes of dom0 have."""
     prog = case.prog
-    from ..drgn import guests as names  # noqa: PLC0415
+    from ..drgn.guests import guest_names  # noqa: PLC0415
 
-    found = names.names_by_store(store, guests) if store else {}
+    values = {guest: stored(store, f"/local/domain/{guest}/name") for guest in guests}
+    found = {guest: value for guest, value in values.items() if value}
     others = [guest for guest in guests if guest not in found]
-    return {**found, **(names.names_by_processes(prog, others) if others else {})}
+    return {**found, **(guest_names(prog, others) if others else {})}
 
 
 def backends(case: Case, store: Store | None) -> list[list[Cell]]:
@@ -102,9 +121,8 @@ def backends(case: Case, store: Store | None) -> list[list[Cell]]:
     rows: list[list[Cell]] = []
     for one in sorted(backends(prog), key=lambda one: (one.domain, one.node)):
         serves = one.serves
-        if serves is None and store:  # what a script or a process was told to serve
-            told = store.value(f"/local/domain/0/{one.node}/params")
-            serves = told.decode(errors="replace") if told else None
+        if serves is None:  # what a script or a process was told to serve
+            serves = stored(store, f"/local/domain/0/{one.node}/params")
         rows.append([one.domain, one.device, one.state, one.driver or "none", serves])
     if any(driver == "vbd" and serves is None for *_, driver, serves in rows):
         case.notes.append(
@@ -114,8 +132,11 @@ def backends(case: Case, store: Store | None) -> list[list[Cell]]:
     return rows
 
 
-def event_channels(case: Case, domains: Sequence[Domain]) -> Iterator[Block]:
-    """Yield how many channels each domain has, and those between two domains."""
+def event_channels(case: Case, domains: Sequence[Domain], dom0: bool) -> Iterator[Block]:
+    """Yield how many channels each domain has, and those between two domains.
+
+    :param dom0: it is known what dom0's kernel has.
+    """
     found = case.tried("event channels", lambda: find_channels(case.opened.xen, domains))
     if found is None:
         return
@@ -125,9 +146,9 @@ def event_channels(case: Case, domains: Sequence[Domain]) -> Iterator[Block]:
         rows.append([number, len(channels), *(states[state] for state in STATES[2:])])
     yield Table("Event channels", CHANNELS, rows)
     pairs = sorted(between(found).items())
-    handled = (
-        (case.tried("handlers of event channels", lambda: handlers(case)) or {}) if pairs else {}
-    )
+    handled: dict[int, str] = {}
+    if dom0 and pairs:
+        handled = case.tried("what handles event channels", lambda: handlers(case)) or {}
     linked: list[list[Cell]] = []
     for (first, second), ports in pairs:
         names = dict.fromkeys(handled[port] for port in ports if port in handled and not first)

@@ -154,7 +154,8 @@ def test_tasks_are_grouped_by_their_stacks(
 
 
 def test_domains_and_the_p2m(reported: Reported) -> None:
-    (rows,) = reported.blocks("xendomains", "table")
+    rows, channels = reported.blocks("xendomains", "table")
+    assert [(row["domain"], row["interdomain"]) for row in channels] == [(0, 0)]
     assert [(row["kind"], row["pages"], row["vcpus"]) for row in rows] == [("PV", DOM0_PAGES, 4)]
     assert reported.blocks("p2m", "paragraph")[0] == "Verdict: the list ends too early."
     assert reported.facts("p2m")["covered"] == "153,468 of 179,200 pages (85.6%)"
