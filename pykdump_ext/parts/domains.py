@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ..errors import P2mError
 from ..xen.domains import Domain
 from ..xen.event_channels import STATES, find_channels
-from ..xen.grants import read_grants
+from ..xen.grants import Grants, GrantTables, read_grants
 from ..xen.handles import find_uuids
 from .blocks import Block, Cell, Paragraph, Table
 from .case import Case
@@ -77,7 +78,7 @@ class Domains(Part):
         elif devices is not None:
             yield Paragraph("dom0's kernel serves no devices to domains (xenbus has no backends).")
         yield from event_channels(case, domains, dom0)
-        yield from grants(case, domains, owned)
+        yield from granted(case, domains, owned)
 
 
 def find_store(case: Case) -> Store | None:
@@ -180,18 +181,19 @@ def handlers(case: Case) -> dict[int, str]:
     return handlers(prog)
 
 
-def grants(case: Case, domains: Sequence[Domain], owned: dict[int, Owned]) -> Iterator[Block]:
+def granted(case: Case, domains: Sequence[Domain], owned: dict[int, Owned]) -> Iterator[Block]:
     """Yield how many pages each domain grants to another."""
+    xen = case.opened.xen
+    tables = GrantTables(xen)
     ids = {domain.id for domain in domains}
+
+    def found(domain: Domain) -> dict[int, Grants]:
+        return read_grants(xen.memory, tables.frames(domain, owned[domain.id].shared), ids)
+
     rows: list[list[Cell]] = []
-    for domain in domains:
-        shared = domain.shared.mfn if domain.shared else None
-        mfns = [mfn for mfn in owned[domain.id].shared if mfn != shared] if owned else []
-        found = case.tried(
-            f"grants of domain {domain.id}",
-            lambda mfns=mfns: read_grants(case.opened.xen.memory, mfns, ids),  # type: ignore[misc]
-        )
-        for to, one in sorted((found or {}).items()):
+    for domain in domains if owned else ():
+        grants = case.tried(f"grants of domain {domain.id}", partial(found, domain))
+        for to, one in sorted((grants or {}).items()):
             rows.append([domain.id, to, one.pages, one.in_use])
     if rows:
         yield Table("Grants", GRANTS, rows)

@@ -1,23 +1,27 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Grant tables of version 1: which domain lets which other use how many of its pages.
 
-A domain's table is in pages of Xen's heap that it shares, and has the layout of
-xen/include/public/grant_table.h. Linux takes version 2 only where a frame number may need more
-than 32 bits. While another domain has a page mapped, or is copying from or to it, Xen has that
-noted in the page's entry.
+A table is in pages of Xen's heap that its domain shares with Xen. ``struct domain`` leads to
+``struct grant_table`` (xen/common/grant_table.c), and that to an array of pointers to these pages;
+no other array has any of them. They have the layout of xen/include/public/grant_table.h. Linux
+takes version 2, which has a second such array, only where frame numbers need more than 32 bits.
+While another domain has a page mapped, or copies from or to it, Xen has that noted in the page's
+entry.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from ..errors import P2mError
+from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
+from .domains import Domain, Xen
 
-__all__ = ["Grants", "read_grants"]
+__all__ = ["GrantTables", "Grants", "read_grants"]
 
+TABLE_WORDS = 16  # of struct grant_table that may point to the array; in Xen 4.17 it is the eighth
 TYPE, PERMIT_ACCESS = 3, 1  # GTF_type_mask, GTF_permit_access
 IN_USE = 8 | 16  # GTF_reading, GTF_writing
 FLAGS = 0x1FF  # all that there are, GTF_sub_page the last
@@ -33,6 +37,67 @@ class Grants:
     in_use: int = 0
 
 
+class GrantTables:
+    """Finds the grant tables of domains.
+
+    :param xen: Xen's memory.
+    """
+
+    def __init__(self, xen: Xen) -> None:
+        self._xen = xen
+        self._places: list[int] = []  # words of struct domain that led to a table before
+
+    def frames(self, domain: Domain, shared: Iterable[int]) -> list[int]:
+        """Return the mfns of a domain's grant table, in their order.
+
+        :param shared: the mfns of Xen's heap that the domain shares.
+        :raises P2mError: it is not clear which of them.
+        """
+        mfns = {*shared} - {domain.shared.mfn if domain.shared else -1}
+        if not mfns:
+            return []
+        size = self._xen.domain_size & ~7
+        words = array("Q", self._xen.tables.read(domain.vaddr, size, "struct domain"))
+        for places in (self._places, range(len(words))):
+            found = {place: {*self._arrays(words[place], mfns)} for place in places}
+            arrays = set().union(*found.values())
+            if len(arrays) == 1:
+                self._places = [place for place, those in found.items() if those]
+                return [*self._entries(arrays.pop(), mfns)]
+        raise P2mError(f"it is not clear which pages are the grant table of domain {domain.id}")
+
+    def _is_heap(self, vaddr: int) -> bool:
+        frames = self._xen.frames
+        pdx = frames.pdx(vaddr)
+        try:
+            in_range = vaddr % 8 == 0 and 0 <= pdx < frames.max_page
+            return in_range and frames.entry(pdx).is_xen_heap
+        except ReadError:
+            return False
+
+    def _arrays(self, vaddr: int, mfns: set[int]) -> Iterator[int]:
+        """Yield the arrays of pages with these mfns to which what is at an address points."""
+        if not self._is_heap(vaddr):
+            return
+        size = min(TABLE_WORDS * 8, PAGE_SIZE - vaddr % PAGE_SIZE)
+        for pointer in array("Q", self._xen.tables.read(vaddr, size, "struct grant_table")):
+            if self._is_heap(pointer) and any(self._entries(pointer, mfns)):
+                yield pointer
+
+    def _entries(self, vaddr: int, mfns: set[int]) -> Iterator[int]:
+        """Yield the mfns of the pages that an array points to, as far as they are these."""
+        frames = self._xen.frames
+        for at in range(vaddr, vaddr + len(mfns) * 8, 8):
+            try:
+                page = self._xen.tables.word(at, "grant table")
+                mfn = frames.mfn(frames.pdx(page)) if self._is_heap(page) else None
+            except ReadError:
+                return
+            if page % PAGE_SIZE or mfn is None or mfn not in mfns:
+                return
+            yield mfn
+
+
 def read_grants(
     memory: MachineMemory, mfns: Iterable[int], domains: Container[int]
 ) -> dict[int, Grants]:
@@ -44,7 +109,8 @@ def read_grants(
     """
     found: dict[int, Grants] = {}
     for mfn in mfns:
-        for entry in array("Q", memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "grant table")):
+        entries = array("Q", memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "grant table"))
+        for entry in filter(None, entries):
             domain = entry >> DOMID_SHIFT & DOMID
             known = domain in domains or domain >= FIRST_RESERVED
             if entry & DOMID & ~FLAGS or (entry & TYPE and not known):

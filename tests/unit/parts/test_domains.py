@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import struct
-
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.parts.blocks import Paragraph, Table
 from pykdump_ext.parts.case import Case
@@ -13,7 +11,8 @@ from pykdump_ext.parts.part import Result, run
 
 from ..made_up.channels import AT, IPI, UNBOUND, VIRQ, Made, bucket, interdomain
 from ..made_up.dump import MadeUpDump
-from ..made_up.host import ALLOCATED, XEN_HEAP, Host
+from ..made_up.grants import grant_table
+from ..made_up.host import Host
 
 
 def reported(host: Host) -> Result:
@@ -42,19 +41,9 @@ def host_with_guests() -> Host:
     return host
 
 
-def grant(host: Host, domain: int, *entries: tuple[int, int]) -> None:
-    """Give a domain a page of a grant table."""
-    mfn = host.machine.frame()
-    host.page_info(mfn, ALLOCATED | XEN_HEAP | 2, 0, host.domains[domain])
-    host.direct(mfn)
-    for index, (flags, to) in enumerate(entries):
-        struct.pack_into("<HH", host.machine.pages[mfn], index * 8, flags, to)
-
-
 def test_event_channels_and_grants_by_domain() -> None:
     host = host_with_guests()
-    grant(host, 1, (0x19, 0), (1, 0))
-    grant(host, 1, (9, 6), (0x19, 0))
+    grant_table(host, 1, [(0x19, 0), (1, 0)], [(9, 6), (0x19, 0)])
     found = reported(host)
     assert tables(found)["Event channels"] == [
         (0, 6, 0, 4, 0, 1, 1), (5, 3, 0, 3, 0, 0, 0), (6, 2, 1, 1, 0, 0, 0),
@@ -66,8 +55,8 @@ def test_event_channels_and_grants_by_domain() -> None:
 
 def test_a_table_that_cannot_be_read_hides_no_other() -> None:
     host = host_with_guests()
-    grant(host, 1, (0xF000, 0))
-    grant(host, 2, (1, 0))
+    grant_table(host, 1, [(0xF000, 0)])
+    grant_table(host, 2, [(1, 0)])
     found = reported(host)
     assert tables(found)["Grants"] == [(6, 0, 1, 0)]
     assert any(note.startswith("grants of domain 5: mfn ") for note in found.notes)

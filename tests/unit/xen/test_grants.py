@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.memory import PageMemory
-from pykdump_ext.xen.grants import Grants, read_grants
+from pykdump_ext.xen.grants import Grants, GrantTables, read_grants
+
+from ..made_up.grants import POINTS, Entry, array_of, grant_table, heap
+from ..made_up.host import DIRECT_MAP, Host
+from ..made_up.machine import PAGE
 
 PERMIT, TRANSFER, READONLY, READING, WRITING = 1, 2, 4, 8, 16  # GTF_*
 SELF = 0x7FF0
-
-Entry = tuple[int, int]  # flags, domain
 
 
 def granted(*pages: list[Entry]) -> dict[int, Grants]:
@@ -47,3 +49,50 @@ def test_counts_are_those_of_a_look_at_each_entry(entries: list[Entry]) -> None:
         own = [flags for flags, to in entries if to == domain and flags & 3 == PERMIT]
         used = [flags for flags in own if flags & (READING | WRITING)]
         assert found.get(domain, Grants()) == Grants(len(own), len(used))
+
+
+def host_with_guests() -> Host:
+    host = Host()
+    for number in (0, 4, 7):
+        host.add(number)
+    return host
+
+
+def frames(host: Host) -> list[list[int]]:
+    xen = host.open()
+    domains = [*xen.domains()]
+    owned, tables = xen.owned(domains), GrantTables(xen)
+    return [tables.frames(domain, owned[domain.id].shared) for domain in domains]
+
+
+def test_the_pages_of_a_table_are_those_of_its_array() -> None:
+    """Other pages of Xen's heap that a domain shares are none, such as an HVM domain's APIC's."""
+    host = host_with_guests()
+    first = grant_table(host, 0, [(1, 4)])
+    second = grant_table(host, 1, [], [(1, 0)], [])
+    heap(host, host.domains[1])
+    assert frames(host) == [first, second, []]
+
+
+def test_a_table_may_be_elsewhere_in_a_domain() -> None:
+    host = host_with_guests()
+    tables = [grant_table(host, number, [(1, 0)], at=at) for number, at in enumerate((33, 33, 60))]
+    assert frames(host) == tables
+
+
+def test_two_arrays_are_not_clear() -> None:
+    """Version 2 has a second one."""
+    host = host_with_guests()
+    grant_table(host, 0, [(1, 0)])
+    more = [heap(host, host.domains[0])]
+    word = host.machine.get(host.domains[0], 33)
+    host.machine.put((word - DIRECT_MAP) // PAGE, POINTS + 1, array_of(host, more))
+    with pytest.raises(P2mError, match="not clear which pages are the grant table of domain 0"):
+        frames(host)
+
+
+def test_without_an_array_it_is_not_clear() -> None:
+    host = host_with_guests()
+    heap(host, host.domains[1])
+    with pytest.raises(P2mError, match="not clear which pages are the grant table of domain 4"):
+        frames(host)
