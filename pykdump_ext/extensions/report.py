@@ -43,6 +43,8 @@ def case() -> Case:
         )
     if not _cases:
         _cases.append(Case(opened_session(), program=program))
+    elif "prog" in vars(_cases[0]):
+        program()  # it has modules that mod -s has loaded since
     return _cases[0]
 
 

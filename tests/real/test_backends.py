@@ -29,6 +29,8 @@ from tests.lab.backends import GUESTS, backends
 from tests.lab.failures import console_of
 from tests.lab.matrix import MAIN, source
 
+from .sessions import BIN, Crash
+
 pytestmark = pytest.mark.thorough
 
 XENBUS_STATES = ("Unknown", "Initialising", "InitWait", "Initialised", "Connected")
@@ -105,31 +107,53 @@ def test_what_disks_serve_is_what_was_configured(
     )
 
 
-def test_the_disk_that_blkback_has_open_is_that_of_sysfs(
-    opened: OpenedDump, console: str, tmp_path: Path
-) -> None:
-    """The module's debug information is made here; in its package it is a GB with the kernel's."""
+@pytest.fixture(scope="module")
+def blkback(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The module with debug information that is made here: its own is in a package of a GB."""
+    folder = tmp_path_factory.mktemp("blkback")
     plain = source(MAIN).module("xen-blkback")
     assert plain
-    (tmp_path / "plain.ko").write_bytes(plain)
-    (tmp_path / "xen-blkback").mkdir()
-    (tmp_path / "xen-blkback/xenbus.c").write_text(TYPES)
+    (folder / "plain.ko").write_bytes(plain)
+    (folder / "xen-blkback").mkdir()
+    (folder / "xen-blkback/xenbus.c").write_text(TYPES)
     command = ["cc", "-g", "-c", "xen-blkback/xenbus.c", "-o", "types.o"]
-    subprocess.run(command, cwd=tmp_path, check=True)
-    subprocess.run(
-        ["ld", "-r", "-o", "xen-blkback.ko", "plain.ko", "types.o"], cwd=tmp_path, check=True
-    )
-    prog = open_program(opened)
-    (module,) = (found for found, _ in prog.loaded_modules() if found.name == "xen_blkback")
-    module.try_file(tmp_path / "xen-blkback.ko")
+    subprocess.run(command, cwd=folder, check=True)
+    made = folder / "xen-blkback.ko"
+    subprocess.run(["ld", "-r", "-o", made, "plain.ko", "types.o"], cwd=folder, check=True)
+    return made
+
+
+@pytest.fixture(scope="module")
+def open_disks(console: str) -> dict[str, str]:
+    """What blkback has open, by device, as sysfs had it."""
     shown = dict(re.findall(r"(?m)^lab: sys: \S+/(vbd\S+?/\w+):(\S+)", console))
-    found = {device.device: device.serves for device in devices(prog) if device.driver == "vbd"}
-    assert found == {
+    return {
         f"vbd-{number}-51712": f"{Path(guest.disk).name}"
         f" ({shown[f'vbd-{number}-51712/physical_device']},"
         f" mode {shown[f'vbd-{number}-51712/mode']})"
         for number, guest in GUESTS.items()
     }
+
+
+def test_the_disk_that_blkback_has_open_is_that_of_sysfs(
+    opened: OpenedDump, blkback: Path, open_disks: dict[str, str]
+) -> None:
+    prog = open_program(opened)
+    (module,) = (found for found, _ in prog.loaded_modules() if found.name == "xen_blkback")
+    module.try_file(blkback)
+    found = {device.device: device.serves for device in devices(prog) if device.driver == "vbd"}
+    assert found == open_disks
+
+
+def test_a_session_has_the_modules_that_were_loaded_since(
+    crash: Crash, blkback: Path, open_disks: dict[str, str]
+) -> None:
+    dump = backends()
+    commands = ["extend report.py", "xendomains", f"mod -s xen_blkback {blkback}", "xendomains > b"]
+    ran = crash.run([BIN / "p2mfix", dump.vmlinux, dump.vmcore, "-s"], [*commands, "quit"])
+    assert ran.status == 0 and all(guest.disk in ran.text for guest in GUESTS.values())
+    found = re.findall(r"(?m)^ +\d  (vbd-\S+) +\w+ +vbd +(.*)$", (crash.folder / "b").read_text())
+    assert dict(found) == open_disks
 
 
 def test_guests_have_their_names_and_uuids(
