@@ -20,6 +20,8 @@ from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.xen.console import Console, read_console
 from pykdump_ext.xen.death import who_died
 from pykdump_ext.xen.domains import Xen, open_xen
+from pykdump_ext.xen.event_channels import STATES, find_channels
+from pykdump_ext.xen.grants import GrantTables, read_grants
 from pykdump_ext.xen.handles import find_uuids
 from pykdump_ext.xen.pcpus import IDLE, HostCpus, read_cpus
 from pykdump_ext.xen.symbols import XenSymbols
@@ -129,7 +131,12 @@ def test_each_xen_and_kernel_of_the_matrix(kernel: str) -> None:
     assert [*found.console.lines] == printed(dump.vmcore)
     check_cpus(found)
     check_dom0_died(found, dump)
-    assert find_uuids(found.xen, [*found.xen.domains()]) == {0: UUID(int=0)}
+    (dom0,) = domains = [*found.xen.domains()]
+    assert find_uuids(found.xen, domains) == {0: UUID(int=0)}
+    timers = [one for one in find_channels(found.xen, domains)[0] if one.virq == 0]
+    assert len(timers) == CPUS  # each vcpu has one: VIRQ_TIMER
+    frames = GrantTables(found.xen).frames(dom0, found.xen.owned(domains)[0].shared)
+    assert frames and read_grants(found.core, frames, {0}) == {}
 
 
 @pytest.mark.thorough
@@ -170,6 +177,10 @@ def test_a_crash_of_xen_itself_with_dom0_alive() -> None:
     (dom0,) = found.xen.domains()
     assert found.xen.owned([dom0])[0].pages == int(told[0])
     assert find_uuids(found.xen, [dom0]) == {0: UUID(told[1])}
+    # and its key e
+    listed = re.findall(r"(?m)^\(XEN\) +(\d+) \[.*\]: s=(\d) ", text.rpartition("port [p/m/s]")[2])
+    channels = find_channels(found.xen, [dom0])[0]
+    assert {str(one.port): str(STATES.index(one.state)) for one in channels} == dict(listed)
 
 
 @pytest.mark.thorough

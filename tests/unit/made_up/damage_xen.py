@@ -19,21 +19,27 @@ from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.machine.notes import Note
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.xen.console import read_console
+from pykdump_ext.xen.event_channels import find_channels
+from pykdump_ext.xen.grants import Grants, GrantTables, read_grants
 from pykdump_ext.xen.handles import find_uuids
 from pykdump_ext.xen.pcpus import read_cpus
 from pykdump_ext.xen.vcpus import FLAT_CS, FLAT_SS, NT_PRSTATUS, PR_REG, RSP
 from pykdump_ext.xen.version import read_version
 from pykdump_ext.xen.vmcoreinfo import XEN_VMCOREINFO
 
+from .channels import AT as CHANNELS_AT
+from .channels import IPI, VIRQ, bucket, interdomain
 from .damage import STROKE, Target, struck
 from .dump import MadeUpDump, MadeUpNamelist
+from .grants import grant_table
 from .guest import Guest
 from .host import TABLE_MFN, Host, dom0_on_host
 from .machine import PAGE
 from .ring import Ring
 
 XEN_PARTS = (
-    "domains", "variables", "frame table", "page tables", "vcpus", "console", "everything",
+    "domains", "variables", "frame table", "page tables", "vcpus", "console", "channels and grants",
+    "everything",
 )  # fmt: skip
 STACK_PAGES = 8
 
@@ -61,6 +67,16 @@ def add_vcpus(host: Host, count: int = 2) -> list[int]:
     return used
 
 
+def add_channels_and_grants(host: Host) -> list[int]:
+    """Give dom0 and domain 1 event channels and grant tables; return the mfns of all this."""
+    before = {*host.machine.pages}
+    for number, mfn in enumerate(host.domains):
+        made = {1: (VIRQ, b""), 2: (IPI, b""), 5: interdomain(host, 1 - number, 5)}
+        host.machine.put(mfn, CHANNELS_AT, bucket(host, 0, made))
+        grant_table(host, number, [(0x19, 1 - number), (1, 1 - number)])
+    return [mfn for mfn in host.machine.pages if mfn not in before]
+
+
 @cache
 def damaged_host(part: str) -> tuple[Target, Host, Guest, list[Note]]:
     """Return a host of which a part is to be damaged, its dom0, and its notes."""
@@ -69,6 +85,7 @@ def damaged_host(part: str) -> tuple[Target, Host, Guest, list[Note]]:
     ring = Ring(host)
     ring.write(b"(XEN) Brought up 2 CPUs\n" * 900)
     ring.plant()
+    used = add_channels_and_grants(host)
     host.cr3s = [host.xen.root * PAGE, host.xen.root * PAGE, guest.root, dom0.root]
     host.memory()
     stacks = [host.direct(mfn) for mfn in vcpus if mfn % STACK_PAGES == STACK_PAGES - 1]
@@ -83,6 +100,7 @@ def damaged_host(part: str) -> tuple[Target, Host, Guest, list[Note]]:
         "page tables": [*host.xen.tables, *guest.space.tables],
         "vcpus": vcpus,
         "console": [host.variables, *ring.mfns],
+        "channels and grants": [*host.domains, *used],
         "everything": list(host.machine.pages),
     }[part]
     there = [mfn for mfn in mfns if mfn in host.machine.pages]
@@ -114,6 +132,14 @@ def _look(work: Callable[[], Any]) -> None:
         assert str(error)
 
 
+def find_grants(opened: OpenedDump) -> list[dict[int, Grants]]:
+    """Return what each domain grants."""
+    xen, tables, domains = opened.xen, GrantTables(opened.xen), opened.domains
+    owned = xen.owned(domains)
+    frames = [tables.frames(domain, owned[domain.id].shared) for domain in domains]
+    return [read_grants(xen.memory, mfns, {0, 1}) for mfns in frames]
+
+
 def look_at_host(part: str, strokes: bytes, text: bytes) -> None:
     """Do all there is to do with a host; any answer is right, or a P2mError."""
     target, _, dom0, notes = damaged_host(part)
@@ -133,6 +159,8 @@ def look_at_host(part: str, strokes: bytes, text: bytes) -> None:
     _look(lambda: read_console(opened.xen))
     _look(lambda: read_cpus(opened.xen, notes))
     _look(lambda: find_uuids(opened.xen, opened.domains))
+    _look(lambda: find_channels(opened.xen, opened.domains))
+    _look(lambda: find_grants(opened))
     with redirect_stdout(io.StringIO()), patch.object(cli, "open_one", lambda paths: opened):
         for json in (False, True):
             _look(lambda: cli.run(Namespace(files=["vmcore"], json=json)))  # noqa: B023
