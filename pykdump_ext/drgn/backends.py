@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def backends(prog: drgn.Program) -> Iterator[Backend]:
     :raises LookupError: the kernel has no such bus, or no debug information of it.
     """
     bus = prog["xenbus_backend"].bus
-    interfaces = _interfaces(prog)
+    interfaces, disk_of = _interfaces(prog), _disks(prog)
     for device in linux.bus_for_each_dev(bus.address_of_()):
         backend = drgn.container_of(device, "struct xenbus_device", "dev")
         node = _text(backend.nodename)
@@ -55,7 +55,7 @@ def backends(prog: drgn.Program) -> Iterator[Backend]:
             driver = _text(device.driver.name)
             state = backend.state.format_(type_name=False, symbolize=False).removeprefix(STATES)
         if driver == "vbd":
-            serves = _disk(device)
+            serves = disk_of(device.driver_data)
         name = printable(linux.dev_name(device).decode(errors="replace"))
         yield Backend(domain, name, node, state, driver, serves)
 
@@ -85,25 +85,34 @@ def _interfaces(prog: drgn.Program) -> dict[int, str]:
     return found
 
 
-def _disk(device: drgn.Object) -> str | None:
-    """Return the disk that blkback serves, if debug information of that module is found."""
-    prog = device.prog_
+def _disks(prog: drgn.Program) -> Callable[[drgn.Object], str | None]:
+    """Return what finds the disk that blkback serves, from a device's ``driver_data``.
+
+    It needs debug information of that module, which drgn looks for where distributions put it.
+    """
+    names: dict[int, str] = {}
     with suppress(*FAULTS):
-        for module, _ in prog.loaded_modules():
-            if module.name == "xen_blkback":
-                with suppress(drgn.MissingDebugInfoError):
-                    prog.load_module_debug_info(module)
+        ours = [module for module, _ in prog.loaded_modules() if module.name == "xen_blkback"]
+        prog.find_standard_debug_info(ours)  # no other finder: one fetches it from elsewhere
+    try:
         kind = prog.type("struct backend_info *", filename=BLKBACK)
-        info = drgn.cast(kind, device.driver_data)
-        major, minor, mode = info.major.value_(), info.minor.value_(), _text(info.mode)
-        number = linux.MKDEV(major, minor)
-        names = [
-            linux.part_name(part).decode(errors="replace")
-            for part in linux.for_each_partition(prog)
-            if linux.part_devt(part).value_() == number
-        ]
-        return printable(f"{names[0] if names else 'device'} ({major}:{minor}, mode {mode})")
-    return None
+        for part in linux.for_each_partition(prog):
+            name = printable(linux.part_name(part).decode(errors="replace"))
+            names[linux.part_devt(part).value_()] = name
+    except FAULTS:
+        return lambda data: None
+
+    def disk(data: drgn.Object) -> str | None:
+        with suppress(*FAULTS):
+            info = drgn.cast(kind, data)
+            major, minor = info.major.value_(), info.minor.value_()
+            number = linux.MKDEV(major, minor)
+            if number:  # it has been told of one
+                name = names.get(number, "device")
+                return f"{name} ({major}:{minor}, mode {_text(info.mode)})"
+        return None
+
+    return disk
 
 
 def handlers(prog: drgn.Program) -> dict[int, str]:
