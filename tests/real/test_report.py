@@ -222,7 +222,10 @@ def test_a_host_with_a_guest() -> None:
     found = Reported(guest_dump())
     rows = found.blocks("xendomains", "table")[0]
     assert [(row["domain"], row["kind"]) for row in rows] == [(0, "PV"), (1, "PV")]
-    assert rows[1]["UUID"].startswith("01000000-")
+    assert rows[1]["UUID"].startswith("01000000-") and rows[1]["name"] is None
+    assert any(
+        "names of 1 guests: they are neither" in one["why"] for one in found.whole["missing"]
+    )
 
 
 @pytest.mark.thorough
