@@ -187,8 +187,10 @@ def backends() -> Dump:
     def make(folder: Path) -> None:
         crash_machine(parts, folder, _files_of_dom0(parts, folder, parts.xens))
         console = (folder / "console.log").read_text(errors="replace")
-        if f"{UP} a disk of the lab, {GUESTS[1].mac}, 1" not in console:
-            raise RuntimeError(f"the guest has no devices; the console ended:\n{console[-9000:]}")
+        shown = (f"{UP} a disk of the lab, {GUESTS[1].mac}, 1", f"lab: xl: {GUESTS[2].name} ")
+        missing = [text for text in shown if text not in console]
+        if missing:
+            raise RuntimeError(f"dom0 said no {missing}; its console ended:\n{console[-9000:]}")
 
     of = (
         made_from(parts), parts.xens.version("xenstore-utils"), BACKENDS, FRONTENDS,
