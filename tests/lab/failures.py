@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real dumps of a dom0 on which something was wrong before it died: hung tasks, no memory left.
+"""Real dumps of a dom0 that died of something, or on which something was wrong before it died.
 
-dom0 lives on, and is crashed by sysrq as in the lab's other dumps.
+It is crashed by sysrq as in the lab's other dumps, or by the failure itself.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .added import files_with_storage
 from .cache import product
-from .dump import CRASHES, Dump, crash_machine, made_from
+from .dump import CRASHES, Dump, crash_machine, initramfs_that_starts, made_from
+from .faults import PROGRAM, put_faults
 from .matrix import MAIN, source
 from .packages import HOST
 
@@ -52,6 +53,14 @@ done
 """
 EATS = """awk 'BEGIN { text = "eaten "; while (1) text = text text }'"""
 OOM = "Out of memory: Killed process"
+WAITS = "sleep 300"  # the machine dies before
+# An oops that dom0 survives, and one that it does not
+OOPSES = f"""\
+insmod /faults/READS_NULL.ko
+echo "lab: dom0 is alive"
+echo 1 >/proc/sys/kernel/panic_on_oops
+insmod /faults/GIVES_FREED.ko
+{WAITS}"""
 
 
 @dataclass(frozen=True)
@@ -64,11 +73,42 @@ class Failure:
     modules: tuple[str, ...] = ()
 
 
-FAILURES = {
+@dataclass(frozen=True)
+class Faulty(Failure):
+    """A failure of dom0 by modules of the lab, those of :data:`.faults.FAULTS`."""
+
+    faults: tuple[str, ...] = ()
+    source: str = PROGRAM.read_text()
+
+
+FAILURES: dict[str, Failure] = {
     "hung": Failure(
         HANGS, CRASHES, ("blocked for more than", "sysrq triggered crash"), ("dm-mod", "dm-zero")
     ),
     "oom": Failure(f"{EATS}\n", CRASHES, (OOM, "sysrq triggered crash")),
+    "hung-panic": Failure(
+        "",
+        f"echo 1 >/proc/sys/kernel/hung_task_panic\n{HANGS}{WAITS}",
+        ("blocked for more than", "hung_task: blocked tasks"),
+        ("dm-mod", "dm-zero"),
+    ),
+    "oom-panic": Failure(
+        "",
+        f"echo 2 >/proc/sys/vm/panic_on_oom\n{EATS}\n{WAITS}",
+        ("compulsory panic_on_oom is enabled",),
+    ),
+    "oops": Faulty(
+        "",
+        OOPSES,
+        ("NULL pointer dereference", "lab: dom0 is alive", "Fatal exception"),
+        faults=("READS_NULL", "GIVES_FREED"),
+    ),
+    "killed": Faulty(
+        "",
+        f"insmod /faults/LOSES_TRAPS.ko\n{WAITS}",
+        ("Domain 0 (vcpu#",),
+        faults=("LOSES_TRAPS",),
+    ),
 }
 
 
@@ -81,7 +121,12 @@ def failure(name: str) -> Dump:
     symbols = parts.vmlinux()
 
     def make(folder: Path) -> None:
-        files = files_with_storage(parts, failed.modules, failed.starts, folder, failed.crashes)
+        if isinstance(failed, Faulty):
+            put_faults(parts, failed.faults, folder / "tree")
+            tree = folder / "tree"
+            files = initramfs_that_starts(failed.starts, tree, folder, failed.crashes)
+        else:
+            files = files_with_storage(parts, failed.modules, failed.starts, folder, failed.crashes)
         crash_machine(parts, folder, files)
         console = console_of(Dump(symbols, folder / "vmcore"))
         missing = [text for text in failed.shown if text not in console]
