@@ -60,7 +60,9 @@ class Xen:
         self.note = note
         self.tables = PageTables(memory, root)
         self.frames = FrameTable(self.tables, vmcoreinfo, note.version)
-        self.image = vmcoreinfo.symbol("pgd_l4") & ~XEN_IMAGE_MASK
+        pgd_l4 = vmcoreinfo.symbol("pgd_l4")
+        self.image = pgd_l4 & ~XEN_IMAGE_MASK
+        self.own_root = note.xen_phys_start + (pgd_l4 & XEN_IMAGE_MASK)
         self.domain_list = vmcoreinfo.symbol("domain_list")
         self.id_at = vmcoreinfo.number("OFFSET(domain.domain_id)")
         self.next_at = vmcoreinfo.number("OFFSET(domain.next_in_list)")
@@ -145,11 +147,17 @@ class Xen:
 
     def is_root(self, domain: Domain, cr3: int) -> bool:
         """Return True if the frame table has ``cr3`` as a top page table of this domain."""
+        return self.owner(cr3) == domain.id and self.is_top_table(cr3)
+
+    def is_top_table(self, cr3: int) -> bool:
+        """Return True if the frame table has ``cr3`` as a top page table of a PV domain."""
         mfn = (cr3 & ADDRESS_MASK) >> PAGE_SHIFT
-        if not mfn or self.owner(cr3) != domain.id:
-            return False
-        entry = self.frames.entry_of(mfn)
+        entry = self.frames.entry_of(mfn) if mfn else None
         return entry is not None and entry.type == PGT_L4
+
+    def is_own_root(self, cr3: int) -> bool:
+        """Return True if ``cr3`` is Xen's own top page table, ``idle_pg_table``."""
+        return cr3 & ADDRESS_MASK == self.own_root
 
 
 def open_xen(memory: MachineMemory, notes: Iterable[Note]) -> Xen:

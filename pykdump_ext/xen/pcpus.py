@@ -25,9 +25,10 @@ from .domains import Xen
 from .runstates import RUNSTATE_WORDS, Runstate, find_runstates
 from .vcpus import REGISTERS, Registers, Words, cpu_registers, stack_end, vcpu_structs
 
-__all__ = ["IDLE", "DomainVcpu", "HostCpus", "Pcpu", "read_cpus"]
+__all__ = ["DOMID_XEN", "IDLE", "DomainVcpu", "HostCpus", "Pcpu", "read_cpus"]
 
-IDLE = 0x7FFF  # DOMID_IDLE of xen/include/public/xen.h: Xen's own vcpus, one for each cpu
+# Of xen/include/public/xen.h: Xen's own vcpus, one for each cpu; and Xen as the owner of memory
+IDLE, DOMID_XEN = 0x7FFF, 0x7FF2
 # Words from the registers to current_vcpu: 21 registers, four segments, the cpu's number. Since
 # 4.21, Xen commit 3c66a25672 has no segments there, and cb29eed2da two words for FRED
 REGISTERS_BEFORE, REGISTERS_BEFORE_4_21 = 24, 26
@@ -61,9 +62,11 @@ class Pcpu:
     that was offline has no note.
 
     ``xen`` are Xen's own registers. ``owner`` is the id of the domain that owns the top page
-    table in ``cr3``; None if it is Xen's own. ``vcpu`` is what the cpu ran, one of the domain
-    ``IDLE`` if nothing; None if that cannot be found, and ``problem`` says why. ``registers`` are
-    those with which that vcpu entered Xen; of an HVM domain only some are.
+    table in ``cr3``, ``DOMID_XEN`` if it is Xen's own; None if it was not found. ``vcpu`` is what
+    the cpu ran, one of the domain ``IDLE`` if nothing; None if that cannot be found, and
+    ``problem`` says why. ``registers`` are those with which that vcpu entered Xen. They are
+    ``partial`` if the vcpu is not known to be a PV one: of an HVM one Xen puts the general
+    registers there. The cpu keeps the others in the VMCS or VMCB, on AMD rax as well.
     """
 
     number: int
@@ -73,6 +76,7 @@ class Pcpu:
     vcpu: DomainVcpu | None
     registers: Registers | None
     problem: str | None = None
+    partial: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,16 @@ class HostCpus:
     cpus: tuple[Pcpu, ...]
     vcpus: tuple[DomainVcpu, ...]
     problems: tuple[str, ...]
+
+    @property
+    def last_change(self) -> int | None:
+        """When the last vcpu changed its state, in nanoseconds since Xen's start.
+
+        It is the latest time that the dump has of Xen's: Xen reads its clock, and does not keep it.
+        The vcpus of Xen's own domain change theirs whenever a cpu gets idle.
+        """
+        known = [vcpu.runstate.since for vcpu in self.vcpus if vcpu.runstate]
+        return max(known, default=None)
 
 
 def read_cpus(xen: Xen, notes: Iterable[Note]) -> HostCpus:
@@ -140,7 +154,7 @@ def _cpu(
 
     :param number: its place among the notes.
     """
-    owner = xen.owner(cr3)
+    owner = DOMID_XEN if xen.is_own_root(cr3) else xen.owner(cr3)
     try:
         words = _stack_end(xen, cr3, registers.rsp)
         at = _current(xen, words, structs)
@@ -151,7 +165,9 @@ def _cpu(
         return Pcpu(number, registers, cr3, owner, None, None, problem)
     vcpu, _ = structs[words[at]]
     entered = None if vcpu.domain == IDLE else _entered(xen, words, at)
-    return Pcpu(vcpu.processor, registers, cr3, owner, vcpu, entered)
+    # An HVM vcpu runs on page tables that are no PV ones, and Xen never sets its selectors
+    pv = entered is None or entered.flat or (owner == vcpu.domain and xen.is_top_table(cr3))
+    return Pcpu(vcpu.processor, registers, cr3, owner, vcpu, entered, partial=not pv)
 
 
 def _stack_end(xen: Xen, cr3: int, rsp: int) -> Words:

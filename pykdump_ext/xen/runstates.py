@@ -11,11 +11,11 @@ cpu runs is in the state of running.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .vcpus import Words
 
-__all__ = ["RUNSTATE_WORDS", "Runstate", "find_runstates"]
+__all__ = ["RUNSTATE_WORDS", "STATES", "Runstate", "find_runstates"]
 
 STATES = ("running", "runnable", "blocked", "offline")  # RUNSTATE_running is 0
 FIRST, LAST = 8, 128  # words of struct vcpu in which it begins; before are pointers and timers
@@ -29,17 +29,30 @@ class Runstate:
     """A vcpu's state at the crash, and the nanoseconds that it was in each of ``STATES``.
 
     ``since`` is the time of its last change, in nanoseconds since Xen's start; the times are
-    those up to then.
+    those up to then: Xen adds the time in a state when it ends.
     """
 
     state: str
     since: int
     times: tuple[int, int, int, int]
 
+    def until(self, now: int) -> Runstate:
+        """Return the times up to ``now``, as ``vcpu_runstate_get()`` of Xen gives them.
+
+        :param now: nanoseconds since Xen's start; one before the last change adds nothing.
+        """
+        times = [*self.times]
+        times[STATES.index(self.state)] += max(now - self.since, 0)
+        return replace(self, times=(times[0], times[1], times[2], times[3]))
+
     @property
     def stolen(self) -> int:
-        """The nanoseconds that it waited for a cpu: what its kernel calls steal time."""
-        return self.times[1]
+        """The nanoseconds that it did not run though it wanted to.
+
+        It is what Linux calls steal time: ``xen_steal_clock()`` of drivers/xen/time.c.
+        """
+        _, runnable, _, offline = self.times
+        return runnable + offline
 
 
 def find_runstates(vcpus: Sequence[Words], running: Sequence[bool]) -> list[Runstate] | None:
@@ -51,7 +64,7 @@ def find_runstates(vcpus: Sequence[Words], running: Sequence[bool]) -> list[Runs
     found: dict[int, int] = {}  # where, and how many of the states agree
     for at in range(FIRST, LAST):
         states = [words[at] for words in vcpus if _fits(words[at : at + SIZE])]
-        changed = any(words[at + 1] for words in vcpus)  # one that never ran has zeros
+        changed = any(any(words[at + 2 : at + SIZE]) for words in vcpus)  # some may never have run
         if changed and len(states) == len(vcpus):
             found[at] = sum((state == 0) == runs for state, runs in zip(states, running))
     best = max(found.values(), default=0)

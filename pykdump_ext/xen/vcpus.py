@@ -42,7 +42,7 @@ PR_REG = 112  # offset of pr_reg in struct elf_prstatus of x86-64
 
 # struct cpu_user_regs (xen/include/public/arch-x86/xen-x86_64.h) up to ss, struct pt_regs and
 # the registers of NT_PRSTATUS have the same order, which begins with r15; some of its indices:
-RAX, RDI, RIP, CS, RSP, SS = 10, 14, 16, 17, 19, 20
+R11, RAX, RCX, RDI, RIP, CS, RFLAGS, RSP, SS = 6, 10, 11, 14, 16, 17, 18, 19, 20
 REGISTERS = 21
 # FLAT_KERNEL_CS and FLAT_KERNEL_SS of xen/include/public/arch-x86/xen-x86_64.h, with or
 # without the privilege level that Xen adds
@@ -73,8 +73,21 @@ class Registers:
 
     @property
     def crashed(self) -> bool:
-        """True if the kernel called Xen to crash the Xen host, or to shut it down."""
-        return (self.words[RAX], self.words[RDI]) in FATAL_HYPERCALLS
+        """True if these are of a PV kernel that called Xen to crash the host, or to shut it down.
+
+        A hypercall is the instruction ``syscall``: the cpu puts the address behind it into rcx,
+        and rflags into r11. A program's system call enters Xen in the same way, from below the
+        kernel's addresses.
+        """
+        words = self.words
+        called = words[RCX] == self.rip and words[R11] == words[RFLAGS] and self.rip >> 63 == 1
+        return called and (words[RAX], words[RDI]) in FATAL_HYPERCALLS
+
+    @property
+    def flat(self) -> bool:
+        """True if the selectors are those that Xen gives a PV kernel of 64 bits."""
+        cs, ss = self.words[CS] & 0xFFFF & ~PRIVILEGE, self.words[SS] & 0xFFFF & ~PRIVILEGE
+        return cs == FLAT_CS and ss == FLAT_SS
 
     @property
     def rip(self) -> int:

@@ -11,7 +11,8 @@ from pykdump_ext.xen.vcpus import REGISTERS, Registers, Vcpu
 
 def vcpu(number: int, current: bool, rax: int, rdi: int) -> Vcpu:
     words = [0] * REGISTERS
-    words[10], words[14] = rax, rdi  # as struct pt_regs has them
+    words[10], words[14], words[16] = rax, rdi, 1 << 63  # as struct pt_regs has them
+    words[11] = words[16]  # behind the instruction syscall
     return Vcpu(number, current, (Registers(tuple(words)),))
 
 

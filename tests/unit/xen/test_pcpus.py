@@ -8,8 +8,8 @@ import pytest
 from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.paging import ADDRESS_MASK
 from pykdump_ext.xen.domains import open_xen
-from pykdump_ext.xen.pcpus import IDLE, HostCpus, read_cpus
-from pykdump_ext.xen.runstates import RUNSTATE_WORDS, find_runstates
+from pykdump_ext.xen.pcpus import DOMID_XEN, IDLE, HostCpus, read_cpus
+from pykdump_ext.xen.runstates import RUNSTATE_WORDS, Runstate, find_runstates
 
 from ..made_up.cpus import BLOCKED, OFFLINE, RUNNABLE, RUNNING, Cpus
 from ..made_up.host import Build, Host
@@ -59,13 +59,15 @@ def read(cpus: Cpus) -> HostCpus:
 @pytest.mark.parametrize("runstate_at", [176, 216, 240, 280])
 @pytest.mark.parametrize(("version", "segments"), [((4, 6), 4), ((4, 20), 4), ((4, 21), 2)])
 def test_what_each_cpu_ran(version: tuple[int, int], segments: int, runstate_at: int) -> None:
-    cpus = Cpus(Host(Build(version)), runstate_at, segments)
+    shift = 61 if version >= (4, 10) else 60  # of PGT_l4_page_table
+    cpus = Cpus(Host(Build(version, type_shift=shift)), runstate_at, segments)
     three_cpus(cpus)
     found = read(cpus)
     assert found.problems == ()
     ran = [cpu.vcpu and (cpu.vcpu.domain, cpu.vcpu.number) for cpu in found.cpus]
     assert ran == [(5, 0), (0, 1), (IDLE, 2)]
-    assert [cpu.owner for cpu in found.cpus] == [5, None, None]
+    assert [cpu.owner for cpu in found.cpus] == [5, DOMID_XEN, DOMID_XEN]
+    assert [cpu.partial for cpu in found.cpus] == [False] * 3
     assert [cpu.cr3 & ADDRESS_MASK for cpu in found.cpus] == cpus.host.cr3s
     entered = [cpu.registers and [*cpu.registers.words] for cpu in found.cpus]
     assert entered == [USER, KERNEL, None]
@@ -76,10 +78,40 @@ def test_what_each_cpu_ran(version: tuple[int, int], segments: int, runstate_at:
         (IDLE, 0, 0, None), (IDLE, 1, 1, None), (IDLE, 2, 2, 2),
     ]  # fmt: skip
     states = [v.runstate and (v.runstate.state, v.runstate.stolen) for v in found.vcpus[:3]]
-    assert states == [("blocked", 3), ("running", 0), ("running", 9)]
+    assert states == [("blocked", 3 + 1), ("running", 7), ("running", 9)]  # also when offline
+    assert found.last_change == 9 * SECOND
     first = found.vcpus[0].runstate
     assert first is not None and (first.since, first.times) == (9 * SECOND, (4, 3, 2, 1))
     assert found.cpus[1].vcpu == found.vcpus[1]
+
+
+def test_an_owner_that_is_not_found_is_not_xen() -> None:
+    cpus = Cpus(Host())
+    three_cpus(cpus)
+    cpus.host.cr3s[1] = cpus.host.machine.frame() * PAGE  # of nobody
+    assert [cpu.owner for cpu in read(cpus).cpus] == [5, None, DOMID_XEN]
+
+
+HVM = [*range(200, 217), 0, 0, 0x1000, 0]  # Xen sets no selectors
+
+
+@pytest.mark.parametrize(
+    ("registers", "level", "partial"),
+    [(USER, 4, False), (USER, 0, True), (HVM, 0, True), (KERNEL, 0, False)],
+)
+def test_of_a_vcpu_that_is_not_known_to_be_pv_only_some_registers_are(
+    registers: list[int], level: int, partial: bool
+) -> None:
+    """The monitor table that an HVM vcpu runs on is no PV page table, whoever owns it."""
+    cpus = Cpus(Host())
+    guest = cpus.host.add(5)
+    (vcpu,) = cpus.vcpus(guest, [state(7 * SECOND, 1, 9, 0, 0, state=RUNNING)], [0])
+    root = cpus.host.machine.frame()
+    cpus.host.give(guest, root, level=level)
+    cpus.cpu(vcpu, root * PAGE, registers)
+    (cpu,) = read(cpus).cpus
+    assert (cpu.owner, cpu.partial) == (5, partial)
+    assert cpu.registers is not None and [*cpu.registers.words] == registers
 
 
 def test_a_stack_that_ends_with_nothing_known() -> None:
@@ -138,6 +170,32 @@ def test_a_list_of_domains_that_is_damaged() -> None:
 
 
 # Runstates
+
+
+@pytest.mark.parametrize(
+    ("name", "now", "times", "stolen"),
+    [
+        ("running", 109, (101, 2, 3, 4), 6),
+        ("runnable", 109, (1, 102, 3, 4), 106),
+        ("blocked", 109, (1, 2, 103, 4), 6),
+        ("offline", 109, (1, 2, 3, 104), 106),
+        ("running", 5, (1, 2, 3, 4), 6),  # no time goes back
+    ],
+)
+def test_the_time_in_the_state_that_lasts_is_added(
+    name: str, now: int, times: tuple[int, ...], stolen: int
+) -> None:
+    state = Runstate(name, 9, (1, 2, 3, 4)).until(now)
+    assert (state.times, state.stolen) == (times, stolen)
+
+
+def test_zeros_are_no_runstate_where_all_cpus_ran_one() -> None:
+    """Of four vcpus that run, other words of struct vcpu are zero, a time and zeros as well."""
+    zeros = (RUNNING, 17587891077120, 0, 0, 0, 0)
+    vcpus = [words(20, RUNNING, 9, n, 2, 3, 0) for n in range(4)]
+    both = [(*one[:60], *zeros, *one[66:]) for one in vcpus]
+    found = find_runstates(both, [True] * 4)
+    assert found is not None and [one.times[0] for one in found] == [0, 1, 2, 3]
 
 
 def words(at: int, *runstate: int) -> tuple[int, ...]:
