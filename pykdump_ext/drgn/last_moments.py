@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The last moments of a kernel by drgn: its log, its panic, its clock, the names it had."""
+"""The last moments of a kernel by drgn: its log, its stacks, its clock, the names it had."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 
 import drgn
 
-from ..errors import printable
+from ..errors import P2mError, printable
 from .helpers import linux
 
 __all__ = [
@@ -15,7 +15,7 @@ __all__ = [
     "last_stack",
     "load",
     "log_lines",
-    "panic_message",
+    "stack_of_pid",
     "taints",
     "time_of_crash",
     "uptime",
@@ -33,22 +33,38 @@ def log_lines(prog: drgn.Program) -> list[str]:
     return [printable(line.expandtabs()) for line in lines if line]
 
 
-def panic_message(prog: drgn.Program) -> str | None:
-    """Return the line of the log that says why the kernel panicked, or None: it did not."""
-    message = linux.panic_message(prog)
-    return None if message is None else text(message)
-
-
-def last_stack(prog: drgn.Program) -> tuple[str, list[str]]:
+def last_stack(prog: drgn.Program, vcpu: int | None = None) -> tuple[str, list[str]]:
     """Return a name for the task that crashed the kernel, and its stack with source lines.
 
+    :param vcpu: the cpu that it was on, if that is known: where Xen crashed the kernel, the
+        kernel does not know it.
     :raises ValueError: no task crashed it.
     """
-    task = prog.crashed_thread().object
+    try:
+        task = prog.crashed_thread().object
+    except (ValueError, LookupError):
+        if vcpu is None:
+            raise
+        task = linux.cpu_curr(prog, vcpu)
+    return named_stack(prog, task)
+
+
+def stack_of_pid(prog: drgn.Program, pid: int) -> tuple[str, list[str]]:
+    """Return a name for a task, and its stack with source lines.
+
+    :raises P2mError: there is no such task.
+    """
+    task = linux.find_task(prog, pid)
+    if not task:
+        raise P2mError(f"there is no task with PID {pid} any more")
+    return named_stack(prog, task)
+
+
+def named_stack(prog: drgn.Program, task: drgn.Object) -> tuple[str, list[str]]:
+    """Return a name for a task, and its stack with source lines."""
     comm, pid = text(task.comm.string_()), task.pid.value_()
-    return f'"{comm}", PID {pid}, cpu {linux.task_cpu(task)}', str(
-        prog.stack_trace(task)
-    ).splitlines()
+    lines = str(prog.stack_trace(task)).splitlines()
+    return f'"{comm}", PID {pid}, cpu {linux.task_cpu(task)}', lines
 
 
 def time_of_crash(prog: drgn.Program) -> str:

@@ -56,10 +56,11 @@ class Table:
 
 @dataclass(frozen=True)
 class Lines:
-    """Lines that are shown as they are, such as those of a log."""
+    """Lines that are shown as they are; the end of a ``log`` is what a reader wants first."""
 
     title: str
     lines: Sequence[str]
+    log: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def clean(block: Block) -> Block:
         return Table(printable(block.title), [*map(printable, block.columns)], rows)
     if isinstance(block, Picture):
         return block
-    return Lines(printable(block.title), [printable(line.expandtabs()) for line in block.lines])
+    lines = [printable(line.expandtabs()) for line in block.lines]
+    return Lines(printable(block.title), lines, block.log)
 
 
 def _clean(cell: Cell) -> Cell:

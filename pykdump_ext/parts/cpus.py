@@ -5,18 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..xen.pcpus import IDLE, DomainVcpu, Pcpu
+from ..xen.pcpus import DOMID_XEN, IDLE, DomainVcpu, HostCpus, Pcpu
+from ..xen.runstates import STATES
 from ..xen.vcpus import Registers
-from .blocks import Block, Cell, Lines, Table
+from .blocks import Block, Cell, Lines, Paragraph, Table
 from .case import Case
 from .part import Part
 
-__all__ = ["Cpus", "vcpu_rows"]
+__all__ = ["Cpus"]
 
 COLUMNS = ("cpu", "ran", "rip", "rsp", "Xen's rip", "cr3", "owner of cr3")
-VCPU_COLUMNS = ("domain", "vcpu", "cpu", "state", "seconds run", "seconds stolen")
+VCPU_COLUMNS = ("domain", "vcpu", "cpu", "state", *STATES, "steal")
 # struct pt_regs
 NAMES = "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs rflags rsp ss"
+# What Pcpu.partial leaves out
+CPU_HAS = {"rax", "orig_rax", "rip", "cs", "rflags", "rsp", "ss"}
 
 
 class Cpus(Part):
@@ -32,11 +35,20 @@ class Cpus(Part):
         case.notes += [cpu.problem for cpu in host.cpus if cpu.problem]
         yield Table("What each cpu ran", COLUMNS, [row(cpu) for cpu in host.cpus])
         vcpus = [vcpu for vcpu in host.vcpus if vcpu.domain != IDLE]
-        yield Table("Vcpus", VCPU_COLUMNS, vcpu_rows(vcpus))
+        yield Table("Vcpus, and the seconds in each state", VCPU_COLUMNS, vcpu_rows(host, vcpus))
+        if host.last_change is not None:
+            seconds = host.last_change / 1e9
+            yield Paragraph(
+                f"The seconds are those up to {seconds:.3f} s after Xen's start, when a vcpu last"
+                " changed its state. The dump does not have Xen's time at the crash, which is that"
+                " or later. Steal is runnable and offline, as Linux has it."
+            )
         for cpu in host.cpus:
             if cpu.registers:
                 title = f"Registers of {ran(cpu)}, cpu {cpu.number}"
-                yield Lines(title, list(register_lines(cpu.registers)))
+                if cpu.partial:
+                    title += ": the cpu keeps the others of a vcpu that is not known to be PV"
+                yield Lines(title, list(register_lines(cpu.registers, cpu.partial)))
         if any(vcpu.domain == 0 and vcpu.cpu is not None for vcpu in host.vcpus):
             yield from case.tried("the stacks of dom0's vcpus", lambda: stacks(case)) or ()
 
@@ -52,7 +64,7 @@ def ran(cpu: Pcpu) -> str:
 
 def row(cpu: Pcpu) -> list[Cell]:
     """Return the row of a cpu."""
-    entered = cpu.registers
+    entered = None if cpu.partial else cpu.registers
     return [
         cpu.number,
         ran(cpu),
@@ -60,28 +72,40 @@ def row(cpu: Pcpu) -> list[Cell]:
         f"{entered.rsp:x}" if entered else "-",
         f"{cpu.xen.rip:x}",
         f"{cpu.cr3:x}",
-        "Xen" if cpu.owner is None else f"domain {cpu.owner}",
+        owner(cpu.owner),
     ]
 
 
-def vcpu_rows(vcpus: list[DomainVcpu]) -> list[list[Cell]]:
-    """Return the rows of vcpus."""
-    return [
-        [
-            vcpu.domain,
-            vcpu.number,
-            vcpu.processor,
-            vcpu.runstate.state if vcpu.runstate else None,
-            vcpu.runstate.times[0] / 1e9 if vcpu.runstate else None,
-            vcpu.runstate.stolen / 1e9 if vcpu.runstate else None,
-        ]
-        for vcpu in vcpus
+def owner(domain: int | None) -> str:
+    """Return who owns a page table, in words."""
+    if domain is None:
+        return "not found"
+    return "Xen" if domain == DOMID_XEN else f"domain {domain}"
+
+
+def vcpu_rows(host: HostCpus, vcpus: list[DomainVcpu]) -> list[list[Cell]]:
+    """Return the rows of vcpus of a host."""
+    rows: list[list[Cell]] = []
+    for vcpu in vcpus:
+        times: list[Cell] = [None] * (len(STATES) + 1)
+        if vcpu.runstate:
+            state = vcpu.runstate.until(host.last_change or 0)
+            times = [nanoseconds / 1e9 for nanoseconds in (*state.times, state.stolen)]
+        state_name = vcpu.runstate.state if vcpu.runstate else None
+        rows.append([vcpu.domain, vcpu.number, vcpu.processor, state_name, *times])
+    return rows
+
+
+def register_lines(registers: Registers, partial: bool = False) -> Iterator[str]:
+    """Yield registers with their names, four on a line.
+
+    :param partial: only those that Xen has of every vcpu.
+    """
+    named = [
+        f"{name:>9} {word:016x}"
+        for name, word in zip(NAMES.split(), registers.words)
+        if not partial or name not in CPU_HAS
     ]
-
-
-def register_lines(registers: Registers) -> Iterator[str]:
-    """Yield registers with their names, four on a line."""
-    named = [f"{name:>9} {word:016x}" for name, word in zip(NAMES.split(), registers.words)]
     for at in range(0, len(named), 4):
         yield "".join(named[at : at + 4])
 

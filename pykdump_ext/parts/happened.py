@@ -4,20 +4,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ..xen.death import Death, who_died
+from ..xen.death import ASKED, DOM0, XEN, Death, who_died
 from ..xen.version import XenVersion, read_version
 from .blocks import Block, Cell, Facts, Lines, Paragraph
 from .case import Case
+from .last_words import LastWords, last_words
+from .machinery import functions_of, without_machinery
 from .part import Part
 
-__all__ = ["Happened"]
+if TYPE_CHECKING:
+    import drgn
+
+__all__ = ["WHERE", "Happened"]
 
 SUBJECTS = {
-    "dom0": "dom0 died",
-    "Xen": "Xen died",
+    DOM0: "dom0 died",
+    XEN: "Xen died",
+    ASKED: "A crash dump was asked for at Xen's console (key C)",
     None: "It is not clear whether dom0 or Xen died",
 }
+WHERE = "where it died"  # the index groups by its first function
+MOST_FUNCTIONS = 8  # of a stack, from where it died: what led there differs more
 
 
 class Happened(Part):
@@ -34,22 +43,27 @@ class Happened(Part):
         if console is None and host is None:
             death = Death(None, "neither Xen's console nor its vcpus could be found")
         prog = case.tried("what dom0's kernel knows", lambda: case.prog)
-        message = None
-        if prog:
-            from ..drgn import last_moments as last  # noqa: PLC0415  (drgn is installed)
-
-            message = case.tried("the panic message", lambda: last.panic_message(prog))
-        yield from map(Paragraph, answer(death, message))
+        words = case.tried("dom0's last words", lambda: dom0s_words(prog)) if prog else None
+        yield from map(Paragraph, answer(death, words))
         if death.message:
-            yield Lines("Xen's panic", death.message)
-        yield Facts(list(self._facts(case)))
-        if prog and (message or death.died == "dom0"):
-            found = case.tried("the stack of the panic", lambda: last.last_stack(prog))
-            if found:
-                yield Lines(f"Stack of the task that crashed the kernel: {found[0]}", found[1])
+            yield Lines("What Xen wrote of it", death.message)
+        stacks = list(stack_blocks(case, prog, death, words)) if prog else []
+        yield Facts(list(self._facts(case, death, words, stacks)))
+        if words and words.trouble:
+            yield Lines("What dom0's log has of it", words.trouble.lines)
+        yield from stacks
+        for one in words.earlier if words else ():
+            yield Lines("An earlier oops, survived", one.lines)
 
-    def _facts(self, case: Case) -> Iterator[tuple[str, Cell]]:
+    def _facts(
+        self, case: Case, death: Death, words: LastWords | None, stacks: list[Lines]
+    ) -> Iterator[tuple[str, Cell]]:
         opened = case.opened
+        where = functions(death, words, stacks)[:MOST_FUNCTIONS]
+        if where:
+            yield WHERE, " < ".join(where)
+        if words and words.panic:
+            yield "dom0's panic", words.panic
         yield "dump", " ".join(opened.paths)
         yield "format", opened.dump.format
         why = opened.dump.incomplete
@@ -67,22 +81,56 @@ class Happened(Part):
         yield from xen_facts(case.tried("Xen's version", lambda: version(case)))
 
 
-def answer(death: Death, message: str | None) -> Iterator[str]:
-    """Yield the answer: a short sentence, then how that is known.
+def dom0s_words(prog: drgn.Program) -> LastWords:
+    """Return what the log of dom0's kernel says of its death."""
+    from ..drgn.last_moments import log_lines  # noqa: PLC0415  (drgn is installed)
 
-    :param message: the panic message of dom0's kernel, if there is one.
+    return last_words(log_lines(prog))
+
+
+def answer(death: Death, words: LastWords | None) -> Iterator[str]:
+    """Yield the answer: a short sentence, then how that is known, then what was before.
+
+    :param words: what the log of dom0's kernel says, if it can be read.
     """
     subject = SUBJECTS[death.died]
-    why = f"{death.why[:1].upper()}{death.why[1:]}." if death.died != "dom0" else f"{death.why}."
-    if death.died != "Xen":
-        yield f"{subject}: {message}" if message else f"{subject}."
-        yield why
-        return
-    yield f"{subject}: {death.message[0] if death.message else death.why}"
-    if death.message:
-        yield why
-    if message:
-        yield f"dom0's log has, from before: {message}"
+    said = words.headline if words else None
+    of_dom0 = death.died in (DOM0, None) and death.headline is None
+    headline = said if of_dom0 else death.headline
+    yield f"{subject}: {headline}" if headline else f"{subject}."
+    yield f"{death.why}." if death.died == DOM0 else f"{death.why[:1].upper()}{death.why[1:]}."
+    if said and not of_dom0:
+        yield f"dom0's log has, from before: {said}"
+    for one in words.earlier if words else ():
+        task = f" (task {one.task}, PID {one.pid})" if one.task else ""
+        yield f"An earlier oops, survived: {one.short}{task}"
+
+
+def functions(death: Death, words: LastWords | None, stacks: list[Lines]) -> tuple[str, ...]:
+    """Return the functions where dom0's kernel or Xen died, and their callers, innermost first."""
+    if death.died in (XEN, ASKED):
+        return death.functions
+    if words and words.functions and death.headline is None:
+        return words.functions
+    return without_machinery(functions_of(stacks[0].lines)) if stacks else ()
+
+
+def stack_blocks(
+    case: Case, prog: drgn.Program, death: Death, words: LastWords | None
+) -> Iterator[Lines]:
+    """Yield the stack of the task that hung, and of the task that crashed the kernel."""
+    from ..drgn import last_moments as last  # noqa: PLC0415  (drgn is installed)
+
+    hung = words.hung if words else None
+    if hung is not None:
+        found = case.tried("the stack of the hung task", lambda: last.stack_of_pid(prog, hung))
+        if found:
+            yield Lines(f"Stack of the task that hung: {found[0]}", found[1])
+    if death.died not in (XEN, ASKED) and (death.died or (words and words.headline)):
+        found = case.tried("the stack of the panic", lambda: last.last_stack(prog, death.vcpu))
+        if found:
+            did = "was running when Xen crashed dom0" if death.headline else "crashed the kernel"
+            yield Lines(f"Stack of the task that {did}: {found[0]}", found[1])
 
 
 def version(case: Case) -> XenVersion:

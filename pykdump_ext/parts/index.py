@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from .. import __version__
+from .happened import WHERE
 from .page import HEAD, STYLE, template
 
 __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
 # What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
-VARIES = re.compile(r"\b(?:0x)?[0-9a-f]{6,}\b|\d+")
-FUNCTION = re.compile(r"#\d+\s+([^\s+(]+)")  # of a line of a stack, as drgn prints it
-MOST_FUNCTIONS = 8  # of the stack, from its top: what led there differs more
+VARIES = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+|\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
 
 INDEX = (
     HEAD
@@ -54,7 +53,10 @@ INDEX = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What an index says of a dump. ``page`` is the name of its page."""
+    """What an index says of a dump. ``page`` is the name of its page.
+
+    ``functions`` begin with the one where the kernel died; its callers follow.
+    """
 
     dump: str
     page: str
@@ -67,8 +69,8 @@ class Summary:
 
     @property
     def signature(self) -> tuple[str, tuple[str, ...]]:
-        """What is equal in deaths of one kind."""
-        return VARIES.sub("#", self.cause), self.functions
+        """What is equal in deaths of one kind: the cause, and the function where it struck."""
+        return VARIES.sub("#", self.cause), self.functions[:1]
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class Group:
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """The functions at the top of the stack."""
+        """The function where the newest died, and its callers."""
         return self.dumps[0].functions
 
 
@@ -99,14 +101,11 @@ def summary(report: Mapping[str, Any], page: str) -> Summary:
     if report.get("problem"):
         cause = "no report could be made: " + report["problem"]
     facts: dict[str, Any] = next((b["facts"] for b in blocks if b["kind"] == "facts"), {})
-    stack: list[str] = next(
-        (b["lines"] for b in blocks if b["kind"] == "lines" and b["title"].startswith("Stack")), []
-    )
-    functions = [found[1] for line in stack if (found := FUNCTION.match(line))]
+    functions = str(facts.get(WHERE) or "").split(" < ")
     names = ("time of the crash", "host name", "Linux", "Xen")
     time, host, linux, xen = (str(facts.get(name) or "") for name in names)
-    functions = functions[:MOST_FUNCTIONS]
-    return Summary(report["dump"], page, cause, tuple(functions), time, host, linux, xen)
+    named = tuple(filter(None, functions))
+    return Summary(report["dump"], page, cause, named, time, host, linux, xen)
 
 
 def with_summary(report: Mapping[str, Any]) -> dict[str, Any]:

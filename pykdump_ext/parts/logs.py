@@ -42,9 +42,9 @@ class Dmesg(Part):
         if alarms:
             shown = alarms[-MOST_ALARMS:]
             of = f"the last {len(shown)} of {len(alarms):,}" if alarms != shown else len(shown)
-            yield Lines(f"Lines that report trouble: {of}", shown)
+            yield Lines(f"Lines that report trouble: {of}", shown, log=True)
         shown = lines[-TAIL:]
-        yield Lines(f"The last {len(shown)} of {len(lines):,} lines", shown)
+        yield Lines(f"The last {len(shown)} of {len(lines):,} lines", shown, log=True)
 
 
 class XenLog(Part):
@@ -57,7 +57,7 @@ class XenLog(Part):
         """Yield how it was found, and its lines."""
         console = case.console
         yield Paragraph(f"{console.found}.")
-        yield Lines(f"{len(console.lines):,} lines", console.lines)
+        yield Lines(f"{len(console.lines):,} lines", console.lines, log=True)
 
 
 def out_of_memory(lines: Sequence[str]) -> Iterator[str]:

@@ -49,6 +49,8 @@ th { color: var(--soft); font-weight: normal }
 .number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
 pre { font: 12.5px/1.45 monospace; background: var(--box); border: 1px solid var(--line);
   padding: .6em .8em; margin: .3em 0; overflow: auto; max-height: 40em }
+.end { max-height: none }
+summary { color: var(--link); cursor: pointer; font-size: .93em }
 svg { width: 100%; height: auto; border-radius: 4px }
 footer { color: var(--soft); font-size: .85em; margin-top: 2em }
 @media (max-width: 600px) { .facts th, .facts td { display: block; width: auto; border: 0;
@@ -58,6 +60,8 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
   .wide { overflow: visible } .wide td, .wide th { white-space: normal }
   h2, h3 { break-after: avoid } tr { break-inside: avoid } }
 """
+
+END = 40  # lines of a log that are in sight; those before are folded up
 
 HEAD = """<!DOCTYPE html>
 <html lang="en">
@@ -119,8 +123,17 @@ PAGE = (
 {{ block.svg|safe }}
 {%- else %}
 <h3>{{ block.title }}</h3>
+{%- set older = block.lines[:-end] if block.log else [] %}
+{%- if older %}
+<details><summary>{{ older|length }} lines before</summary>
 <pre tabindex="0">
-{%- for line in block.lines %}
+{%- for line in older %}
+{{ line }}
+{%- endfor %}
+</pre></details>
+{%- endif %}
+<pre tabindex="0"{% if block.log %} class="end"{% endif %}>
+{%- for line in block.lines[older|length:] %}
 {{ line }}
 {%- endfor %}
 </pre>
@@ -153,7 +166,7 @@ def page(document: Document) -> bytes:
 
     :raises P2mError: Jinja2 is not installed.
     """
-    names: dict[str, Any] = {"kind_of": kind_of, "shown": shown, "numeric": numeric}
+    names: dict[str, Any] = {"kind_of": kind_of, "shown": shown, "numeric": numeric, "end": END}
     return template(PAGE).render(document=document, version=__version__, **names).encode()
 
 

@@ -12,17 +12,13 @@ import pytest
 
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.cli.report import page_names
+from pykdump_ext.parts.happened import WHERE
 from pykdump_ext.parts.index import Summary, groups, index_page, summary
 
-STACK = ["#0  xen_hypercall_pv (a/b.S:44)", "#1  panic+0x118/0x2f4 (kernel/panic.c:426:3)"]
 
-
-def report(cause: str, time: str = "2026-01-02", stack: list[str] = STACK) -> dict[str, Any]:
-    blocks = [
-        {"kind": "paragraph", "text": cause},
-        {"kind": "facts", "facts": {"time of the crash": time, "host name": "h", "Xen": "4.17"}},
-        {"kind": "lines", "title": "Stack of x", "lines": stack},
-    ]
+def report(cause: str, time: str = "2026-01-02", where: str = "f < g") -> dict[str, Any]:
+    facts = {"time of the crash": time, "host name": "h", "Xen": "4.17", WHERE: where}
+    blocks = [{"kind": "paragraph", "text": cause}, {"kind": "facts", "facts": facts}]
     return {"dump": f"{time}.vmcore", "parts": [{"name": "happened", "blocks": blocks}]}
 
 
@@ -33,13 +29,15 @@ def made(*reports: dict[str, Any]) -> list[Summary]:
 def test_a_summary_has_what_the_report_begins_with() -> None:
     (one,) = made(report("dom0 died: x"))
     assert (one.cause, one.host, one.linux, one.xen) == ("dom0 died: x", "h", "", "4.17")
-    assert one.functions == ("xen_hypercall_pv", "panic")
+    assert one.functions == ("f", "g")
+    (none,) = made(report("dom0 died.", where=""))
+    assert none.functions == ()
 
 
-def test_addresses_and_numbers_make_no_difference_and_functions_do() -> None:
-    first = report("BUG: fault at ffff88810621fb80 on cpu 3", "2026-01-01")
-    second = report("BUG: fault at ffff888106000000 on cpu 12", "2026-03-01")
-    other = report("BUG: fault at ffff888106000000 on cpu 12", "2026-02-01", STACK[1:])
+def test_addresses_and_numbers_make_no_difference_and_the_function_does() -> None:
+    first = report("BUG: fault at ffff88810621fb80 on cpu 3, RIP: f+0x1c/0x60", "2026-01-01")
+    second = report("BUG: fault at 0x10 on cpu 12, RIP: f+0x5/0x90", "2026-03-01", "f < called")
+    other = report("BUG: fault at ffff888106000000 on cpu 12, RIP: f+0x5/0x90", "2026-02-01", "g")
     found = groups(made(first, other, second))
     assert [[one.time for one in group.dumps] for group in found] == [
         ["2026-03-01", "2026-01-01"],

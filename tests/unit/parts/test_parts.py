@@ -25,11 +25,9 @@ from pykdump_ext.parts import PARTS, chosen
 from pykdump_ext.parts.blocks import Block, Facts, Lines, Paragraph, Table, as_text, clean
 from pykdump_ext.parts.case import Case
 from pykdump_ext.parts.document import Document, as_lines, make
-from pykdump_ext.parts.happened import answer
 from pykdump_ext.parts.logs import out_of_memory
 from pykdump_ext.parts.page import page
 from pykdump_ext.parts.part import Part, run
-from pykdump_ext.xen.death import Death
 
 from ..made_up.dump import MadeUpDump
 from ..made_up.host import guest_on_host
@@ -212,24 +210,37 @@ def test_a_page_needs_jinja(monkeypatch: pytest.MonkeyPatch) -> None:
         page(Document("", [], 0))
 
 
+def pres(text: str) -> list[list[str]]:
+    """The lines of each box of a page."""
+    boxes = re.findall(r"<pre[^>]*>\n?(.*?)\n?</pre>", text, re.DOTALL)
+    return [[line for line in box.split("\n") if line] for box in boxes]
+
+
+@pytest.mark.parametrize("count", [0, 1, 40, 41, 100])
+def test_a_log_has_its_end_in_sight_and_the_older_lines_folded_up(count: int) -> None:
+    lines = [f"<{number}>" for number in range(count)]
+    shown = [f"&lt;{number}&gt;" for number in range(count)]
+    text = page(make(Case(opened()), [One(Lines("a log", lines, log=True))])).decode()
+    folded = re.findall(r"<details>.*?</details>", text, re.DOTALL)
+    assert len(folded) == (count > 40) and "<details open" not in text
+    if folded:
+        assert f"{count - 40} lines before" in folded[0]
+        assert pres(folded[0]) == [shown[:-40]]
+        assert text.index("</details>") < text.index(shown[-40])
+    assert pres(text) == [shown[:-40], shown[-40:]][count <= 40 :]
+    other = page(make(Case(opened()), [One(Lines("no log", lines))])).decode()
+    assert "<details" not in other and pres(other) == [shown]
+
+
+def test_the_logs_are_shown_as_logs() -> None:
+    (part,) = make(Case(opened()), chosen(["xenlog"])).parts
+    log = part.blocks[1]
+    assert isinstance(log, Lines) and log.log
+
+
 def test_tables_are_aligned() -> None:
     table = Table("T", ["name", "n"], [["a", 1234], ["bbbbb", None]])
     assert [*as_text(table)] == ["T:", "  name         n", "  a        1,234", "  bbbbb  unknown"]
-
-
-@pytest.mark.parametrize(
-    ("death", "message", "first"),
-    [
-        (Death("dom0", "w"), "Kernel panic: p", "dom0 died: Kernel panic: p"),
-        (Death("Xen", "Xen panicked on cpu 3", ("FATAL",)), None, "Xen died: FATAL"),
-        (Death("Xen", "somebody pressed"), "old", "Xen died: somebody pressed"),
-        (Death(None, "nothing"), None, "It is not clear whether dom0 or Xen died."),
-    ],
-)
-def test_the_report_begins_with_the_answer(death: Death, message: str, first: str) -> None:
-    said = [*answer(death, message)]
-    assert said[0] == first and len(said) == len(set(said))
-    assert death.died != "Xen" or not message or said[-1].endswith(f"from before: {message}")
 
 
 def test_the_last_oom_is_cut_out_of_the_log() -> None:
