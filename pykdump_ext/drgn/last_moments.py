@@ -36,17 +36,11 @@ def log_lines(prog: drgn.Program) -> list[str]:
 def last_stack(prog: drgn.Program, vcpu: int | None = None) -> tuple[str, list[str]]:
     """Return a name for the task that crashed the kernel, and its stack with source lines.
 
-    :param vcpu: the cpu that it was on, if that is known: where Xen crashed the kernel, the
-        kernel does not know it.
+    :param vcpu: the cpu that it was on, if Xen shows that; else the kernel's own word is taken.
     :raises ValueError: no task crashed it.
     """
-    try:
-        task = prog.crashed_thread().object
-    except (ValueError, LookupError):
-        if vcpu is None:
-            raise
-        task = linux.cpu_curr(prog, vcpu)
-    return named_stack(prog, task)
+    known = prog.crashed_thread().object if vcpu is None else linux.cpu_curr(prog, vcpu)
+    return named_stack(prog, known)
 
 
 def stack_of_pid(prog: drgn.Program, pid: int) -> tuple[str, list[str]]:

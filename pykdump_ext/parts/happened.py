@@ -44,6 +44,8 @@ class Happened(Part):
             death = Death(None, "neither Xen's console nor its vcpus could be found")
         prog = case.tried("what dom0's kernel knows", lambda: case.prog)
         words = case.tried("dom0's last words", lambda: dom0s_words(prog)) if prog else None
+        if death.died is None and words and words.panic:  # if Xen had died, dom0 could not panic
+            death = Death(DOM0, f"dom0's log has its panic; {death.why}")
         yield from map(Paragraph, answer(death, words))
         if death.message:
             yield Lines("What Xen wrote of it", death.message)
@@ -126,7 +128,8 @@ def stack_blocks(
         found = case.tried("the stack of the hung task", lambda: last.stack_of_pid(prog, hung))
         if found:
             yield Lines(f"Stack of the task that hung: {found[0]}", found[1])
-    if death.died not in (XEN, ASKED) and (death.died or (words and words.headline)):
+    panicked = death.vcpu is not None or death.headline is None or (words and words.panic)
+    if death.died == DOM0 and panicked:
         found = case.tried("the stack of the panic", lambda: last.last_stack(prog, death.vcpu))
         if found:
             did = "was running when Xen crashed dom0" if death.headline else "crashed the kernel"

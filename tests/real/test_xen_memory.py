@@ -11,14 +11,16 @@ import subprocess
 from pathlib import Path
 from uuid import UUID
 
+import drgn
 import pytest
+from drgn.helpers.linux.percpu import per_cpu
 
 from pykdump_ext.errors import P2mError
 from pykdump_ext.linux.namelist import Namelist
 from pykdump_ext.machine.dumps import Dump as OpenDump
 from pykdump_ext.machine.dumps import open_dump
 from pykdump_ext.xen.console import Console, read_console
-from pykdump_ext.xen.death import who_died
+from pykdump_ext.xen.death import ASKED, who_died
 from pykdump_ext.xen.domains import Xen, open_xen
 from pykdump_ext.xen.event_channels import STATES, find_channels
 from pykdump_ext.xen.grants import GrantTables, read_grants
@@ -111,6 +113,32 @@ def test_xen_in_the_dump_of_a_dom0_that_crashed(untouched: Dump, truncated: Dump
     assert (same.console, same.host) == (found.console, found.host)
 
 
+def test_the_time_in_each_state_is_what_dom0s_kernel_has(
+    prog: drgn.Program, truncated: Dump
+) -> None:
+    """Xen copies a vcpu's runstate to where its kernel wants it, when it lets the vcpu run."""
+    found = Found(truncated.vmcore).host
+    equal = set()
+    for vcpu in (vcpu for vcpu in found.vcpus if vcpu.domain == 0):
+        kernels = per_cpu(prog["xen_runstate"], vcpu.number)
+        assert vcpu.runstate is not None
+        times = tuple(time.value_() for time in kernels.time)
+        if kernels.state_entry_time.value_() == vcpu.runstate.since:
+            assert times == vcpu.runstate.times
+            equal.add(vcpu.number)
+        else:
+            assert all(ours >= theirs for ours, theirs in zip(vcpu.runstate.times, times))
+    (caller,) = [
+        c.vcpu.number for c in found.cpus if c.vcpu and c.registers and c.registers.crashed
+    ]
+    assert caller in equal
+    # the kernel read Xen's clock a moment before the crash
+    clock = prog["tk_core"].timekeeper.tkr_mono
+    assert clock.clock.name.string_() == b"xen"
+    assert found.last_change is not None
+    assert abs(found.last_change - clock.cycle_last.value_()) < 5 * 10**9
+
+
 def test_xens_build_id_is_that_of_the_xen_that_booted(untouched: Dump, tmp_path: Path) -> None:
     found = Found(untouched.vmcore)
     image = tmp_path / "xen"
@@ -169,7 +197,7 @@ def test_a_crash_of_xen_itself_with_dom0_alive() -> None:
     assert len(text) > RING  # so that the ring has wrapped
     assert [*found.console.lines] == text[-RING:].removesuffix("\n").split("\n")
     assert found.console.wrapped and "older lines were overwritten" in found.console.found
-    assert found.death.died == "Xen" and "key C" in found.death.why
+    assert found.death.died == ASKED and found.death.vcpu is None
     assert who_died((), found.host).died is None
     check_cpus(found)
     # what Xen's key q printed a moment before

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
+from pykdump_ext.parts import happened
 from pykdump_ext.parts.blocks import Block, Lines, Paragraph, Table
 from pykdump_ext.parts.case import Case
 from pykdump_ext.parts.cpus import Cpus, owner
@@ -101,6 +102,22 @@ def test_where_it_died(
     death: Death, words: LastWords | None, stacks: list[Lines], first: str | None
 ) -> None:
     assert next(iter(functions(death, words, stacks)), None) == first
+
+
+def test_a_dom0_that_panicked_died_whatever_xen_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Xen's console and the registers of a PVH dom0 may show nothing."""
+    monkeypatch.setattr(happened, "dom0s_words", lambda prog: PANIC)
+    monkeypatch.setattr(happened, "stack_blocks", lambda *of: [])
+    monkeypatch.setattr(happened.Happened, "_facts", lambda *of: [])
+
+    def tried(what: str, find: Callable[[], object]) -> object:
+        return find() if what in ("what dom0's kernel knows", "dom0's last words") else None
+
+    case = cast(Case, SimpleNamespace(tried=tried, prog=object(), notes=[]))
+    first, second, *_ = happened.Happened().blocks(case)
+    assert first == Paragraph("dom0 died: Kernel panic - not syncing: sysrq triggered crash")
+    assert isinstance(second, Paragraph)
+    assert second.text.startswith("dom0's log has its panic; neither Xen's console nor")
 
 
 # Cpus
