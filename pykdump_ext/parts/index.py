@@ -15,7 +15,7 @@ from .page import HEAD, STYLE, template
 __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
 # What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
-VARIES = re.compile(r"\+0x[0-9a-f]+/0x[0-9a-f]+|\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
+VARIES = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
 
 INDEX = (
     HEAD

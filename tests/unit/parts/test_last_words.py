@@ -268,6 +268,7 @@ HUNG = """
 [   75.039994]  schedule_preempt_disabled+0x11/0x20
 [   75.040987]  __mutex_lock.constprop.0+0x39d/0x720
 [   75.043427]  blkdev_get_by_dev.part.0+0x12c/0x310
+[   75.074627] RIP: 0033:0x47b5e1
 [   75.081325]  </TASK>
 [   75.090000] Kernel panic - not syncing: hung_task: blocked tasks
 [   75.090001] CPU: 1 PID: 41 Comm: khungtaskd Not tainted 6.1.0-56-amd64 #1
@@ -283,6 +284,7 @@ def test_a_panic_for_hung_tasks_has_the_stack_of_the_task_that_hung() -> None:
     assert found.headline == "Kernel panic - not syncing: hung_task: blocked tasks"
     assert found.functions == ("__mutex_lock", "blkdev_get_by_dev")
     assert found.hung == 152 and len(found.earlier) == 1
+    assert found.trouble and found.trouble.rip is None  # the program's is no place in the kernel
     assert words(FIRST, SECOND, FATAL).hung is None
     # a task that hung, and a death of something else
     assert words(HUNG.split("[   75.090000]", maxsplit=1)[0], SYSRQ).hung is None
