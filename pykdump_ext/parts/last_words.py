@@ -30,6 +30,7 @@ BEFORE = re.compile(r"BUG: |kernel BUG at |(?:traps: )?PANIC: double fault")
 MOST_BEFORE = 8  # lines: "#PF: ...", "PGD ...", "cut here"
 WARNING = re.compile(r"WARNING: |BUG: KASAN|UBSAN: ")  # lib/bug.c, mm/kasan/report.c, lib/ubsan.c
 SOFT = re.compile(r"(?:NMI )?(?:watchdog: )?BUG: soft lockup")  # kernel/watchdog.c
+DOUBLE = re.compile(r"(?:traps: )?PANIC: double fault")  # arch/x86/kernel/traps.c
 HARD = re.compile(r"(?:NMI )?(?:watchdog: )?Watchdog detected hard LOCKUP")
 HUNG = re.compile(r"INFO: task (?P<task>.+):(?P<pid>\d+) blocked for more than")  # hung_task.c
 # What a panic says that followed a report, and which lines such a report has
@@ -39,6 +40,7 @@ FOLLOWED = (
     (re.compile(r".*panic_on_warn set"), WARNING),  # check_panic_on_warn() of kernel/panic.c
     (re.compile(r"softlockup: hung tasks"), SOFT),
     (re.compile(r"Hard LOCKUP"), HARD),
+    (re.compile(r"Machine halted"), DOUBLE),  # exc_double_fault(), before it df_debug()
 )  # fmt: skip
 # do_exit() of kernel/exit.c: these may die of an oops, or of something else
 KILLED = (

@@ -194,11 +194,20 @@ SOFT = """
 [   70.000006]  </TASK>
 [   70.000007] Kernel panic - not syncing: softlockup: hung tasks
 """
+DOUBLE = """
+[   70.000000] PANIC: double fault, error_code: 0x0
+[   70.000001] CPU: 1 PID: 140 Comm: dd Not tainted 4.14.0 #1
+[   70.000002] RIP: e030:recurses+0x2/0x4
+[   70.000003] Call Trace:
+[   70.000004]  recurses+0x2/0x4
+[   70.000005] Kernel panic - not syncing: Machine halted.
+"""
 
 
 @pytest.mark.parametrize(
     ("log", "headline", "functions"),
     [
+        (DOUBLE, "PANIC: double fault, error_code: 0x0, RIP: recurses+0x2/0x4", ("recurses",)),
         (
             OLD,
             "BUG: unable to handle kernel paging request at ffffc90001234000,"
