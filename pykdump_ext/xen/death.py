@@ -33,7 +33,7 @@ MOST_REASONS = 4  # lines
 # exception only: nmi_watchdog_tick() of xen/arch/x86/nmi.c, mem_parity_error() and others of
 # traps.c, unexpected_machine_check() and mc_panic() of cpu/mcheck/mce.c
 CAUSE = re.compile(
-    r"Watchdog timer detects that CPU\d+ is stuck!|NMI - "
+    r"Watchdog timer detects that CPU\d+ is stuck!|NMI - |Uhhuh\. NMI received for unknown reason"
     r"|Unexpected Machine Check Exception|Fatal machine check: "
 )
 MOST_BEFORE = 600  # lines of registers and stacks, of all cpus, before a panic
@@ -41,7 +41,7 @@ STATE = re.compile(r"----\[ Xen-")  # print_xen_info(): what is shown of a state
 TRACE = "Xen call trace:"
 # show_trace(); with R, S or F for how it was found since 4.13 at the latest. A static function has
 # its file before it
-CALL = re.compile(r" +\[<[0-9a-f]+>\] (?:[RSF] )?(?:\S+#)?([A-Za-z_][\w.]*)\+0x")
+CALL = re.compile(r" +\[<[0-9a-f]+>\] (?:[RSF] )?(?:\S+#)?([A-Za-z_][\w.]*)\+")
 STARS = "*" * 20
 LINE = re.compile(r"\(XEN\) (?:\[[^\]]*\] )?")  # of Xen itself, perhaps with a time
 LONGEST_PANIC = 20  # lines

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["BOOT_SECONDS", "Typed", "run"]
+__all__ = ["BOOT_SECONDS", "Monitored", "Typed", "run"]
 
 BOOT_SECONDS = 1800  # it takes one minute; on a machine that does much else, ten
 
@@ -33,12 +33,21 @@ class Typed:
             size = len(shown)
 
 
+@dataclass(frozen=True)
+class Monitored(Typed):
+    """Keys for a console that the emulator's monitor has as well: Ctrl-A and c switch to it."""
+
+
 def run(command: list[str], console: Path, typed: Typed | None) -> None:
     """Run the emulator, whose console goes to a file, until the machine stops.
 
     :raises subprocess.TimeoutExpired: it does not.
     """
-    serial = ["-chardev", f"stdio,id=com1,signal=off,logfile={console}", "-serial", "chardev:com1"]
+    shared, monitor = "", []
+    if isinstance(typed, Monitored):
+        shared, monitor = ",mux=on", ["-mon", "chardev=com1"]
+    chardev = f"stdio,id=com1,signal=off,logfile={console}{shared}"
+    serial = ["-chardev", chardev, "-serial", "chardev:com1", *monitor]
     if typed is None:
         serial = ["-serial", f"file:{console}"]
     stdin = subprocess.PIPE if typed else subprocess.DEVNULL

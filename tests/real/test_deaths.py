@@ -12,7 +12,7 @@ from pykdump_ext.parts.index import Summary, summary
 from tests.lab.dump import Dump
 from tests.lab.failures import console_of, failure
 from tests.lab.packages import Missing
-from tests.lab.xen_crash import xen_crash
+from tests.lab.xen_crash import xen_crash, xen_panic
 
 from .conftest import Plain
 from .test_report import Reported, check_time
@@ -159,6 +159,28 @@ def test_a_panic_for_no_memory(plain: Plain) -> None:
     assert functions[0] == "panic" and died.where[0] == functions[1] == "out_of_memory"
     assert in_order(died.where, functions)
     assert in_order(["panic", *died.where], died.stack("Stack of the task that crashed the kernel"))
+
+
+def test_a_panic_of_xen() -> None:
+    """The emulator's monitor, which sends the NMI, writes on the console as well."""
+    dump = xen_panic()
+    found = Reported(dump)
+    xen = re.findall(r"(?m)^(?:\(qemu\) )?\(XEN\) (.*?)\r*$", console_of(dump))
+    cause = next(line for line in xen if "NMI received for unknown reason" in line)
+    panic = next(at for at, line in enumerate(xen) if line.startswith("Panic on CPU"))
+    cpu, said = xen[panic].removeprefix("Panic on CPU ")[:-1], xen[panic + 1]
+    assert "FATAL TRAP" in said
+    assert found.blocks("happened", "paragraph") == [
+        f"Xen died: {cause} ({said})",
+        f"Xen panicked on cpu {cpu}.",
+    ]
+    assert found.blocks("happened", "lines") == [[said]]
+    trace = xen[xen.index("Xen call trace:") + 1 : panic]
+    functions = re.findall(r"\[<\w+>\] [RSF] (?:\S+#)?(\w+)\+", "\n".join(trace))
+    assert found.whole["functions"] == functions and len(functions) > 1
+    assert found.whole["missing"] == []
+    (console,) = found.blocks("xenlog", "lines")
+    assert [line.removeprefix("(XEN) ") for line in console] == [line.expandtabs() for line in xen]
 
 
 def test_a_dump_that_somebody_asked_for() -> None:

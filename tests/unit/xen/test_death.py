@@ -30,6 +30,7 @@ PANIC = """
 (XEN) Xen call trace:
 (XEN)    [<ffff82d040239ab4>] R common/kexec.c#kexec_reads+0x14/0x38
 (XEN)    [<ffff82d04022b0f0>] F arch/x86/keyhandler.c#handle_keypress+0x70/0xe0
+(XEN)    [<ffff82d0402fa680>] S arch/x86/domain.c#idle_loop+0/0x130
 (XEN)    [<ffff82d04024a7e0>] F do_softirq+0x13/0x20
 (XEN)
 (XEN) ****************************************
@@ -72,7 +73,7 @@ def test_the_words_of_the_panic_and_where_xen_died() -> None:
         "FATAL PAGE FAULT", "[error_code=0000]", "Faulting linear address: 0000000000000000",
     )  # fmt: skip
     assert death.headline == "FATAL PAGE FAULT"
-    assert death.functions == ("kexec_reads", "handle_keypress", "do_softirq")
+    assert death.functions == ("kexec_reads", "handle_keypress", "idle_loop", "do_softirq")
 
 
 def panicked(*words: str, before: str = "", trace: str = "R do_softirq+0x13/0x20") -> list[str]:
@@ -102,6 +103,12 @@ def panicked(*words: str, before: str = "", trace: str = "R do_softirq+0x13/0x20
         (
             panicked("HARDWARE ERROR", before="Fatal machine check: MCE: No CPU found valid MCE"),
             "Fatal machine check: MCE: No CPU found valid MCE (HARDWARE ERROR)",
+        ),
+        (
+            panicked(
+                "FATAL TRAP: vec 2, NMI[0000]", before="Uhhuh. NMI received for unknown reason 31."
+            ),
+            "Uhhuh. NMI received for unknown reason 31. (FATAL TRAP: vec 2, NMI[0000])",
         ),
         (panicked("FATAL TRAP: vec 6, #UD[0000]"), "FATAL TRAP: vec 6, #UD[0000]"),
         (panicked("DOUBLE FAULT -- system shutdown"), "DOUBLE FAULT -- system shutdown"),
