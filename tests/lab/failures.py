@@ -12,7 +12,7 @@ from pathlib import Path
 from .added import files_with_storage
 from .cache import product
 from .dump import CRASHES, Dump, crash_machine, initramfs_that_starts, made_from
-from .faults import PROGRAM, put_faults
+from .faults import MADE_FROM, put_faults
 from .matrix import MAIN, source
 from .packages import HOST
 
@@ -78,7 +78,7 @@ class Faulty(Failure):
     """A failure of dom0 by modules of the lab, those of :data:`.faults.FAULTS`."""
 
     faults: tuple[str, ...] = ()
-    source: str = PROGRAM.read_text()
+    made_from: str = MADE_FROM
 
 
 FAILURES: dict[str, Failure] = {

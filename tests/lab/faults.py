@@ -13,7 +13,7 @@ from pathlib import Path
 from .dump import Source
 from .packages import Missing
 
-__all__ = ["FAULTS", "PROGRAM", "put_faults"]
+__all__ = ["FAULTS", "MADE_FROM", "put_faults"]
 
 PROGRAM = Path(__file__).with_name("faults.c")
 # The module that carries it: it has to know each function of the kernel that is called
@@ -25,6 +25,8 @@ FLAGS = ("-O1", "-Wall", "-Werror", "-fno-omit-frame-pointer", "-fno-pic", "-mcm
          "-fno-asynchronous-unwind-tables")  # fmt: skip
 TABLES = ("--remove-section=.orc_unwind", "--remove-section=.orc_unwind_ip",
           "--remove-section=.orc_header")  # fmt: skip
+
+MADE_FROM = repr((FAULTS, FLAGS, TABLES, PROGRAM.read_text()))
 
 
 def put_faults(source: Source, names: tuple[str, ...], tree: Path) -> None:
