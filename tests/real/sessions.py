@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -218,3 +219,10 @@ class Terminal:
     def interrupt(self) -> None:
         """Press Ctrl-C."""
         self.child.sendintr()
+
+    def kill(self) -> None:
+        """End crash; pexpect's own way gives up where a busy machine needs over 0.1 s for it."""
+        if self.child.isalive():
+            self.child.kill(signal.SIGKILL)
+            self.child.wait()
+        self.child.close()

@@ -245,7 +245,7 @@ def terminal(crash: Crash, truncated: Dump, host: Path) -> Iterator[Terminal]:
     made.until()
     made.line(LOAD)
     yield made
-    made.child.close(force=True)
+    made.kill()
 
 
 def test_the_prompt(terminal: Terminal) -> None:

@@ -25,7 +25,7 @@ def terminal(crash: Crash, truncated: Dump, host: Path) -> Iterator[Terminal]:
     )
     made.until()
     yield made
-    made.child.close(force=True)
+    made.kill()
 
 
 # --------------------------------------------------------------------------

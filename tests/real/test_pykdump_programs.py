@@ -251,7 +251,7 @@ def terminal(crash: Crash, truncated: Dump, tmp_path: Path) -> Iterator[Terminal
     made = Terminal(crash, words)
     made.until()
     yield made
-    made.child.close(force=True)
+    made.kill()
 
 
 def test_keys(terminal: Terminal, crash: Crash) -> None:
