@@ -11,13 +11,13 @@ dump and whose symbols are used as a namelist (see ``host/session.py``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 from .errors import NotPvError, P2mError, ReadError
+from .limits import Once
 from .linux.banners import MOST_PAGES, find_banner, release_of
 from .linux.find_namelist import installed_namelists, none_found
 from .linux.kernel import Kernel, KernelFile
@@ -44,10 +44,8 @@ from .xen.vmcoreinfo import read_vmcoreinfo
 
 __all__ = ["OpenedDump"]
 
-Answer = TypeVar("Answer")
 
-
-class OpenedDump:
+class OpenedDump(Once):
     """A dump, the namelists given for it, and one domain of its Xen host.
 
     A property raises :class:`P2mError` if the dump has no answer; that error is raised
@@ -66,31 +64,17 @@ class OpenedDump:
         paths: Sequence[str] = (),
         domain: int = 0,
     ) -> None:
+        super().__init__()
         self.dump = dump
         self.namelists = tuple(namelists)
         self.paths = tuple(paths)
         self.domain = domain
-        self._failures: dict[str, P2mError] = {}
         self._tables: dict[int, PageTables] = {}
         self._banners: dict[int, bytes | None] = {}
         self._pages = iter(range(MOST_PAGES))  # that may still be searched for a banner
         self.found: KernelFile | None = None
         """The namelist that :meth:`look_for_namelist` took."""
         self._sought: str | None = None  # the release that it looked for
-
-    def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
-        """Return the result of ``find``; if it failed before, raise that error again."""
-        if name in self._failures:
-            raise self._failures[name]
-        try:
-            return find()
-        except P2mError as error:
-            self._failures[name] = error
-            raise
-
-    def forget_failures(self) -> None:
-        """Look again for the answers that could not be found; what was missing may be there now."""
-        self._failures.clear()
 
     @cached_property
     def note(self) -> CrashNote | None:

@@ -24,11 +24,18 @@ __all__ = [
     "as_data",
     "as_text",
     "clean",
+    "cut",
 ]
 
 Cell = Union[str, int, float, None]
 UNKNOWN = "unknown"
 GAP = "  "  # between columns
+IDS = frozenset(("domain", "vcpu", "cpu"))  # columns of numbers that name something: no commas
+# What a damaged dump can make of a text or a list, a page must not have whole
+LONGEST = 4000  # characters of a text; a line of dom0's log has about 1,000 at most
+LONGEST_CELL = 500
+MOST_ROWS = 10_000  # of a table
+MOST_CHARACTERS = 4 << 20  # of lines, about 50,000 of them
 
 
 @dataclass(frozen=True)
@@ -75,31 +82,56 @@ Block = Union[Paragraph, Facts, Table, Lines, Picture]
 
 
 def clean(block: Block) -> Block:
-    """Return a block with texts that a terminal can show."""
+    """Return a block with texts that a terminal can show, and no more than a page can have."""
     if isinstance(block, Paragraph):
-        return Paragraph(printable(block.text))
+        return Paragraph(_text(block.text))
     if isinstance(block, Facts):
-        return Facts([(printable(name), _clean(value)) for name, value in block.facts])
+        return Facts([(_text(name), _clean(value)) for name, value in block.facts])
     if isinstance(block, Table):
-        rows = [[_clean(cell) for cell in row] for row in block.rows]
-        return Table(printable(block.title), [*map(printable, block.columns)], rows)
+        title, rows = _text(block.title), block.rows
+        if len(rows) > MOST_ROWS:
+            title += f": the first {MOST_ROWS:,} of {len(rows):,}"
+        clean_rows = [[_clean(cell) for cell in row] for row in rows[:MOST_ROWS]]
+        return Table(title, [*map(_text, block.columns)], clean_rows)
     if isinstance(block, Picture):
         return block
-    lines = [printable(line.expandtabs()) for line in block.lines]
-    return Lines(printable(block.title), lines, block.log)
+    return Lines(_text(block.title), _last_lines(block.lines), block.log)
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Return a text, or the beginning of one that has too many characters."""
+    more = len(text) - longest
+    return text if more <= 0 else f"{text[:longest]} ... and {more:,} more characters"
+
+
+def _text(text: str) -> str:
+    return printable(cut(text))
 
 
 def _clean(cell: Cell) -> Cell:
-    return printable(cell) if isinstance(cell, str) else cell
+    return printable(cut(cell, LONGEST_CELL)) if isinstance(cell, str) else cell
 
 
-def shown(cell: Cell) -> str:
-    """Return a value as text: numbers with commas between thousands."""
+def _last_lines(lines: Sequence[str]) -> list[str]:
+    """Return lines, each cut; of more than a page can have, the last."""
+    found: list[str] = []
+    size = 0
+    for line in reversed(lines):
+        found.append(printable(cut(line).expandtabs()))
+        size += len(found[-1]) + 1
+        if size > MOST_CHARACTERS:
+            found.append(f"({len(lines) - len(found):,} lines before these are left out)")
+            break
+    return found[::-1]
+
+
+def shown(cell: Cell, column: str = "") -> str:
+    """Return a value as text: numbers with commas between thousands, unless they are ids."""
     if cell is None:
         return UNKNOWN
     if isinstance(cell, float):
         return f"{cell:,.2f}"
-    return f"{cell:,}" if isinstance(cell, int) else cell
+    return f"{cell:,}" if isinstance(cell, int) and column not in IDS else str(cell)
 
 
 def as_data(block: Block) -> dict[str, Any]:
@@ -136,7 +168,8 @@ def as_text(block: Block) -> Iterator[str]:
 
 def aligned(table: Table) -> Iterator[str]:
     """Yield the rows of a table below its columns; columns of numbers are aligned to the right."""
-    rows = [[*table.columns], *([shown(cell) for cell in row] for row in table.rows)]
+    values = ([*map(shown, row, table.columns)] for row in table.rows)
+    rows = [[*table.columns], *values]
     widths = [max(map(len, column)) for column in zip(*rows)]
     right = numeric(table)
     for row in rows:

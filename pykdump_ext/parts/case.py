@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from ..errors import P2mError
+from ..limits import Once, TooLongError, held, step, within
 from ..opened import OpenedDump
 from ..xen.pcpus import HostCpus, read_cpus
 from ..xen.symbols import XenSymbols
@@ -19,15 +20,18 @@ if TYPE_CHECKING:
 
     from ..xen.console import Console
 
-__all__ = ["Case"]
+__all__ = ["Case", "reason"]
 
 Answer = TypeVar("Answer")
 
+OPENING = 120.0  # seconds for drgn to open a dump, in which it reads all of a vmlinux
 
-class Case:
+
+class Case(Once):
     """A dump that a report is made of.
 
-    A property raises :class:`P2mError` if the dump has no answer, each time that it is read.
+    A property raises :class:`P2mError` if the dump has no answer, each time that it is read; it is
+    sought once, also where the time for it ran out.
     ``notes`` are sentences on what a part could not find; :func:`.part.run` empties them.
 
     :param opened: the dump, with the namelists that are known.
@@ -43,32 +47,22 @@ class Case:
         program: Callable[[], drgn.Program] | None = None,
         pictures: bool = False,
     ) -> None:
+        super().__init__()
         self.opened = opened
         self.xen_syms = xen_syms
         self.pictures = pictures
         self.notes: list[str] = []
         self._program = program or self._open_program
-        self._failures: dict[str, P2mError] = {}
-
-    def _once(self, name: str, find: Callable[[], Answer]) -> Answer:
-        """Return the result of ``find``; if it failed before, raise that error again."""
-        if name in self._failures:
-            raise self._failures[name]
-        try:
-            return find()
-        except P2mError as error:
-            self._failures[name] = error
-            raise
 
     def tried(self, what: str, find: Callable[[], Answer]) -> Answer | None:
         """Return the result of ``find``, or None where it fails: then a note says why.
 
+        It gets a fifth of the time that a part has, so that what comes then has some as well.
+
         :param what: what is not known then, such as ``the load``.
         """
         try:
-            return find()
-        except P2mError as error:
-            self.notes.append(f"{what}: {error}")
+            return step(find)
         except Exception as error:  # of drgn or its helpers, on a kernel that they do not know
             self.notes.append(f"{what}: {reason(error)}")
         return None
@@ -82,22 +76,32 @@ class Case:
         self.opened.proved  # noqa: B018  (that there is no vmlinux is said before drgn is wanted)
         from ..drgn.prog import open_program  # noqa: PLC0415  (drgn may not be installed)
 
-        return open_program(self.opened)
-
-    @cached_property
-    def symbols(self) -> XenSymbols | None:
-        """Xen's symbols, or None where no file of them is given."""
-        if self.xen_syms is None:
-            return None
-        path, vmcoreinfo = self.xen_syms, read_vmcoreinfo(self.opened.dump.notes)
-        return self._once("symbols", lambda: XenSymbols(path, vmcoreinfo))
+        try:
+            limit = OPENING if held() else None
+            return within(limit, lambda: open_program(self.opened), apart=True)
+        except TooLongError as error:
+            raise P2mError(f"drgn was to open the dump: {error}") from None
+        except P2mError:
+            raise
+        except Exception as error:  # damaged debug information, not enough memory
+            raise P2mError(f"drgn cannot open the dump: {reason(error)}") from None
 
     @cached_property
     def console(self) -> Console:
         """Xen's console."""
+        return self._once("console", self._console)
+
+    def _console(self) -> Console:
         from ..xen.console import read_console  # noqa: PLC0415  (numpy takes long to import)
 
-        return self._once("console", lambda: read_console(self.opened.xen, self.symbols))
+        xen = self.opened.xen
+        if self.xen_syms is not None:
+            try:
+                symbols = XenSymbols(self.xen_syms, read_vmcoreinfo(self.opened.dump.notes))
+                return read_console(xen, symbols)
+            except P2mError as error:
+                self.notes.append(f"Xen's symbols were not used: {error}")
+        return read_console(xen)
 
     @cached_property
     def host(self) -> HostCpus:
@@ -106,5 +110,9 @@ class Case:
 
 
 def reason(error: Exception) -> str:
-    """Return an exception that is not for people as a part of a sentence."""
+    """Return an exception as a part of a sentence."""
+    if isinstance(error, MemoryError):
+        return "it needs more memory than a report may take"
+    if isinstance(error, P2mError):
+        return str(error)
     return f"{type(error).__name__}: {error}"

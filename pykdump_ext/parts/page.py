@@ -115,7 +115,7 @@ PAGE = (
 {%- for row in block.rows %}
 <tr>
 {%- for cell in row %}<td{% if numbers[loop.index0] %} class="number"{% endif %}>\
-{{ shown(cell) }}</td>{% endfor %}</tr>
+{{ shown(cell, block.columns[loop.index0]) }}</td>{% endfor %}</tr>
 {%- endfor %}
 </tbody></table></div>
 {%- elif kind == "Picture" %}

@@ -3,23 +3,21 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any, ClassVar
 
 from ..errors import P2mError, printable
-from .blocks import Block, as_data, clean
+from ..limits import within
+from .blocks import Block, as_data, clean, cut
 from .case import Case, reason
 
 __all__ = ["Part", "Result", "run"]
 
 SECONDS = 30.0  # for a part; on the lab's dumps each takes less than 2
-AGAIN = 1.0  # seconds until the alarm rings again, where somebody caught it
+MOST_NOTES = 20
 
 
 class Part(ABC):
@@ -64,10 +62,6 @@ class Result:
         }
 
 
-class TimeUpError(BaseException):
-    """The time for a part is up; no handler of exceptions is meant to catch this."""
-
-
 def run(part: Part, case: Case, seconds: float | None = SECONDS) -> Result:
     """Return what a part finds in a dump, whatever happens in it.
 
@@ -76,35 +70,20 @@ def run(part: Part, case: Case, seconds: float | None = SECONDS) -> Result:
     result = Result(part.name, part.title)
     case.notes = []
     start = time.perf_counter()
+
+    def find() -> None:
+        for block in part.blocks(case):
+            result.blocks.append(clean(block))
+
     try:
-        with _alarm(seconds):
-            for block in part.blocks(case):
-                result.blocks.append(clean(block))
-    except P2mError as error:
-        result.problem = str(error)
-    except TimeUpError:
-        result.problem = f"it took over {seconds:g} seconds, and was stopped"
+        within(seconds, find)
+    except (P2mError, MemoryError) as error:
+        result.problem = printable(cut(reason(error)))
     except Exception as error:  # a kernel or a Xen that the code does not know
-        result.problem = printable(f"it failed with {reason(error)}")
-    result.notes = [*map(printable, case.notes)]
+        result.problem = printable(cut(f"it failed with {reason(error)}"))
+    notes = [*dict.fromkeys(case.notes)]
+    result.notes = [printable(cut(note)) for note in notes[:MOST_NOTES]]
+    if len(notes) > MOST_NOTES:
+        result.notes.append(f"{len(notes) - MOST_NOTES:,} more that could not be found")
     result.seconds = time.perf_counter() - start
     return result
-
-
-@contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeUpError` in the block once its time is up."""
-    if seconds is None:
-        yield
-        return
-
-    def ring(number: int, frame: FrameType | None) -> None:
-        raise TimeUpError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)

@@ -18,9 +18,9 @@ LICENCE = "# SPDX-License-Identifier: GPL-3.0-or-later"
 
 # From the ground up: a room may import those before it, and itself.
 ROOMS = (
-    "errors", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs", "native",
-    "opened", "reports", "rewrite", "drgn", "parts", "types", "drgn_plugin", "launch", "host",
-    "extensions", "cli",
+    "errors", "limits", "installed", "progress", "machine", "linux", "xen", "p2m", "outputs",
+    "native", "opened", "reports", "rewrite", "drgn", "parts", "types", "drgn_plugin", "launch",
+    "host", "extensions", "cli",
 )  # fmt: skip
 
 # Larger files, each with the reason why it is not two.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The report: its parts fail one by one, its texts are harmless, and it works by the dump alone."""
+"""The report: its texts are harmless, and it works by the dump alone."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import argparse
 import json
 import re
 import sys
-import time
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -20,86 +18,17 @@ from hypothesis import strategies as st
 from pykdump_ext.cli import report as cli
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.errors import P2mError
-from pykdump_ext.opened import OpenedDump
 from pykdump_ext.parts import PARTS, chosen
 from pykdump_ext.parts.blocks import Block, Facts, Lines, Paragraph, Table, as_text, clean
 from pykdump_ext.parts.case import Case
-from pykdump_ext.parts.document import Document, as_lines, make
+from pykdump_ext.parts.document import Document, make
 from pykdump_ext.parts.logs import out_of_memory
 from pykdump_ext.parts.page import page
-from pykdump_ext.parts.part import Part, run
+from pykdump_ext.parts.part import Result
 
-from ..made_up.dump import MadeUpDump
-from ..made_up.host import guest_on_host
-from ..made_up.ring import Ring
+from .sample import BY_DUMP, One, opened
 
-BY_DUMP = {"happened", "xenlog", "xenpcpus", "xendomains", "p2m"}
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x00'\"&\u202e"
-
-
-def opened() -> OpenedDump:
-    """Return the dump of a host whose Xen has a console."""
-    host, _, _ = guest_on_host()
-    ring = Ring(host)
-    ring.write(b"(XEN) Hardware Dom0 crashed: Executing kexec image on cpu2\n" + b"(XEN) x\n" * 30)
-    ring.plant()
-    return OpenedDump(MadeUpDump(host.memory(), host.notes()), paths=["vmcore"])
-
-
-class One(Part):
-    """A part that does what a test wants."""
-
-    name = "one"
-    title = "One"
-
-    def __init__(self, *found: Block, error: BaseException | None = None) -> None:
-        self.found, self.error = found, error
-
-    def blocks(self, case: Case) -> Iterator[Block]:
-        yield from self.found
-        if self.error:
-            raise self.error
-
-
-@pytest.mark.parametrize("error", [P2mError("no \x1b"), ValueError("odd \x1b"), RecursionError()])
-def test_a_part_that_fails_leaves_a_sentence_and_what_it_had(error: Exception) -> None:
-    parts = [One(Paragraph("before"), error=error), One(Paragraph("after"))]
-    document = make(Case(opened()), parts)
-    first, second = document.parts
-    assert first.blocks == [Paragraph("before")] and first.problem
-    assert first.problem.isprintable()
-    assert (second.blocks, second.problem) == ([Paragraph("after")], None)
-    text = "\n".join(as_lines(document))
-    assert f"(not found: {first.problem})" in text and "after" in text
-    assert document.missing == [("One", first.problem)]
-
-
-@pytest.mark.parametrize("name", PARTS)
-def test_each_real_part_may_fail(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: Part, case: Case) -> Iterator[Block]:
-        raise KeyError("what nobody thought of")
-
-    monkeypatch.setattr(type(PARTS[name]), "blocks", fail)
-    document = make(Case(opened()), chosen([]))
-    failed = {part.name: part.problem for part in document.parts}
-    assert "KeyError: 'what nobody thought of'" in (failed[name] or "")
-    assert {one for one, why in failed.items() if not why} == BY_DUMP - {name}
-    assert "what nobody thought of" in page(document).decode()
-
-
-def test_a_part_that_takes_too_long_is_stopped() -> None:
-    class Slow(One):
-        def blocks(self, case: Case) -> Iterator[Block]:
-            yield Paragraph("before")
-            try:
-                time.sleep(100)
-            except Exception:  # pragma: no cover  (what a helper may do)
-                time.sleep(100)
-
-    result = run(Slow(), Case(opened()), 0.05)
-    assert result.blocks == [Paragraph("before")]
-    assert result.problem == "it took over 0.05 seconds, and was stopped"
-    time.sleep(0.1)  # no alarm is left
 
 
 def test_the_dump_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,34 +49,6 @@ def test_the_dump_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reason and reason.startswith("no vmlinux was given")
     titles = {why: title for title, why in document.missing}[reason]
     assert "dom0's log" in titles and "dom0's memory" in titles
-
-
-def test_a_reason_that_many_parts_share_is_said_once() -> None:
-    dump = opened()
-    for note in list(dump.dump.notes):
-        if note.owner == "VMCOREINFO_XEN":
-            dump.dump.notes.remove(note)
-    document = make(Case(dump), chosen(["happened", "xenlog", "xenpcpus"]))
-    happened, *others = document.parts
-    assert happened.blocks[:2] == [
-        Paragraph("It is not clear whether dom0 or Xen died."),
-        Paragraph("Neither Xen's console nor its vcpus could be found."),
-    ]
-    (reason,) = {part.problem for part in others}
-    titles = [title for title, why in document.missing if str(why).endswith(str(reason))]
-    assert titles == ["What happened, Xen's console, Physical cpus"]
-
-
-def test_without_drgn_its_installation_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [name for name in sys.modules if name.startswith("pykdump_ext.drgn.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "drgn", None)
-    dump = opened()
-    monkeypatch.setattr(OpenedDump, "proved", (None, None))
-    (memory,) = make(Case(dump), chosen(["memory"])).parts
-    assert memory.problem and re.match(
-        r"drgn is not installed: .*pip install .*\[drgn\]", memory.problem
-    )
 
 
 # --------------------------------------------------------------------------
@@ -241,6 +142,13 @@ def test_the_logs_are_shown_as_logs() -> None:
 def test_tables_are_aligned() -> None:
     table = Table("T", ["name", "n"], [["a", 1234], ["bbbbb", None]])
     assert [*as_text(table)] == ["T:", "  name         n", "  a        1,234", "  bbbbb  unknown"]
+
+
+def test_numbers_of_domains_are_names_and_have_no_commas() -> None:
+    table = Table("T", ["domain", "pages"], [[1234, 1234]])
+    assert [*as_text(table)][-1].split() == ["1234", "1,234"]
+    text = page(Document("d", [Result("one", "One", [table])], 0)).decode()
+    assert re.findall(r">([\d,]+)</td>", text) == ["1234", "1,234"]
 
 
 def test_the_last_oom_is_cut_out_of_the_log() -> None:
