@@ -7,8 +7,9 @@ from datetime import datetime, timezone
 
 import drgn
 
-from ..errors import P2mError, printable
+from ..errors import P2mError
 from .helpers import linux
+from .walks import string, text
 
 __all__ = [
     "host_name",
@@ -22,15 +23,9 @@ __all__ = [
 ]
 
 
-def text(data: bytes) -> str:
-    """Return bytes of a kernel as text that a terminal can show."""
-    return printable(data.decode(errors="replace"))
-
-
 def log_lines(prog: drgn.Program) -> list[str]:
     """Return the lines of the kernel's log."""
-    lines = linux.get_dmesg(prog).decode(errors="replace").split("\n")
-    return [printable(line.expandtabs()) for line in lines if line]
+    return [text(line.expandtabs()) for line in linux.get_dmesg(prog).split(b"\n") if line]
 
 
 def last_stack(prog: drgn.Program, vcpu: int | None = None) -> tuple[str, list[str]]:
@@ -56,7 +51,7 @@ def stack_of_pid(prog: drgn.Program, pid: int) -> tuple[str, list[str]]:
 
 def named_stack(prog: drgn.Program, task: drgn.Object) -> tuple[str, list[str]]:
     """Return a name for a task, and its stack with source lines."""
-    comm, pid = text(task.comm.string_()), task.pid.value_()
+    comm, pid = string(task.comm), task.pid.value_()
     lines = str(prog.stack_trace(task)).splitlines()
     return f'"{comm}", PID {pid}, cpu {linux.task_cpu(task)}', lines
 
@@ -74,7 +69,7 @@ def uptime(prog: drgn.Program) -> str:
 
 def host_name(prog: drgn.Program) -> str:
     """Return the host's name."""
-    return text(prog["init_uts_ns"].name.nodename.string_())
+    return string(prog["init_uts_ns"].name.nodename)
 
 
 def taints(prog: drgn.Program) -> str:

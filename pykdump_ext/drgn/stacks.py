@@ -11,7 +11,8 @@ from drgn.helpers.linux.cpumask import for_each_present_cpu
 from drgn.helpers.linux.pid import find_task
 from drgn.helpers.linux.sched import cpu_curr, idle_task, task_cpu
 
-from ..errors import P2mError, printable
+from ..errors import P2mError
+from .walks import string
 
 __all__ = ["crashed_task", "no_faults", "running_tasks", "stack_lines", "task_named"]
 
@@ -67,10 +68,9 @@ def task_named(prog: drgn.Program, word: str) -> drgn.Object:
 
 def stack_lines(task: drgn.Object) -> Iterator[str]:
     """Yield the lines of a task's stack: first, as crash has it, which task it is."""
-    comm = printable(task.comm.string_().decode(errors="replace"))
     yield (
         f"PID: {task.pid.value_():<8} TASK: {task.value_():x}  CPU: {task_cpu(task):<3}"
-        f'  COMMAND: "{comm}"'
+        f'  COMMAND: "{string(task.comm)}"'
     )
     try:
         yield str(task.prog_.stack_trace(task))

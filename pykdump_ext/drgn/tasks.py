@@ -1,22 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tasks of a kernel by drgn: how many are in which state, those that wait, and what for."""
+"""Tasks of a kernel by drgn: how many are in which state, what cpus run, those that are blocked."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import drgn
 
-from ..errors import printable
 from .helpers import FAULTS, linux
+from .last_moments import log_lines
+from .walks import attempt, each, string
 
-__all__ = ["Stuck", "Waiter", "blocked", "counts", "running", "waiters"]
+__all__ = [
+    "Stuck",
+    "blocked",
+    "counts",
+    "every_task",
+    "name_of",
+    "newest_clock",
+    "running",
+    "stack",
+]
 
+MOST_TASKS = 1 << 18  # more have stacks of over 4 GiB
 MOST_STACKS = 500  # of tasks that are blocked; each takes a few ms
-MUTEX = ("__mutex_lock", "mutex_lock", "__ww_mutex_lock")  # and their names with a suffix
-RWSEM = ("rwsem_down_read_slowpath", "rwsem_down_write_slowpath", "down_read", "down_write")
+PRINTED = re.compile(r"\[ *(\d+\.\d+)\]")  # seconds of the kernel's clock, before a line of its log
 
 
 @dataclass(frozen=True)
@@ -31,113 +42,155 @@ class Stuck:
     stack: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Waiter:
-    """A task that waits for a lock, the lock and its owner, None where that is not known."""
+def every_task(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
+    """Yield the tasks by their PIDs; if some cannot be found so, those on the list of processes."""
+    kind = prog["PIDTYPE_PID"].value_()
+    seen: set[int] = set()
+    lacking: list[str] = []
+    for pid in each("PIDs", lacking, MOST_TASKS, linux.for_each_pid, prog):
+        what = f"the task of the struct pid at {pid.value_():x}"
+        task = attempt(what, lacking, linux.pid_task, pid, kind)
+        if task:
+            seen.add(task.value_())
+            yield task
+    notes += lacking
+    if lacking:
+        for task in _listed(prog, notes):
+            if task.value_() not in seen:
+                yield task
 
-    task: str
-    kind: str
-    lock: str
-    owner: str | None
+
+def _listed(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
+    """Yield each process on the kernel's list of them, and its threads."""
+    processes = each(
+        "processes",
+        notes,
+        MOST_TASKS,
+        linux.list_for_each_entry,
+        "struct task_struct",
+        prog["init_task"].tasks.address_of_(),
+        "tasks",
+    )
+    for process in processes:
+        yield process
+        yield from each(
+            f"threads of the process at {process.value_():x}",
+            notes,
+            MOST_TASKS,
+            linux.for_each_task_in_group,
+            process,
+        )
 
 
 def name_of(task: drgn.Object) -> str:
     """Return the name of a task, with its PID."""
-    return f"{printable(task.comm.string_().decode(errors='replace'))} ({task.pid.value_()})"
+    return f"{string(task.comm)} ({task.pid.value_()})"
 
 
-def counts(prog: drgn.Program) -> dict[str, int]:
+def counts(prog: drgn.Program, notes: list[str]) -> dict[str, int]:
     """Return how many tasks are in each state, by its letter as ``ps`` has it."""
-    return dict(Counter(linux.task_state_to_char(task) for task in linux.for_each_task(prog)))
+    found: Counter[str] = Counter()
+    for task in every_task(prog, notes):
+        found[_state(task, notes) or "?"] += 1
+    return dict(found)
 
 
-def running(prog: drgn.Program) -> Iterator[tuple[int, str, float | None, int]]:
-    """Yield each cpu: its number, the task it was on, for how long, the tasks in its queue."""
+def _state(task: drgn.Object, notes: list[str]) -> str | None:
+    what = f"the state of the task at {task.value_():x}"
+    state: str | None = attempt(what, notes, linux.task_state_to_char, task)
+    return state
+
+
+def newest_clock(prog: drgn.Program) -> float:
+    """Return the seconds that the kernel's clock had at the crash, as near as it noted them.
+
+    Each run queue has the clock of its cpu's last tick, so that of an idle cpu may be old; the log
+    has the clock of its last line.
+
+    :raises LookupError: neither can be found.
+    """
+    found: list[float] = []
+    notes: list[str] = []  # of one clock that cannot be read, others are
     for cpu in linux.for_each_present_cpu(prog):
-        task = linux.cpu_curr(prog, cpu)
-        yield cpu, name_of(task), waited(task), linux.cpu_rq(prog, cpu).nr_running.value_()
+        clock = attempt("", notes, _rq_value, prog, cpu, "clock")
+        if clock:
+            found.append(clock / 1e9)
+    lines = attempt("", notes, log_lines, prog) or []
+    printed = next((match for line in reversed(lines) if (match := PRINTED.match(line))), None)
+    if printed:
+        found.append(float(printed[1]))
+    if not found:
+        raise LookupError("neither run queues nor the log have a clock")
+    return max(found)
 
 
-def waited(task: drgn.Object) -> float | None:
-    """Return the seconds since a task last began to run, or None where they are not counted."""
+def _rq_value(prog: drgn.Program, cpu: int, member: str) -> int:
+    return int(linux.cpu_rq(prog, cpu).member_(member).value_())
+
+
+def running(
+    prog: drgn.Program, now: float | None, notes: list[str]
+) -> Iterator[tuple[int, str | None, float | None, int | None]]:
+    """Yield each cpu: its number, the task it was on, for how long, the tasks in its queue.
+
+    :param now: the kernel's clock at the crash.
+    """
+    for cpu in linux.for_each_present_cpu(prog):
+        what = f"what vcpu {cpu} was on"
+        task = attempt(what, notes, linux.cpu_curr, prog, cpu)
+        name = attempt(what, notes, name_of, task) if task else None
+        queued = attempt(f"the queue of vcpu {cpu}", notes, _rq_value, prog, cpu, "nr_running")
+        yield cpu, name, waited(task, now) if task else None, queued
+
+
+def waited(task: drgn.Object, now: float | None) -> float | None:
+    """Return the seconds since a task last began to run, or None where they are not counted.
+
+    The idle tasks' are not. The task may have run for a while before it was blocked.
+
+    :param now: the kernel's clock at the crash.
+    """
     try:
-        return float(linux.task_since_last_arrival_ns(task) / 1e9)
+        arrived = task.sched_info.last_arrival.value_() / 1e9
     except FAULTS:
         return None
+    return now - arrived if now is not None and 0 < arrived <= now else None
 
 
-def uninterruptible(prog: drgn.Program) -> Iterator[drgn.Object]:
+def uninterruptible(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
     """Yield the tasks in state D."""
-    for task in linux.for_each_task(prog):
-        if linux.task_state_to_char(task) == "D":
+    for task in every_task(prog, notes):
+        if _state(task, notes) == "D":
             yield task
 
 
-def blocked(prog: drgn.Program) -> tuple[list[Stuck], int]:
+def blocked(prog: drgn.Program, now: float | None, notes: list[str]) -> tuple[list[Stuck], int]:
     """Return the tasks in state D by their stacks, the longest wait first, and their number.
 
     Stacks are equal if their functions are; tasks after the first ``MOST_STACKS`` are left out.
+
+    :param now: the kernel's clock at the crash.
     """
     groups: dict[tuple[str, ...], list[tuple[float | None, str, tuple[str, ...]]]] = {}
     number = 0
-    for task in uninterruptible(prog):
+    for task in uninterruptible(prog, notes):
         number += 1
         if number <= MOST_STACKS:
-            functions, lines = stack(task)
-            groups.setdefault(functions, []).append((waited(task), name_of(task), lines))
-    found = []
+            at = f"{task.value_():x}"
+            name = attempt(f"the name of the task at {at}", notes, name_of, task)
+            found = attempt(f"the stack of the task at {at}", notes, stack, task)
+            functions, lines = found or ((), ("(no stack)",))
+            member = waited(task, now), name or f"the task at {at}", lines
+            groups.setdefault(functions, []).append(member)
+    stuck = []
     for members in groups.values():
         members.sort(key=lambda one: -(one[0] or 0))
-        found.append(Stuck(tuple(name for _, name, _ in members), members[0][0], members[0][2]))
-    return sorted(found, key=lambda one: -(one.seconds or 0)), number
+        stuck.append(Stuck(tuple(name for _, name, _ in members), members[0][0], members[0][2]))
+    return sorted(stuck, key=lambda one: -(one.seconds or 0)), number
 
 
 def stack(task: drgn.Object) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the functions of a task's stack, and its lines of text."""
-    try:
-        trace = task.prog_.stack_trace(task)
-        functions = tuple(frame.name or f"{frame.pc:x}" for frame in trace)
-        return functions, tuple(str(trace).splitlines())
-    except FAULTS as error:
-        return (), (f"(no stack: {error})",)
-
-
-def waiters(prog: drgn.Program) -> list[Waiter]:
-    """Return the tasks in state D that wait for a mutex or a semaphore that drgn knows."""
-    found: list[Waiter] = []
-    for number, task in enumerate(uninterruptible(prog)):
-        if number >= MOST_STACKS:
-            break
-        try:
-            found += _waits(task, prog.stack_trace(task))
-        except FAULTS:
-            continue
-    return found
-
-
-def _writer(lock: drgn.Object) -> drgn.Object | None:
-    """Return the task that has a rw_semaphore for writing, or None: of readers none is known."""
-    if linux.rwsem_locked(lock).name != "WRITE_LOCKED":
-        return None
-    return linux.rwsem_owner(lock)
-
-
-def _waits(task: drgn.Object, frames: Iterable[drgn.StackFrame]) -> Iterator[Waiter]:
-    """Yield the lock that a task waits for, by the first frame that has it."""
-    for frame in frames:
-        function = (frame.name or "").partition(".")[0]
-        mutex = function in MUTEX
-        if not mutex and function not in RWSEM:
-            continue
-        try:
-            lock = frame["lock" if mutex else "sem"]
-            kind = "mutex" if mutex else "rw_semaphore"
-            place = f"{lock.value_():x}"
-        except FAULTS:
-            continue  # its caller may still have it
-        try:
-            owner = linux.mutex_owner(lock) if mutex else _writer(lock)
-            yield Waiter(name_of(task), kind, place, name_of(owner) if owner else None)
-        except FAULTS:
-            yield Waiter(name_of(task), kind, place, None)
-        return
+    trace: Iterable[drgn.StackFrame] = task.prog_.stack_trace(task)
+    functions = tuple(frame.name or f"{frame.pc:x}" for frame in trace)
+    return functions, tuple(str(trace).splitlines())

@@ -4,15 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from heapq import nlargest
 
 import drgn
 
-from ..errors import printable
 from .helpers import FAULTS, linux
+from .tasks import every_task
+from .walks import attempt, each, string
 
 __all__ = ["largest_processes", "largest_slabs", "totals"]
 
 PAGE_KIB = 4
+MOST_CACHES = 1 << 16  # with those of each control group, as before Linux 5.9 (9855609bde03)
 
 
 def totals(prog: drgn.Program) -> dict[str, int | None]:
@@ -41,29 +44,39 @@ def totals(prog: drgn.Program) -> dict[str, int | None]:
     return found
 
 
-def largest_slabs(prog: drgn.Program, most: int) -> list[tuple[str, int, int, int]]:
+def largest_slabs(
+    prog: drgn.Program, most: int, notes: list[str]
+) -> list[tuple[str, int, int, int]]:
     """Return the largest slab caches: name, KiB, objects in use, all objects."""
-    found = []
-    for cache in linux.for_each_slab_cache(prog):
+
+    def row(cache: drgn.Object) -> tuple[str, int, int, int]:
         usage = linux.slab_cache_usage(cache)
         pages = usage.num_slabs * linux.slab_cache_pages_per_slab(cache)
-        name = printable(cache.name.string_().decode(errors="replace"))
-        found.append((name, pages * PAGE_KIB, usage.active_objs, usage.num_objs))
-    return sorted(found, key=lambda one: -one[1])[:most]
+        return string(cache.name), pages * PAGE_KIB, usage.active_objs, usage.num_objs
+
+    caches = each("slab caches", notes, MOST_CACHES, linux.for_each_slab_cache, prog)
+    rows = (attempt(f"the slab cache at {cache.value_():x}", notes, row, cache) for cache in caches)
+    return nlargest(most, filter(None, rows), key=lambda one: one[1])
 
 
-def largest_processes(prog: drgn.Program, most: int) -> list[tuple[str, int, int, int, int]]:
+def largest_processes(
+    prog: drgn.Program, most: int, notes: list[str]
+) -> list[tuple[str, int, int, int, int]]:
     """Return the processes with the most resident memory.
 
     Each has its name, its PID, and KiB: resident, of these shared memory, which also is that of
     files on a tmpfs, and in swap.
     """
-    found = []
-    for task in linux.for_each_task(prog):
-        if task.mm and linux.thread_group_leader(task):
-            rss = linux.task_rss(prog, task)
-            name = printable(task.comm.string_().decode(errors="replace"))
-            pages = rss.total, rss.shmem, rss.swap
-            resident, shared, swapped = (number * PAGE_KIB for number in pages)
-            found.append((name, task.pid.value_(), resident, shared, swapped))
-    return sorted(found, key=lambda one: -one[2])[:most]
+
+    def row(task: drgn.Object) -> tuple[str, int, int, int, int] | None:
+        if not task.mm or not linux.thread_group_leader(task):
+            return None
+        rss = linux.task_rss(prog, task)
+        resident, shared, swapped = (n * PAGE_KIB for n in (rss.total, rss.shmem, rss.swap))
+        return string(task.comm), task.pid.value_(), resident, shared, swapped
+
+    rows = (
+        attempt(f"the memory of the task at {task.value_():x}", notes, row, task)
+        for task in every_task(prog, notes)
+    )
+    return nlargest(most, filter(None, rows), key=lambda one: one[2])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Work that waits in a kernel's workqueues, by drgn's helpers for lists and per-cpu variables."""
+"""Work that waits in a kernel's workqueues, by drgn's helpers for lists and trees."""
 
 from __future__ import annotations
 
@@ -9,57 +9,144 @@ from dataclasses import dataclass
 
 import drgn
 
-from ..errors import printable
 from .helpers import FAULTS, linux
+from .walks import attempt, each, string, text
 
 __all__ = ["Waiting", "waiting"]
 
-MOST_WORKS = 10_000  # of one pool; more is a damaged list
+MOST_WORKS = 10_000  # of one pool, or of one workqueue in it
+MOST_QUEUES = 1 << 16
+MOST_POOLS = 1 << 16  # two for each cpu, and those of unbound workqueues
+# include/linux/workqueue.h: a work's data is the address of its pool_workqueue if this bit is set;
+# the bits below are flags, so many. The newer name is since Linux 6.9 (e9a8e01f9b13)
+PWQ = 1 << 2
+FLAG_BITS = ("WORK_STRUCT_PWQ_SHIFT", "WORK_STRUCT_FLAG_BITS")
+# Works for which their workqueue has no place in its pool yet; the older name is from before
+# Linux 5.15 (f97a4a1a3f87)
+NOT_YET = ("inactive_works", "delayed_works")
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """Work of one function that waits in a cpu's pool of workers.
+    """Work of one function that waits for a worker.
 
-    ``seconds`` is how long ago the pool last began any work, None before Linux 4.5
-    (82607adcf9cd), which does not note it.
+    ``pool`` has the workers: those of a cpu, or unbound ones. ``seconds`` is how long ago the pool
+    last began any work, None before Linux 4.5 (82607adcf9cd), which does not note it.
     """
 
-    cpu: int
+    queue: str | None
+    pool: str
     function: str
     number: int
     seconds: float | None
 
 
-def waiting(prog: drgn.Program) -> Iterator[Waiting]:
-    """Yield the work that waits for a worker of a cpu, and has none yet.
+def waiting(prog: drgn.Program, notes: list[str]) -> Iterator[Waiting]:
+    """Yield the work that waits for a worker, and has none yet.
 
-    :raises LookupError: the kernel has no such pools.
+    :raises LookupError: the kernel has no such pools, as before Linux 3.9 (29c91e9912be).
     """
-    pools = prog["cpu_worker_pools"]
-    for cpu in linux.for_each_present_cpu(prog):
-        for pool in linux.per_cpu(pools, cpu):
-            found: Counter[str] = Counter()
-            works = linux.list_for_each_entry(
-                "struct work_struct", pool.worklist.address_of_(), "entry"
-            )
-            for work in works:
-                found[name_of(work.func)] += 1
-                if sum(found.values()) >= MOST_WORKS:
-                    break
-            for function, number in found.items():
-                yield Waiting(cpu, function, number, since(pool))
+    pools = each("pools of workers", notes, MOST_POOLS, _pools, prog)
+    for pool in pools:
+        what = f"the pool of workers at {pool.value_():x}"
+        yield from attempt(what, notes, _queued, pool, notes) or ()
+    queues = each(
+        "workqueues",
+        notes,
+        MOST_QUEUES,
+        linux.list_for_each_entry,
+        "struct workqueue_struct",
+        prog["workqueues"].address_of_(),
+        "list",
+    )
+    for queue in queues:
+        what = f"the workqueue at {queue.value_():x}"
+        yield from attempt(what, notes, _held, queue, notes) or ()
 
 
-def name_of(function: drgn.Object) -> str:
+def _pools(prog: drgn.Program) -> Iterator[drgn.Object]:
+    """Yield all pools of workers: those of cpus, and unbound ones."""
+    tree = prog["worker_pool_idr"].address_of_()
+    for _, pool in linux.idr_for_each_entry(tree, "struct worker_pool"):
+        yield pool
+
+
+def _queued(pool: drgn.Object, notes: list[str]) -> list[Waiting]:
+    """Return the work that a pool of workers has not begun."""
+    found: Counter[tuple[str | None, str]] = Counter()
+    for work in _works(pool.worklist, f"work of the pool at {pool.value_():x}", notes):
+        try:
+            found[_queue_of(work), _function(work.func)] += 1
+        except FAULTS:
+            found[None, "unknown"] += 1
+    name, since = _name(pool), _since(pool)
+    return [Waiting(queue, name, work, number, since) for (queue, work), number in found.items()]
+
+
+def _held(queue: drgn.Object, notes: list[str]) -> list[Waiting]:
+    """Return the work that a workqueue holds back, because it has enough work in a pool."""
+    waits = []
+    name = string(queue.name)
+    places = each(
+        f"pools of the workqueue {name}",
+        notes,
+        MOST_POOLS,
+        linux.list_for_each_entry,
+        "struct pool_workqueue",
+        queue.pwqs.address_of_(),
+        "pwqs_node",
+    )
+    for place in places:
+        held = next(place.member_(one) for one in NOT_YET if hasattr(place, one))
+        found = Counter(_function(w.func) for w in _works(held, f"work of {name}", notes))
+        pool, since = f"{_name(place.pool)}, workqueue at its limit", _since(place.pool)
+        waits += [Waiting(name, pool, work, number, since) for work, number in found.items()]
+    return waits
+
+
+def _works(head: drgn.Object, what: str, notes: list[str]) -> Iterator[drgn.Object]:
+    return each(
+        what,
+        notes,
+        MOST_WORKS,
+        linux.list_for_each_entry,
+        "struct work_struct",
+        head.address_of_(),
+        "entry",
+    )
+
+
+def _queue_of(work: drgn.Object) -> str | None:
+    """Return the name of the workqueue that a work was put into, or None."""
+    data = work.data.counter.value_()
+    if not data & PWQ:
+        return None
+    prog = work.prog_
+    bits = next(prog[name].value_() for name in FLAG_BITS if name in prog)
+    address = (data & (1 << 64) - 1) >> bits << bits
+    place = drgn.Object(prog, "struct pool_workqueue *", address)
+    try:
+        return string(place.wq.name)
+    except FAULTS:
+        return None
+
+
+def _name(pool: drgn.Object) -> str:
+    """Return a name for a pool of workers."""
+    cpu, nice = pool.cpu.value_(), pool.attrs.nice.value_()
+    name = f"unbound, pool {pool.id.value_()}" if cpu < 0 else f"vcpu {cpu}"
+    return f"{name}, nice {nice}" if nice else name
+
+
+def _function(function: drgn.Object) -> str:
     """Return the name of a function, or its address."""
     try:
-        return printable(function.prog_.symbol(function.value_()).name)
+        return text(function.prog_.symbol(function.value_()).name.encode())
     except FAULTS:
         return f"{function.value_():x}"
 
 
-def since(pool: drgn.Object) -> float | None:
+def _since(pool: drgn.Object) -> float | None:
     """Return the seconds since a pool last began any work, or None where it is not noted."""
     prog = pool.prog_
     try:

@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from .blocks import Block, Lines, Paragraph
 from .case import Case
 from .part import Part
 
-__all__ = ["Dmesg", "XenLog", "out_of_memory"]
+__all__ = ["Dmesg", "XenLog"]
 
 TAIL = 100  # lines of dom0's log
 MOST_ALARMS = 40  # lines
@@ -18,11 +18,9 @@ MOST_ALARMS = 40  # lines
 # kernel/watchdog.c, kernel/rcu/, arch/x86/kernel/dumpstack.c, mm/oom_kill.c
 ALARM = re.compile(
     r"Kernel panic|BUG: |kernel BUG at|Oops: |general protection fault|blocked for more than"
-    r"|soft lockup|hard LOCKUP|detected stall|WARNING: |Out of memory|invoked oom-killer"
+    r"|soft lockup|hard LOCKUP|detected stall|WARNING: |[Oo]ut of memory|invoked oom-killer"
     r"|Hardware Error|I/O error"
 )
-OOM_START, OOM_END = re.compile(r"invoked oom-killer"), re.compile(r"Out of memory|Killed process")
-MOST_OOM = 120  # lines
 
 
 class Dmesg(Part):
@@ -58,14 +56,3 @@ class XenLog(Part):
         console = case.console
         yield Paragraph(f"{console.found}.")
         yield Lines(f"{len(console.lines):,} lines", console.lines, log=True)
-
-
-def out_of_memory(lines: Sequence[str]) -> Iterator[str]:
-    """Yield the lines of the last time that the kernel ran out of memory, if it did."""
-    starts = [at for at, line in enumerate(lines) if OOM_START.search(line)]
-    if not starts:
-        return
-    for line in lines[starts[-1] : starts[-1] + MOST_OOM]:
-        yield line
-        if OOM_END.search(line):
-            return

@@ -34,28 +34,39 @@ class Tasks(Part):
         from ..drgn import tasks  # noqa: PLC0415
         from ..drgn.last_moments import load  # noqa: PLC0415
 
-        states = tasks.counts(prog)
+        notes = case.notes
+        states = case.tried("the states of tasks", lambda: tasks.counts(prog, notes)) or {}
+        now = case.tried("the kernel's clock", lambda: tasks.newest_clock(prog))
         yield Facts(
             [
                 ("load", case.tried("the load", lambda: load(prog))),
-                ("tasks", sum(states.values())),
+                ("tasks", sum(states.values()) or None),
                 *((f"{STATES.get(name, 'in state')} ({name})", n) for name, n in states.items()),
             ]
         )
-        running = case.tried("what the vcpus were on", lambda: [*tasks.running(prog)])
+        running = case.tried("what vcpus were on", lambda: [*tasks.running(prog, now, notes)])
         if running:
             columns = ("vcpu", "task", "seconds", "tasks in its queue")
             yield Table("What each vcpu was on", columns, running)
-        groups, number = tasks.blocked(prog)
-        if not groups:
-            yield Paragraph("No task is blocked (in state D).")
-        for group in groups[:MOST_GROUPS]:
-            yield Lines(title(group), group.stack)
-        if len(groups) > MOST_GROUPS:
-            yield Paragraph(f"{len(groups) - MOST_GROUPS:,} more stacks are left out.")
-        shown = sum(len(group.tasks) for group in groups)
-        if shown < number:
-            case.notes.append(f"{number - shown:,} more blocked tasks are left out")
+        found = case.tried("the blocked tasks", lambda: tasks.blocked(prog, now, notes))
+        if found:
+            yield from shown(*found, notes)
+
+
+def shown(groups: list[Stuck], number: int, notes: list[str]) -> Iterator[Block]:
+    """Yield the stacks of blocked tasks.
+
+    :param number: of blocked tasks; ``groups`` may have fewer.
+    """
+    if not groups:
+        yield Paragraph("No task is blocked (in state D).")
+    for group in groups[:MOST_GROUPS]:
+        yield Lines(title(group), group.stack)
+    if len(groups) > MOST_GROUPS:
+        yield Paragraph(f"{len(groups) - MOST_GROUPS:,} more stacks are left out.")
+    known = sum(len(group.tasks) for group in groups)
+    if known < number:
+        notes.append(f"{number - known:,} more blocked tasks are left out")
 
 
 def title(group: Stuck) -> str:
@@ -80,19 +91,19 @@ class Locks(Part):
     def blocks(self, case: Case) -> Iterator[Block]:
         """Yield who waits for which lock, and the work that no worker has begun."""
         prog = case.prog
-        from ..drgn.tasks import waiters  # noqa: PLC0415
+        from ..drgn.locks import waiters  # noqa: PLC0415
         from ..drgn.workqueues import waiting  # noqa: PLC0415
 
-        found = waiters(prog)
+        found = case.tried("locks", lambda: waiters(prog, case.notes))
         if found:
             rows = [(one.task, one.kind, one.lock, one.owner) for one in found]
             yield Table("Who waits for whom", ("task", "waits for", "at", "held by"), rows)
-        else:
+        elif found is not None:
             yield Paragraph("No blocked task waits for a mutex or a semaphore that drgn can see.")
-        works = case.tried("workqueues", lambda: [*waiting(prog)])
+        works = case.tried("workqueues", lambda: [*waiting(prog, case.notes)])
         if works:
-            columns = ("vcpu", "work", "number", "seconds since its pool began any")
-            lines = [(one.cpu, one.function, one.number, one.seconds) for one in works]
+            columns = ("workqueue", "pool", "work", "number", "seconds since its pool began any")
+            lines = [(w.queue, w.pool, w.function, w.number, w.seconds) for w in works]
             yield Table("Work that waits for a worker", columns, lines)
         elif works is not None:
-            yield Paragraph("No work waits in the queues of a vcpu.")
+            yield Paragraph("No work waits in a workqueue.")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .blocks import Block, Cell, Facts, Lines, Paragraph, Table
 from .case import Case
-from .logs import out_of_memory
+from .oom import last_of_each, shortened
 from .part import Part
 
 __all__ = ["Usage"]
@@ -28,17 +28,25 @@ class Usage(Part):
         from ..drgn import usage  # noqa: PLC0415
         from ..drgn.last_moments import log_lines  # noqa: PLC0415
 
-        yield Facts([(f"{name}, KiB", value) for name, value in usage.totals(prog).items()])
-        slabs = case.tried("the slab caches", lambda: usage.largest_slabs(prog, MOST))
+        totals = case.tried("totals", lambda: usage.totals(prog)) or {}
+        yield Facts([(f"{name}, KiB", value) for name, value in totals.items()])
+        slabs = case.tried("the slab caches", lambda: usage.largest_slabs(prog, MOST, case.notes))
         if slabs:
             yield Table("Largest slab caches", ("name", "KiB", "objects used", "objects"), slabs)
-        processes = case.tried("the processes", lambda: usage.largest_processes(prog, MOST))
+        processes = case.tried(
+            "the processes", lambda: usage.largest_processes(prog, MOST, case.notes)
+        )
         if processes:
             columns = ("process", "PID", "resident KiB", "of it shared KiB", "swapped KiB")
             rows: list[list[Cell]] = [[name, str(pid), *kib] for name, pid, *kib in processes]
             yield Table("Largest processes", columns, rows)
-        trace = [*out_of_memory(log_lines(prog))]
-        if trace:
-            yield Lines("The last time that dom0 ran out of memory", trace)
-        else:
+        traces = case.tried("whether memory ran out", lambda: last_of_each(log_lines(prog)))
+        for one in traces or ():
+            what = (
+                "dom0 ran out of memory"
+                if one.whose == "dom0"
+                else f"a part of dom0 ran out of the memory that it may have: {one.whose}"
+            )
+            yield Lines(f"The last time that {what}", [*shortened(one.lines)])
+        if traces == []:
             yield Paragraph("dom0's log has no sign that memory ran out.")

@@ -26,6 +26,7 @@ from tests.unit.parts.test_parts import check_json
 from .sessions import BIN, Crash, minimal
 
 DOM0_PAGES = 179_200  # 700 MiB, as the lab's dom0_mem=
+HUNG_TASK_SECONDS = 10  # the lab's hung_task_timeout_secs: how often the kernel looks
 
 
 class Reported:
@@ -165,8 +166,9 @@ def test_tasks_are_grouped_by_their_stacks(
 ) -> None:
     """No task of this dump is blocked, so all that sleep stand for such tasks."""
     asleep = [task for task in for_each_task(prog) if task_state_to_char(task) in "SI"]
-    monkeypatch.setattr(tasks, "uninterruptible", lambda prog: asleep)
-    groups, number = tasks.blocked(prog)
+    monkeypatch.setattr(tasks, "uninterruptible", lambda prog, notes: asleep)
+    notes: list[str] = []
+    groups, number = tasks.blocked(prog, tasks.newest_clock(prog), notes)
     assert number == len(asleep) == sum(len(group.tasks) for group in groups) > 50
     assert 3 < len(groups) < number
     assert all(len(group.stack) > 2 and "no stack" not in group.stack[0] for group in groups)
@@ -216,6 +218,17 @@ def test_hung_tasks_their_stacks_and_the_lock_that_they_wait_for() -> None:
     assert groups == [pids["writer"], pids["sync"], pids["opener"]]
     seconds = [float(re.findall(r"for ([\d.]+) s", stack["title"])[0]) for stack in stacks]
     assert seconds == sorted(seconds, reverse=True) and seconds[-1] > 10
+    # what the kernel's own detector said is less: it counts from when it first saw a task blocked
+    trouble, tail = found.blocks("dmesg", "lines")
+    said = {
+        pid: int(waited) - float(at)
+        for line in trouble
+        for at, pid, waited in re.findall(r"^\[ *([\d.]+)\].*:(\d+) blocked for .* (\d+) sec", line)
+    }
+    ended = float(tail[-1].strip("[ ").partition("]")[0])
+    for group, waited in zip(groups, seconds):
+        least = max(said[pid] for pid in group) + ended
+        assert least - 1 <= waited <= least + HUNG_TASK_SECONDS + 2
     assert any("blkdev_fsync (" in line for line in stacks[0]["lines"])
     (rows,) = found.blocks("locks", "table")
     (sync,) = pids["sync"]

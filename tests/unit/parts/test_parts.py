@@ -22,7 +22,6 @@ from pykdump_ext.parts import PARTS, chosen
 from pykdump_ext.parts.blocks import Block, Facts, Lines, Paragraph, Table, as_text, clean
 from pykdump_ext.parts.case import Case
 from pykdump_ext.parts.document import Document, make
-from pykdump_ext.parts.logs import out_of_memory
 from pykdump_ext.parts.page import page
 from pykdump_ext.parts.part import Result
 
@@ -149,13 +148,6 @@ def test_numbers_of_domains_are_names_and_have_no_commas() -> None:
     assert [*as_text(table)][-1].split() == ["1234", "1,234"]
     text = page(Document("d", [Result("one", "One", [table])], 0)).decode()
     assert re.findall(r">([\d,]+)</td>", text) == ["1234", "1,234"]
-
-
-def test_the_last_oom_is_cut_out_of_the_log() -> None:
-    trace = ["[2] b invoked oom-killer: x", "[2] Mem-Info:", "[2] Out of memory: Killed process 7"]
-    log = ["[1] a invoked oom-killer", "[1] Out of memory", *trace, "[3] later"]
-    assert [*out_of_memory(log)] == trace
-    assert [*out_of_memory(["nothing"])] == []
 
 
 # --------------------------------------------------------------------------
