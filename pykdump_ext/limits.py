@@ -172,6 +172,7 @@ def limited_memory(most: int = MOST_MEMORY) -> Iterator[None]:
     """Have work that keeps too much memory end with a MemoryError.
 
     :param most: bytes; the limit is less where the machine or the user allows less.
+    :raises P2mError: instead of a MemoryError that nobody caught.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
     whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -179,5 +180,9 @@ def limited_memory(most: int = MOST_MEMORY) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (min(allowed), hard))
     try:
         yield
+    except MemoryError:
+        raise P2mError(
+            f"this takes more than {min(allowed) >> 20:,} MiB of memory: the dump may be damaged"
+        ) from None
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))

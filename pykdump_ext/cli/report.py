@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import NotPvError, P2mError, printable
+from ..limits import limited_memory
 from ..machine.dumps import open_dump
 from ..opened import OpenedDump
 from ..outputs import write_file
@@ -29,6 +31,7 @@ from .processes import add_jobs, in_processes
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 HTML = (".html", ".htm")
+FILES = (*HTML, ".json", ".txt")  # names of a file, not of a folder of pages
 SUMMARY = "report why the host died: one page of all that the dump tells"
 DESCRIPTION = """\
 Report why a Xen host died, on one page: what happened, dom0's log, Xen's
@@ -36,9 +39,9 @@ console, what each cpu ran, blocked tasks, memory, domains, the p2m, and what
 could not be found. It works by the dump alone; with dom0's vmlinux and drgn it
 also has what dom0's kernel knows.
 
-Of several dumps, or a folder, it writes a page each and an index that groups
-them by what killed the hosts: p2mfix report FOLDER -o PAGES --jobs 4. With
---json it prints a JSON object for each dump, on a line.
+Of several dumps it writes a page each and an index that groups them by what
+killed the hosts: p2mfix report FOLDER -o PAGES --jobs 4. With --json it prints
+a JSON object for each dump, on a line. A folder stands for all dumps in it.
 
 The parts:
 """ + "\n".join(
@@ -71,13 +74,34 @@ def run(args: argparse.Namespace) -> None:
     :raises P2mError: the dump cannot be opened, or the file cannot be written.
     """
     parts = chosen(args.only.split(","))
-    many = any(Path(path).is_dir() for path in args.files)
-    if not many:
-        dumps, _ = sort_files(args.files)
-        many = len(dumps) > 1
-    if many:
+    dumps, _ = sort_files(args.files)
+    if len(dumps) > 1 or wants_folder(args):
         run_many(args, parts)
-        return
+    else:
+        with limited_memory():
+            run_one(args, parts)
+
+
+def wants_folder(args: argparse.Namespace) -> bool:
+    """Return True if a folder is given for dumps, and one for pages.
+
+    A folder may have one dump today and several tomorrow: then it has an index each time.
+    """
+    if not args.output or not any(Path(path).is_dir() for path in args.files):
+        return False
+    return Path(args.output).is_dir() or not is_file_name(args.output)
+
+
+def is_file_name(path: str) -> bool:
+    """Return True if the name of what is to be written is one of a file, by its ending."""
+    return Path(path).suffix.lower() in FILES
+
+
+def run_one(args: argparse.Namespace, parts: Sequence[Part]) -> None:
+    """Print the report of a dump, or write it to a file.
+
+    :raises P2mError: the dump cannot be opened, or the file cannot be written.
+    """
     html = Path(args.output or "").suffix.lower() in HTML
     if html:
         page(Document("", [], 0))  # what it lacks is said before the work is done
@@ -96,7 +120,13 @@ def run(args: argparse.Namespace) -> None:
         inputs = [*opened.paths, *(str(namelist.path) for namelist in opened.namelists)]
         write_file(args.output, content, [*inputs, *filter(None, [args.xen])])
     else:
-        print(content.decode(), end="")
+        show(content.decode())
+
+
+def show(text: str) -> None:
+    """Print a text; what the terminal's character set does not have is shown as an escape."""
+    coding = sys.stdout.encoding or "utf-8"
+    print(text.encode(coding, "backslashreplace").decode(coding), end="")
 
 
 def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
@@ -107,6 +137,13 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     dumps, namelists = sort_files(args.files)
     if not args.json and not args.output:
         raise P2mError(f"these are {len(dumps)} dumps: give -o FOLDER for pages, or --json")
+    if args.output and is_file_name(args.output) and not Path(args.output).is_dir():
+        raise P2mError(
+            f"{args.output}: pages of {len(dumps)} dumps go into a folder, and this is the name of"
+            " a file: give -o FOLDER"
+        )
+    if args.output and not any(part.name == "happened" for part in parts):
+        parts = [*chosen(["happened"]), *parts]  # the index groups dumps by it
     if args.output:
         index_page([])  # what it lacks is said before the work is done
         Path(args.output).mkdir(parents=True, exist_ok=True)
@@ -120,10 +157,11 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
             raise P2mError(f"{' '.join(paths)}: not a dump of a Xen host")
         with suppress(NotPvError):
             opened.look_for_namelist()
-        made = make(Case(opened, args.xen, pictures=bool(args.output)), parts)
-        if args.output:
-            write_file(str(Path(args.output) / names[number]), page(made), inputs)
-        return made.as_dict()
+        with limited_memory():
+            made = make(Case(opened, args.xen, pictures=bool(args.output)), parts)
+            if args.output:
+                write_file(str(Path(args.output) / names[number]), page(made), inputs)
+            return made.as_dict()
 
     def failed(number: int, why: str) -> dict[str, Any]:
         dump = printable(" ".join(dumps[number]))

@@ -15,17 +15,18 @@ from .page import HEAD, STYLE, template
 __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
 # What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
+UNKNOWN = "unknown"  # without the part that has the answer
 VARIES = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
 
 INDEX = (
     HEAD
-    + """<title>Reports of {{ count }} dumps</title>
+    + """<title>Reports of {{ count }} dump{{ "s" if count != 1 }}</title>
 <style>"""
     + STYLE
     + """</style>
 </head>
 <body>
-<h1>Reports of {{ count }} dumps, by what killed the hosts</h1>
+<h1>Reports of {{ count }} dump{{ "s" if count != 1 }}, by what killed the hosts</h1>
 {%- for group in groups %}
 <section>
 <h2>{{ group.cause }}</h2>
@@ -97,7 +98,7 @@ def summary(report: Mapping[str, Any], page: str) -> Summary:
     """
     happened = next((part for part in report["parts"] if part["name"] == "happened"), None)
     blocks = happened["blocks"] if happened else []
-    cause = next((block["text"] for block in blocks if block["kind"] == "paragraph"), "unknown")
+    cause = next((block["text"] for block in blocks if block["kind"] == "paragraph"), UNKNOWN)
     if report.get("problem"):
         cause = "no report could be made: " + report["problem"]
     facts: dict[str, Any] = next((b["facts"] for b in blocks if b["kind"] == "facts"), {})
@@ -112,7 +113,7 @@ def with_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     """Return a report for JSON that begins with its summary, so that a query finds it there."""
     found = summary(report, "")
     short = {
-        "cause": found.cause,
+        "cause": None if found.cause == UNKNOWN else found.cause,
         "functions": [*found.functions],
         "time": found.time or None,
         "host": found.host or None,

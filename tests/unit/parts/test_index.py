@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,14 @@ import pytest
 
 from pykdump_ext.cli.p2mfix import main
 from pykdump_ext.cli.report import page_names
+from pykdump_ext.parts.blocks import Facts, Paragraph
+from pykdump_ext.parts.case import Case
+from pykdump_ext.parts.document import Document
 from pykdump_ext.parts.happened import WHERE
-from pykdump_ext.parts.index import Summary, groups, index_page, summary
+from pykdump_ext.parts.index import Summary, groups, index_page, summary, with_summary
+from pykdump_ext.parts.part import Part, Result
+
+from .sample import opened
 
 
 def report(cause: str, time: str = "2026-01-02", where: str = "f < g") -> dict[str, Any]:
@@ -75,3 +82,71 @@ def test_a_dump_that_cannot_be_opened_stops_no_other(
     with pytest.raises(SystemExit):
         main(words)
     assert "these are 2 dumps: give -o FOLDER for pages, or --json" in capsys.readouterr().err
+
+
+def folder_with(dumps: int, folder: Path) -> Path:
+    for number in range(dumps):
+        (folder / f"host{number}").mkdir(parents=True)
+        (folder / f"host{number}" / "vmcore").write_bytes(b"KDUMP   " + bytes(4096))
+    return folder
+
+
+def test_a_folder_with_one_dump_has_an_index_or_a_page_as_the_output_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr("pykdump_ext.cli.report.run_many", lambda *args: ran.append("many"))
+    monkeypatch.setattr("pykdump_ext.cli.report.run_one", lambda *args: ran.append("one"))
+    one = str(folder_with(1, tmp_path / "one"))
+    (tmp_path / "pages.html").mkdir()
+    for output in ("pages", "page.html", "page.json", "page.txt", "pages.html", "x/"):
+        main(["report", one, "-o", str(tmp_path / output)])
+    assert ran == ["many", "one", "one", "one", "many", "many"]
+    main(["report", one])
+    main(["report", one, "--json"])
+    main(["report", f"{one}/host0/vmcore", "-o", str(tmp_path / "any")])
+    assert ran[6:] == ["one"] * 3
+
+
+def test_pages_of_many_dumps_are_not_written_into_the_name_of_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    two = str(folder_with(2, tmp_path / "two"))
+    with pytest.raises(SystemExit):
+        main(["report", two, "-o", str(tmp_path / "page.html")])
+    said = capsys.readouterr().err
+    assert "page.html: pages of 2 dumps go into a folder" in said
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_the_index_has_what_happened_whatever_parts_are_wanted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And JSON has no cause where it was not looked for."""
+    made_of: list[list[str]] = []
+
+    def make(case: Case, parts: list[Part]) -> Document:
+        made_of.append([part.name for part in parts])
+        facts = Facts([("time of the crash", "2026-01-01")])
+        died = Result("happened", "What happened", [Paragraph("dom0 died: x"), facts])
+        return Document("d", [died], 0)
+
+    def in_this_process(tasks: list[Any], jobs: int, failed: Any) -> Iterator[Any]:
+        yield from (task() for task in tasks)
+
+    monkeypatch.setattr("pykdump_ext.cli.report.make", make)
+    monkeypatch.setattr("pykdump_ext.cli.report.in_processes", in_this_process)
+    monkeypatch.setattr("pykdump_ext.cli.report.open_dump", lambda paths: opened().dump)
+    words = ["report", str(folder_with(2, tmp_path / "two")), "--only", "p2m,xenlog"]
+    main([*words, "-o", str(tmp_path / "pages")])
+    assert made_of == [["happened", "xenlog", "p2m"]] * 2
+    assert "<h2>dom0 died: x</h2>" in (tmp_path / "pages" / "index.html").read_text()
+    main([*words, "--json"])
+    assert made_of[2:] == [["xenlog", "p2m"]] * 2
+    without = with_summary({"dump": "d", "parts": [{"name": "p2m", "blocks": []}]})
+    assert without["cause"] is None
+
+
+@pytest.mark.parametrize(("number", "title"), [(1, "Reports of 1 dump, "), (2, "of 2 dumps, ")])
+def test_the_title_counts(number: int, title: str) -> None:
+    assert title in index_page(made(*[report("x")] * number)).decode()

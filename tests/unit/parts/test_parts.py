@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import re
 import sys
@@ -191,6 +192,15 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     check_json(found)
     assert [part["name"] for part in found["parts"]] == list(PARTS)
     assert (found["cause"], found["xen"], found["time"]) == ("dom0 died.", "4.17", None)
+
+
+def test_a_terminal_without_a_character_gets_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
+    latin = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", latin)
+        cli.show("\u00fc \u20ac \u26a0\n")
+    latin.flush()
+    assert latin.buffer.getvalue() == b"\xfc \\u20ac \\u26a0\n"
 
 
 def test_only_some_parts_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
