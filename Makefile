@@ -46,6 +46,7 @@ matrix: build lab-deps
 bench: build lab-deps
 	$(BIN)/python -m tests.bench
 	$(BIN)/python -m tests.bench.outside
+	$(BIN)/python -m tests.bench.report
 
 bench-speed: build lab-deps
 	$(BIN)/python -m tests.bench.speed $(ARGS)

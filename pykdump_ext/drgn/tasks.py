@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import drgn
 
+from ..errors import P2mError
 from .helpers import FAULTS, linux
 from .last_moments import log_lines
 from .walks import attempt, each, string
@@ -49,7 +50,7 @@ def every_task(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
     lacking: list[str] = []
     for pid in each("PIDs", lacking, MOST_TASKS, linux.for_each_pid, prog):
         what = f"the task of the struct pid at {pid.value_():x}"
-        task = attempt(what, lacking, linux.pid_task, pid, kind)
+        task = attempt(what, lacking, _task_of, pid, kind)
         if task:
             seen.add(task.value_())
             yield task
@@ -58,6 +59,17 @@ def every_task(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
         for task in _listed(prog, notes):
             if task.value_() not in seen:
                 yield task
+
+
+def _task_of(pid: drgn.Object, kind: int) -> drgn.Object:
+    """Return the task of a ``struct pid``, or NULL if only a group has that number.
+
+    :raises P2mError: that is no task of this PID.
+    """
+    task = linux.pid_task(pid, kind)
+    if task and task.pid.value_() != pid.numbers[0].nr.value_():
+        raise P2mError(f"{task.value_():x}, to which it leads, has another PID")
+    return task
 
 
 def _listed(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:

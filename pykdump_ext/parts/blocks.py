@@ -34,6 +34,7 @@ IDS = frozenset(("domain", "vcpu", "cpu"))  # columns of numbers that name somet
 # What a damaged dump can make of a text or a list, a page must not have whole
 LONGEST = 4000  # characters of a text; a line of dom0's log has about 1,000 at most
 LONGEST_CELL = 500
+LARGEST = 1 << 64
 MOST_ROWS = 10_000  # of a table
 MOST_CHARACTERS = 4 << 20  # of lines, about 50,000 of them
 
@@ -109,7 +110,10 @@ def _text(text: str) -> str:
 
 
 def _clean(cell: Cell) -> Cell:
-    return printable(cut(cell, LONGEST_CELL)) if isinstance(cell, str) else cell
+    """Return a value that a page can have: a number that no machine has is not known."""
+    if isinstance(cell, str):
+        return printable(cut(cell, LONGEST_CELL))
+    return cell if cell is not None and abs(cell) < LARGEST else None
 
 
 def _last_lines(lines: Sequence[str]) -> list[str]:

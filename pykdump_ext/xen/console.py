@@ -30,6 +30,7 @@ __all__ = ["Console", "read_console"]
 SMALLEST_RING, LARGEST_RING = PAGE_SIZE, 64 << 20  # bytes; 16 KiB and more by default
 NEAR = 16  # words of 32 bits from conring to conring_size; two in Xen 4.17 and 4.20
 MOST_POINTERS = 1 << 12  # from Xen's variables to its heap; Xen 4.17 has 32 that are page aligned
+MOST_LINES = 1 << 18  # a ring of 16 MiB with lines of 64 characters
 LOOKED_AT = 16 << 10  # bytes of what may be the ring: many lines begin in them
 MISSING = b"\xff"  # for each byte that is not in the dump; Xen prints ASCII
 WHAT = "Xen's console ring"
@@ -80,7 +81,9 @@ def read_console(xen: Xen, symbols: XenSymbols | None = None) -> Console:
 
 def _lines(text: bytes) -> Iterator[str]:
     """Yield each line as text that a terminal can show."""
-    lines = text.split(b"\n")
+    lines = text.rsplit(b"\n", MOST_LINES)
+    if len(lines) > MOST_LINES:
+        lines[0] = f"[{len(lines[0]):,} bytes before these lines are left out]".encode()
     if lines[-1] == b"":
         lines.pop()
     for line in lines:

@@ -15,7 +15,7 @@ import pytest
 from pykdump_ext.errors import P2mError
 from pykdump_ext.opened import OpenedDump
 from pykdump_ext.parts import PARTS, chosen
-from pykdump_ext.parts.blocks import Block, Lines, Paragraph, Table, clean
+from pykdump_ext.parts.blocks import Block, Facts, Lines, Paragraph, Table, clean
 from pykdump_ext.parts.case import Case
 from pykdump_ext.parts.document import as_lines, make
 from pykdump_ext.parts.page import page
@@ -139,6 +139,9 @@ def test_no_more_is_kept_of_a_damaged_dump_than_a_page_can_have() -> None:
     assert isinstance(table, Table) and len(table.rows) == 10_000
     assert table.title == "T: the first 10,000 of 10,003"
     assert all(len(str(row[1])) < 5_000 for row in table.rows)
+
+    facts = clean(Facts([("n", 1 << 70_000), ("nan", float("nan")), ("k", 1 << 63)]))
+    assert facts == Facts([("n", None), ("nan", None), ("k", 1 << 63)])
 
     class Complains(One):
         def blocks(self, case: Case) -> Iterator[Block]:
