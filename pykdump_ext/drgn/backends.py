@@ -9,13 +9,14 @@ from dataclasses import dataclass
 
 import drgn
 
-from ..errors import printable
 from .helpers import FAULTS, linux
+from .walks import attempt, each, string, text
 
 __all__ = ["Backend", "backends", "handlers"]
 
 STATES = "XenbusState"  # an enumeration of include/xen/interface/io/xenbus.h
 IFF_UP = 1  # include/uapi/linux/if.h
+MOST = 1 << 16  # devices, interfaces, disks or channels; a host runs a thousand domains at most
 # Files of Linux whose structures have the same names as others
 BLKBACK, EVENTS = "xen-blkback/xenbus.c", "events_base.c"
 
@@ -37,31 +38,32 @@ class Backend:
     serves: str | None
 
 
-def backends(prog: drgn.Program) -> Iterator[Backend]:
+def backends(prog: drgn.Program, notes: list[str]) -> Iterator[Backend]:
     """Yield the backend devices that dom0's kernel has on xenbus.
 
     :raises LookupError: the kernel has no such bus, or no debug information of it.
     """
-    bus = prog["xenbus_backend"].bus
-    interfaces, disk_of = _interfaces(prog), _disks(prog)
-    for device in linux.bus_for_each_dev(bus.address_of_()):
+    bus = prog["xenbus_backend"].bus.address_of_()
+    interfaces, disk_of = _interfaces(prog, notes), _disks(prog)
+
+    def found(device: drgn.Object) -> Backend:
         backend = drgn.container_of(device, "struct xenbus_device", "dev")
-        node = _text(backend.nodename)
+        node = string(backend.nodename)
         state = driver = None
         # a driver reads who is at the other end; without one there is 0
         domain = backend.otherend_id.value_() if backend.otherend else _domain_in(node)
         serves = interfaces.get(device.value_())
         if device.driver:
-            driver = _text(device.driver.name)
+            driver = string(device.driver.name)
             state = backend.state.format_(type_name=False, symbolize=False).removeprefix(STATES)
         if driver == "vbd":
             serves = disk_of(device.driver_data)
-        name = printable(linux.dev_name(device).decode(errors="replace"))
-        yield Backend(domain, name, node, state, driver, serves)
+        return Backend(domain, text(linux.dev_name(device)), node, state, driver, serves)
 
-
-def _text(pointer: drgn.Object) -> str:
-    return printable(pointer.string_().decode(errors="replace")) if pointer else ""
+    for device in each("backend devices", notes, MOST, linux.bus_for_each_dev, bus):
+        one = attempt(f"the backend device at {device.value_():x}", notes, found, device)
+        if one:
+            yield one
 
 
 def _domain_in(node: str) -> int:
@@ -73,13 +75,13 @@ def _domain_in(node: str) -> int:
     return int(domain)
 
 
-def _interfaces(prog: drgn.Program) -> dict[int, str]:
+def _interfaces(prog: drgn.Program, notes: list[str]) -> dict[int, str]:
     """Return the network interfaces by the address of the device that they belong to."""
     found = {}
     with suppress(*FAULTS):
-        for net in linux.for_each_net(prog):
-            for interface in linux.for_each_netdev(net):
-                name = printable(linux.netdev_name(interface).decode(errors="replace"))
+        for net in each("network namespaces", notes, MOST, linux.for_each_net, prog):
+            for interface in each("interfaces", notes, MOST, linux.for_each_netdev, net):
+                name = text(linux.netdev_name(interface))
                 up = "up" if interface.flags & IFF_UP else "down"
                 found[interface.dev.parent.value_()] = f"{name} ({up})"
     return found
@@ -97,8 +99,7 @@ def _disks(prog: drgn.Program) -> Callable[[drgn.Object], str | None]:
     try:
         kind = prog.type("struct backend_info *", filename=BLKBACK)
         for part in linux.for_each_partition(prog):
-            name = printable(linux.part_name(part).decode(errors="replace"))
-            names[linux.part_devt(part).value_()] = name
+            names[linux.part_devt(part).value_()] = text(linux.part_name(part))
     except FAULTS:
         return lambda data: None
 
@@ -109,25 +110,30 @@ def _disks(prog: drgn.Program) -> Callable[[drgn.Object], str | None]:
             number = linux.MKDEV(major, minor)
             if number:  # it has been told of one
                 name = names.get(number, "device")
-                return f"{name} ({major}:{minor}, mode {_text(info.mode)})"
+                return f"{name} ({major}:{minor}, mode {string(info.mode)})"
         return None
 
     return disk
 
 
-def handlers(prog: drgn.Program) -> dict[int, str]:
+def handlers(prog: drgn.Program, notes: list[str]) -> dict[int, str]:
     """Return the names of what handles each event channel in dom0, by its port.
 
     They are those of ``/proc/interrupts``; channels that a process has are named after it.
 
     :raises LookupError: the kernel has no such list, or no debug information of it.
     """
-    found = {}
-    head = prog["xen_irq_list_head"].address_of_()
-    kind = prog.type("struct irq_info", filename=EVENTS)
-    for info in linux.list_for_each_entry(kind, head, "list"):
+    found: dict[int, str] = {}
+
+    def add(info: drgn.Object) -> None:
         port = info.evtchn.value_()
         if port:
             names = linux.irq_desc_action_names(linux.irq_to_desc(prog, info.irq))
-            found[port] = printable(b", ".join(names).decode(errors="replace"))
+            found[port] = text(b", ".join(names))
+
+    head = prog["xen_irq_list_head"].address_of_()
+    kind = prog.type("struct irq_info", filename=EVENTS)
+    channels = each("event channels", notes, MOST, linux.list_for_each_entry, kind, head, "list")
+    for info in channels:
+        attempt(f"the event channel at {info.value_():x}", notes, add, info)
     return found

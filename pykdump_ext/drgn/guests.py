@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import drgn
 
-from ..errors import printable
 from .helpers import linux
+from .tasks import every_task
+from .walks import attempt, text
 
 __all__ = ["guest_names"]
 
@@ -42,19 +43,29 @@ PROGRAMS: dict[bytes, Callable[[Sequence[bytes]], Found]] = {
 }
 
 
-def guest_names(prog: drgn.Program, domains: Iterable[int]) -> dict[int, str]:
+LONGEST = 1 << 20  # bytes of a command line; fs/exec.c allows a few MiB
+
+
+def guest_names(prog: drgn.Program, domains: Iterable[int], notes: list[str]) -> dict[int, str]:
     """Return the names of domains, as command lines of processes have them."""
     known = {b"%d" % domain: domain for domain in domains}
     found: dict[int, str] = {}
-    for task in linux.for_each_task(prog):
-        comm = task.comm.string_()
-        read = next((one for name, one in PROGRAMS.items() if comm.startswith(name)), None)
-        if read is None or not task.mm:
-            continue
-        try:
-            number, name = read(linux.cmdline(task) or [])
-        except drgn.FaultError:  # its memory is not in the dump
-            continue
+    for task in every_task(prog, notes):
+        what = f"the command line of the task at {task.value_():x}"
+        number, name = attempt(what, notes, _name_in, task) or (b"", b"")
         if number in known and name:
-            found[known[number]] = printable(name.decode(errors="replace"))
+            found[known[number]] = text(name)
     return found
+
+
+def _name_in(task: drgn.Object) -> Found:
+    """Return the domain and its name in the command line of a task."""
+    comm = task.comm.string_()
+    read = next((one for name, one in PROGRAMS.items() if comm.startswith(name)), None)
+    if read is None or not task.mm:
+        return b"", b""
+    size = task.mm.arg_end.value_() - task.mm.arg_start.value_()
+    try:
+        return read(linux.cmdline(task) or []) if 0 < size <= LONGEST else (b"", b"")
+    except drgn.FaultError:  # its memory is not in the dump
+        return b"", b""

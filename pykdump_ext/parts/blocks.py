@@ -30,7 +30,9 @@ __all__ = [
 Cell = Union[str, int, float, None]
 UNKNOWN = "unknown"
 GAP = "  "  # between columns
-IDS = frozenset(("domain", "vcpu", "cpu"))  # columns of numbers that name something: no commas
+IDS = frozenset(
+    ("domain", "with", "to", "vcpu", "cpu")
+)  # columns of numbers that name something: no commas
 # What a damaged dump can make of a text or a list, a page must not have whole
 LONGEST = 4000  # characters of a text; a line of dom0's log has about 1,000 at most
 LONGEST_CELL = 500

@@ -112,7 +112,7 @@ def names_of(case: Case, store: Store | None, guests: Sequence[int]) -> dict[int
     found = {guest: value for guest, value in values.items() if value}
     others = [guest for guest in guests if guest not in found]
     if others:
-        found |= guest_names(prog, others)
+        found |= guest_names(prog, others, case.notes)
     if len(found) < len(guests):
         case.notes.append(
             f"names of {len(guests) - len(found)} guests: they are neither in the memory of an"
@@ -127,7 +127,7 @@ def backends(case: Case, store: Store | None) -> list[list[Cell]]:
     from ..drgn.backends import backends  # noqa: PLC0415
 
     rows: list[list[Cell]] = []
-    for one in sorted(backends(prog), key=lambda one: (one.domain, one.node)):
+    for one in sorted(backends(prog, case.notes), key=lambda one: (one.domain, one.node)):
         serves = one.serves
         if serves is None:  # what a script or a process was told to serve
             serves = stored(store, f"/local/domain/0/{one.node}/params")
@@ -185,7 +185,7 @@ def handlers(case: Case) -> dict[int, str]:
     prog = case.prog
     from ..drgn.backends import handlers  # noqa: PLC0415
 
-    return handlers(prog)
+    return handlers(prog, case.notes)
 
 
 def granted(case: Case, domains: Sequence[Domain], owned: dict[int, Owned]) -> Iterator[Block]:

@@ -80,7 +80,7 @@ def tables(opened: OpenedDump, prog: drgn.Program) -> dict[str, list[dict[str, A
 def test_backend_devices_are_those_of_the_store_and_of_sysfs(
     prog: drgn.Program, console: str, stored: dict[str, str]
 ) -> None:
-    found = {device.node: device for device in devices(prog)}
+    found = {device.node: device for device in devices(prog, [])}
     nodes = {node.removesuffix("/frontend-id") for node in stored if node.endswith("frontend-id")}
     assert found.keys() == nodes
     listed = re.findall(r"(?m)^lab: xen-backend: (\S+)", console)
@@ -141,7 +141,7 @@ def test_the_disk_that_blkback_has_open_is_that_of_sysfs(
     prog = open_program(opened)
     (module,) = (found for found, _ in prog.loaded_modules() if found.name == "xen_blkback")
     module.try_file(blkback)
-    found = {device.device: device.serves for device in devices(prog) if device.driver == "vbd"}
+    found = {device.device: device.serves for device in devices(prog, []) if device.driver == "vbd"}
     assert found == open_disks
 
 
@@ -163,7 +163,7 @@ def test_guests_have_their_names_and_uuids(
     assert {number: (rows[number]["name"], rows[number]["UUID"]) for number in GUESTS} == {
         number: (guest.name, guest.uuid) for number, guest in GUESTS.items()
     }
-    assert guest_names(prog, GUESTS) == NAMES  # what stands in for a device model and a daemon
+    assert guest_names(prog, GUESTS, []) == NAMES  # what stands in for a device model and a daemon
 
 
 def test_the_whole_store_is_read_as_it_was_listed(
@@ -206,7 +206,7 @@ def test_what_handles_channels_is_what_proc_interrupts_had(
     shown = Counter(re.findall(r"(?m)^lab: interrupts: .* xen-dyn\S* +-event +(\S+)", console))
     shown += Counter(re.findall(r"(?m)^lab: interrupts: .* xen-percpu\S* +-\w+ +(\S+)", console))
     assert len(shown) > 20
-    assert not shown - Counter(handlers(prog).values())
+    assert not shown - Counter(handlers(prog, []).values())
     between = {row["with"]: row for row in tables["Event channels between domains"]}
     assert [between[number]["channels"] for number in (1, 2)] == [5, 2]
     assert between[1]["handled in dom0 by"] == (
