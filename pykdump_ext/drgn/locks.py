@@ -60,8 +60,8 @@ def _semaphore(lock: drgn.Object) -> drgn.Object | None:
 
 
 Owner = Callable[[drgn.Object], "drgn.Object | None"]
-# Functions that wait, without suffixes: kernel/locking/mutex.c, rwsem.c, semaphore.c. Before 5.2
-# (390a0c62c23c) those of rw_semaphores end in _failed
+# Functions that wait, without suffixes: kernel/locking/mutex.c, rwsem.c, semaphore.c. Before 5.3
+# those of rw_semaphores end in _failed
 KINDS: dict[tuple[str, ...], tuple[str, str, Owner]] = {
     ("__mutex_lock", "mutex_lock", "__ww_mutex_lock", "mutex_lock_killable", "mutex_lock_io"): (
         "mutex", "lock", _mutex,

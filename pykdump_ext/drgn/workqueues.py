@@ -44,7 +44,7 @@ class Waiting:
 def waiting(prog: drgn.Program, notes: list[str]) -> Iterator[Waiting]:
     """Yield the work that waits for a worker, and has none yet.
 
-    :raises LookupError: the kernel has no such pools, as before Linux 3.9 (29c91e9912be).
+    :raises LookupError: the kernel has no such pools, as before Linux 3.9.
     """
     pools = each("pools of workers", notes, MOST_POOLS, _pools, prog)
     for pool in pools:

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 __all__ = ["OutOfMemory", "last_of_each", "shortened"]
 
 START = re.compile(r"invoked oom-killer")
-# What is printed last: the kill, or a panic instead of it. Before Linux 4.20 (5989ad7b5ede) lines
-# "Out of memory: Kill process" come before "Killed process"
+# What is printed last: the kill, or a panic instead of it. Before Linux commit bbbe48029720 a line
+# "Out of memory: Kill process" comes before "Killed process"
 END = re.compile(r"Killed process|Kernel panic|System is deadlocked on memory|no killable process")
 CONSTRAINT = re.compile(r"oom-kill:constraint=CONSTRAINT_(\w+)")
 GROUP = re.compile(r"\boom_memcg=([^,\s]+)|killed as a result of limit of (\S+)")
