@@ -7,7 +7,9 @@ import argparse
 import io
 import json
 import re
+import resource
 import sys
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -201,6 +203,28 @@ def test_a_terminal_without_a_character_gets_an_escape(capsys: pytest.CaptureFix
         cli.show("\u00fc \u20ac \u26a0\n")
     latin.flush()
     assert latin.buffer.getvalue() == b"\xfc \\u20ac \\u26a0\n"
+
+
+def test_a_report_has_a_limit_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    limits = []
+
+    def make(*args: Any) -> Document:
+        limits.append(resource.getrlimit(resource.RLIMIT_DATA)[0])
+        raise MemoryError
+
+    (tmp_path / "vmcore").write_bytes(b"KDUMP   " + bytes(4096))
+    for jobs, words in ((1, ["vmcore"]), (2, ["vmcore", "vmcore2", "--json"])):
+        (tmp_path / "vmcore2").write_bytes(b"KDUMP   " + bytes(4096) + b"another")
+        with pytest.MonkeyPatch.context() as patch, suppress(SystemExit):
+            patch.chdir(tmp_path)
+            patch.setattr(cli, "make", make)
+            patch.setattr(cli, "open_with_namelist", lambda paths: opened())
+            patch.setattr(cli, "open_dump", lambda paths: opened().dump)
+            main(["report", *words, "--jobs", str(jobs)])
+        said = capsys.readouterr()
+        assert "MiB of memory: the dump may be damaged" in said.err + said.out
+    assert 0 < limits[0] <= 8 << 30
+    assert resource.getrlimit(resource.RLIMIT_DATA)[0] not in limits
 
 
 def test_only_some_parts_in_their_order(capsys: pytest.CaptureFixture[str]) -> None:
