@@ -24,6 +24,9 @@ FLAG_BITS = ("WORK_STRUCT_PWQ_SHIFT", "WORK_STRUCT_FLAG_BITS")
 # Works for which their workqueue has no place in its pool yet; the older name is from before
 # Linux 5.15 (f97a4a1a3f87)
 NOT_YET = ("inactive_works", "delayed_works")
+LAST_BEGAN = ("last_progress_ts", "watchdog_ts")  # in jiffies; the newer name is in Linux 7.2
+HERTZ = (100, 250, 300, 1000)  # what kernel/Kconfig.hz offers
+INITIAL_JIFFIES = (1 << 32, -300)  # less 300 seconds: include/linux/jiffies.h
 
 
 @dataclass(frozen=True)
@@ -135,6 +138,8 @@ def _name(pool: drgn.Object) -> str:
     """Return a name for a pool of workers."""
     cpu, nice = pool.cpu.value_(), pool.attrs.nice.value_()
     name = f"unbound, pool {pool.id.value_()}" if cpu < 0 else f"vcpu {cpu}"
+    if "POOL_BH" in pool.prog_ and pool.flags & pool.prog_["POOL_BH"]:
+        name += ", by softirqs"  # since Linux 6.9 (4cb1ef64609f)
     return f"{name}, nice {nice}" if nice else name
 
 
@@ -148,9 +153,24 @@ def _function(function: drgn.Object) -> str:
 
 def _since(pool: drgn.Object) -> float | None:
     """Return the seconds since a pool last began any work, or None where it is not noted."""
-    prog = pool.prog_
     try:
-        ticks = (prog["jiffies"] - pool.watchdog_ts).value_()
-        return float(ticks * prog["tick_nsec"].value_() / 1e9)
+        began = next((pool.member_(name) for name in LAST_BEGAN if hasattr(pool, name)), None)
+        if began is None:
+            return None
+        return float((pool.prog_["jiffies"] - began).value_() * _tick(pool.prog_))
     except FAULTS:
         return None
+
+
+def _tick(prog: drgn.Program) -> float:
+    """Return the seconds that a jiffy has.
+
+    Newer kernels have no variable for it, as 7.2: there the jiffies since the start of the kernel
+    are compared with the seconds.
+    """
+    if "tick_nsec" in prog:
+        return float(prog["tick_nsec"].value_() / 1e9)
+    uptime = linux.uptime(prog)
+    zero, seconds = INITIAL_JIFFIES
+    jiffies = prog["jiffies_64"].value_() - zero
+    return 1 / min(HERTZ, key=lambda hertz: abs(jiffies / hertz - seconds - uptime))

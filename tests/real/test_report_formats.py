@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drgn.helpers.linux.timekeeping import uptime
 
+from pykdump_ext.drgn import workqueues
+from pykdump_ext.drgn.prog import program
 from tests.lab import matrix as lab_matrix
 from tests.lab.dump import Dump
+from tests.lab.packages import Missing
 from tests.lab.planted import planted
 
 from .conftest import Packed
@@ -130,3 +134,27 @@ def test_of_many_dumps(
     assert headings[1].startswith("no report could be made: ")
     assert re.findall(r'href="([^"]*)"', index) == names[:3]
     assert reported.whole["cause"] in (pages / "a-vmcore.html").read_text()
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("kernel", lab_matrix.KERNELS)
+def test_the_pools_of_workers_of_each_kernel(kernel: str) -> None:
+    """Each vcpu has two, or four with those by softirqs; and each began work since the start."""
+    try:
+        dump = lab_matrix.untouched(kernel)
+    except Missing as error:
+        pytest.skip(str(error))
+    prog = program(dump.vmcore, dump.vmlinux)
+    pools = [*workqueues._pools(prog)]
+    names = [workqueues._name(pool) for pool in pools]
+    vcpus = [re.findall(r"^vcpu (\d)(, by softirqs)?(, nice -20)?$", name) for name in names]
+    bound = {found[0] for found in vcpus if found}
+    unbound = [name for name in names if re.match(r"unbound, pool \d+(, nice -20)?$", name)]
+    assert len(bound) in (8, 16) and len(bound) + len(unbound) == len(names) > len(bound)
+    up = uptime(prog)
+    for pool in pools:
+        since = workqueues._since(pool)
+        assert since is not None and 0 <= since <= up
+    assert workqueues._tick(prog) == 1 / 250  # as Debian builds them
+    notes: list[str] = []
+    assert not [*workqueues.waiting(prog, notes)] and not notes
