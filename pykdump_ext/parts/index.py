@@ -14,8 +14,8 @@ from .page import HEAD, STYLE, template
 
 __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"]
 
-# What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
 UNKNOWN = "unknown"  # without the part that has the answer
+# What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
 VARIES = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
 
 INDEX = (

@@ -47,6 +47,6 @@ class Usage(Part):
                 if one.whose == "dom0"
                 else f"a part of dom0 ran out of the memory that it may have: {one.whose}"
             )
-            yield Lines(f"The last time that {what}", [*shortened(one.lines)])
+            yield Lines(f"The last time that {what}", [*shortened(one.lines)], log=True)
         if traces == []:
             yield Paragraph("dom0's log has no sign that memory ran out.")
