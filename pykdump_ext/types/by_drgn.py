@@ -22,7 +22,7 @@ from .codes import (
     TYPE_CODE_VOID,
 )
 from .model import CType, Member, array_of, base_type, function_of, pointer_to, typedef_of
-from .text import Array, Function, Pointer, Written, leaf, parse
+from .text import Array, Function, Pointer, Written, leaf, parse_name
 
 __all__ = ["DrgnTypes"]
 
@@ -85,7 +85,7 @@ class DrgnTypes:
 
     def _type(self, text: str) -> CType | None:
         try:
-            written = parse(text)
+            written = parse_name(text)
         except ValueError:
             return None
         spec = leaf(written)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Types from gdb's words, which needs nothing that crash does not have.
 
-``ptype/o`` of gdb 8.1 and newer (crash 8.0.0) has the place of each member.  Where it has not,
+``ptype/o`` of gdb 8.1 and newer (crash 8.0.0) has the place of each member.  For an older gdb
 :mod:`~pykdump_ext.types.places` asks for them.  ``/r`` makes gdb print names as they are in the
 debug information.
 
@@ -17,8 +17,8 @@ from functools import cached_property
 
 from .codes import TYPE_CODE_ENUM, TYPE_CODE_STRUCT, TYPE_CODE_UNION
 from .model import CType, Member, array_of, base_type, function_of, pointer_to, typedef_of
-from .places import Memory, Places
-from .text import Array, Function, Pointer, Spec, Written, leaf, parse
+from .places import Memory, Places, without_size
+from .text import Array, Function, Pointer, Spec, Written, leaf, parse, parse_name
 
 __all__ = ["GdbTypes", "NoType"]
 
@@ -49,7 +49,7 @@ class GdbTypes:
         :raises NoType: gdb does not know it.
         """
         try:
-            written = parse(text)
+            written = parse_name(text)
         except ValueError:
             return self._of_expression(text)
         spec = leaf(written)
@@ -82,12 +82,20 @@ class GdbTypes:
     def _expanded(self, about: str) -> Spec:
         """Return the struct, union or enum that an expression or a type is made of, with places."""
         spec = leaf(self._ask("ptype/or" if self._has_places else "ptype/r", about))
-        # gdb 16 prints no places for a struct that ends with an array without a size
-        if spec.members and all(member.size is None for member in spec.members):
+        if spec.members and not self._has_places:
             try:
                 self._places.add(about, spec)
             except (LookupError, ValueError):
                 raise NoType(about) from None
+        elif spec.members and all(member.size is None for member in spec.members):
+            # gdb 16 prints no places of a type with an array without a size, nor of a pointer to
+            # it, but of a pointer to that pointer
+            try:
+                spec = leaf(self._ask("ptype/or", f"{about} **"))
+            except NoType:
+                spec = leaf(self._ask("ptype/or", f"(&({about}))@1"))
+        for path, inner in without_size(spec):
+            inner.size = self._size(f"(({about} *)0)->{path}") or self._size(f"({about}).{path}")
         spec.start = 0
         return spec
 
@@ -197,8 +205,7 @@ class GdbTypes:
         def measured() -> int:
             if known is not None:
                 return known
-            # without a name: the elements of an array without a size
-            return self._size(name) if spec.name else self._places.extent(spec)[1]
+            return self._size(name) if spec.name else 0
 
         def members() -> list[Member]:
             return self._members(self._tag(spec) if spec.members is None and spec.name else spec)

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Places of members where gdb's ``ptype/o`` has none.
 
-gdb 7.6, in crash 7.0.0 to 7.3.2, has no ``/o``.  gdb 16, in crash 9, leaves it away where a struct
-has an array without a size.
+gdb 7.6, in crash 7.0.0 to 7.3.2, has no ``/o``.
 
 gdb says where a member is that has a name and an address.  Two kinds have none:
 
 - A bit-field.  gdb reads it at places whose bytes are known, in the kernel's code; only one
   position in the struct gives all these values.
 - An anonymous struct or union.  It begins where its first member does, and ends behind its last
-  one; its size is a multiple of its alignment, as in the x86-64 ABI.
+  one; its size is a multiple of its alignment, as in the x86-64 ABI.  Where the member behind it
+  is further away than the ABI needs, the struct has an alignment of its own, such as
+  ``____cacheline_aligned``, and fills the space.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from .codes import TYPE_CODE_ARRAY, TYPE_CODE_STRUCT, TYPE_CODE_UNION
 from .model import TYPEDEF, CType
 from .text import Array, Pointer, Spec, WrittenMember, leaf, parse
 
-__all__ = ["Memory", "Places"]
+__all__ = ["Memory", "Places", "without_size"]
 
 ROOT = "$pykdump_ext"  # variables of gdb that begin so point to structs
 LONGEST = 1200  # bytes of a command; crash takes 1499
@@ -168,23 +169,38 @@ class Places:
 
     def _enclose(self, spec: Spec) -> None:
         """Write the place and the size of each anonymous struct in a struct into it."""
-        for member in spec.members or ():
+        behind: WrittenMember | None = None
+        for member in reversed(spec.members or ()):
             inner = _embedded(member)
-            if inner is None:
-                continue
-            self._enclose(inner)
-            if not member.name:
-                member.offset, member.size = self.extent(inner)
-                inner.size = member.size
-            inner.start = member.offset
+            if inner is not None:
+                self._enclose(inner)
+                if not member.name:
+                    member.offset, member.size = self._extent(inner, behind)
+                    inner.size = member.size
+                inner.start = member.offset
+            behind = member if spec.word == "struct" else None
 
-    def extent(self, spec: Spec) -> tuple[int, int]:
-        """Return where a struct begins, in bits, and its size, in bytes, by its members."""
-        places = [each.offset for each in spec.members or () if each.offset is not None]
+    def _extent(self, spec: Spec, behind: WrittenMember | None) -> tuple[int, int]:
+        """Return where a struct begins, in bits, and its size, in bytes, by its members.
+
+        :param behind: the member that follows it.
+        """
         unit = 8 * self._alignment_of(spec)
-        start = min(places, default=0) // unit * unit
-        bits = max((_end(each) for each in spec.members or ()), default=0) - start
-        return start, -(-bits // unit) * unit // 8
+        places = [
+            (each.offset, each.bits) for each in spec.members or () if each.offset is not None
+        ]
+        start, bits = min(places, default=(0, 0))
+        if bits:  # there may be some without a name before them
+            start = start // unit * unit
+        end = max((_end(each) for each in spec.members or ()), default=0)
+        if start % unit == 0:  # else the outer struct is packed
+            end = _up(end, unit)
+        if behind and behind.offset is not None and not behind.bits:
+            inner = _embedded(behind)
+            needed = self._alignment_of(inner) if inner else _alignment(self._of_member(behind))
+            if not end <= behind.offset <= _up(end, 8 * needed):
+                end = behind.offset
+        return start, -(-(end - start) // 8)
 
     def _alignment_of(self, spec: Spec) -> int:
         """Return the alignment of a struct, in bytes."""
@@ -210,6 +226,21 @@ def _members(spec: Spec, path: str) -> Iterator[tuple[str, WrittenMember]]:
             )
 
 
+def without_size(spec: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
+    """Yield what has no name and no size in gdb's text: the elements of arrays without a size.
+
+    :return: how gdb names the first element, from the outermost struct, and the element's type.
+    """
+    for member in spec.members or ():
+        of, first = member.type, f"{path}{member.name}{_first(member)}"
+        while isinstance(of, Array):
+            of = of.target
+        if isinstance(of, Spec) and of.word and not of.name:
+            if of.size is None and of is not member.type:
+                yield first, of
+            yield from without_size(of, f"{first}." if member.name else path)
+
+
 def _embedded(member: WrittenMember) -> Spec | None:
     """Return the struct that a member is or has elements of, where the text has its members."""
     of = member.type
@@ -232,6 +263,11 @@ def _behind_pointer(member: WrittenMember) -> bool:
         of = of.target
     inner = of.target if isinstance(of, Pointer) else None
     return isinstance(inner, Spec) and inner.members is not None
+
+
+def _up(place: int, unit: int) -> int:
+    """Return the first multiple of a unit that is not below a place."""
+    return -(-place // unit) * unit
 
 
 def _end(member: WrittenMember) -> int:

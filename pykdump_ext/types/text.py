@@ -22,13 +22,17 @@ from typing import Union
 
 from .model import base_type
 
-__all__ = ["Array", "Function", "Pointer", "Spec", "Written", "WrittenMember", "leaf", "parse"]
+__all__ = [
+    "Array", "Function", "Pointer", "Spec", "Written", "WrittenMember", "leaf", "parse",
+    "parse_name",
+]  # fmt: skip
 
 TOKEN = re.compile(r"/\*(.*?)\*/|(<[^>]*>|\.\.\.|-?\d+|\w+|[^\s\w])", re.DOTALL)
 NAME = re.compile(r"[A-Za-z_]\w*")
 PLACE = re.compile(r"\s*(\d+)(?:\s*:\s*(\d+))?\s*\|\s*(\d+)\s*")
 SIZE = re.compile(r"\s*(\d+)\s*")
 TOTAL = re.compile(r"\s*total size \(bytes\):\s*(\d+)\s*")
+NO_NAME = re.compile(r"[^\w\s*()\[\],.]|\b(?:static|register)\b")
 TAGS = ("struct", "union", "enum")
 QUALIFIERS = {"const", "volatile", "restrict", "__restrict", "_Atomic", "register", "static"}
 BASIC = {
@@ -115,6 +119,16 @@ def parse(text: str, name: str = "") -> Written:
     if declared != name or parser.token():
         raise ValueError(f"not a type: {text!r}")
     return written
+
+
+def parse_name(text: str) -> Written:
+    """Return the type that a user names: it has no members, and the text declares nothing.
+
+    :raises ValueError: the text is no name of a type.
+    """
+    if NO_NAME.search(text):
+        raise ValueError(f"not a type: {text!r}")
+    return parse(text)
 
 
 _Wrap = Callable[[Written], Written]

@@ -133,11 +133,106 @@ def test_what_gdb_does_not_know_is_no_type(text: str) -> None:
         of_gdb(NEW, text)
 
 
-def test_gdb_evaluates_no_expression() -> None:
+RAGGED = {
+    "ptype/o int": "type = int\n",
+    "ptype/or struct ragged": "type = struct ragged {\n    struct {\n        int a;\n    };\n"
+    "    struct {\n        short b;\n    } words[];\n}\n",
+    "ptype/or struct ragged **": """\
+type = struct ragged {
+/*      0      |      64 */    struct {
+/*      0      |       4 */        int a;
+/* XXX 60-byte padding   */
+
+                                   /* total size (bytes):   64 */
+                               };
+/*     64      |       0 */    struct {
+/*      0      |       2 */        short b;
+                               } words[];
+
+                               /* total size (bytes):   64 */
+                             } **
+""",
+    'printf "%lu", sizeof(struct ragged)': "64",
+    'printf "%lu", sizeof(((struct ragged *)0)->words[0])': "8",
+}
+
+
+def test_gdb_16_has_the_places_behind_two_pointers() -> None:
+    a, b = (
+        {"fname": name, "bitoffset": 0, "basetype": kind, "uint": 0, "codetype": 8,
+         "typelength": size}
+        for name, kind, size in (("a", "int", 4), ("b", "short int", 2))
+    )  # fmt: skip
+    assert of_gdb(RAGGED, "struct ragged") == {
+        "basetype": "struct ragged", "codetype": 3, "typelength": 64,
+        "body": [
+            {"fname": "", "bitoffset": 0, "basetype": "struct", "codetype": 3, "typelength": 64,
+             "body": [a]},
+            {"fname": "words", "bitoffset": 512, "dims": [0], "basetype": "struct", "codetype": 3,
+             "typelength": 8, "body": [b]},
+        ],
+    }  # fmt: skip
+
+
+OLD = """\
+type = struct old {{
+    int first;
+    struct {{
+        int a;
+        char b;
+    }};
+    {behind}
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("behind", "places", "found"),
+    [
+        ("char c;", {"a": 4, "b": 8, "c": 12}, (4, 8)),
+        ("long c;", {"a": 4, "b": 8, "c": 16}, (4, 8)),  # where its alignment puts it
+        ("long c;", {"a": 64, "b": 68, "c": 128}, (64, 64)),  # an aligned struct
+        ("char c;", {"a": 6, "b": 10, "c": 11}, (6, 5)),  # a packed one in a packed one
+    ],
+)
+def test_an_old_gdb_gives_places_of_members_and_those_the_struct_of_them(
+    behind: str, places: dict[str, int], found: tuple[int, int]
+) -> None:
+    places = {"first": 0, **places}
+    root = "$pykdump_ext1"
+    values = {root: 0, f"sizeof(*{root})": 256}
+    values.update({f"&{root}->{name}": place for name, place in places.items()})
+
+    def run(command: str) -> str | None:
+        if command == "ptype/r struct old":
+            return OLD.format(behind=behind)
+        if command == "ptype/o int":
+            return None
+        _, _, asked = command.partition('", ')
+        return " ".join(str(values.get(each, 0)) for each in asked.split(","))
+
+    types = GdbTypes(run, Memory(lambda: 0, lambda address, size: bytes(size)))
+    _, inner, _ = types.type("struct old").members()
+    assert (inner.offset // 8, inner.type.size()) == found
+    assert [each.offset for each in inner.type.members()] == [0, 32]
+
+
+@pytest.mark.parametrize(
+    ("has_places", "behind"),
+    [
+        # the first of the two is an error of syntax; a ptype evaluates nothing
+        ({"ptype/o int": "type = int\n"}, {"ptype/or made(1) **", "ptype/or (&(made(1)))@1"}),
+        # __typeof__() takes the type only
+        ({}, {"ptype/o int", "set $pykdump_ext1 = (made(1) *)0",
+              "set $pykdump_ext1 = (__typeof__(&(made(1))))0"}),
+    ],
+)  # fmt: skip
+def test_gdb_evaluates_no_expression(has_places: dict[str, str], behind: set[str]) -> None:
+    printed = "type = struct {\n    int words[];\n}\n"
     said = {
-        "ptype/o int": "type = int\n",
+        **has_places,
         "whatis/r made(1)": "type = struct {...}\n",
-        "ptype/or made(1)": "type = struct {\n    int words[];\n}\n",
+        f"ptype/{'or' if has_places else 'r'} made(1)": printed,
         'printf "%lu", sizeof(made(1))': "0",
     }
     asked: list[str] = []
@@ -150,10 +245,15 @@ def test_gdb_evaluates_no_expression() -> None:
         describe(
             GdbTypes(run, Memory(lambda: 0, lambda address, size: bytes(size))).type("made(1)"), {}
         )
-    # the first of the two is an error of syntax, and __typeof__() takes the type only
-    assert {*asked} - {*said} == {
-        "set $pykdump_ext1 = (made(1) *)0", "set $pykdump_ext1 = (__typeof__(&(made(1))))0",
-    }  # fmt: skip
+    assert {*asked} - {*said} == behind
+
+
+@pytest.mark.parametrize(
+    "text", ["int : 3", "type = int", "struct made { int a; }", "static int", "int[-1]"]
+)
+def test_a_declaration_is_no_name_of_a_type(text: str) -> None:
+    with pytest.raises(NoType):
+        of_gdb(NEW, text)
 
 
 @pytest.mark.parametrize(
