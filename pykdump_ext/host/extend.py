@@ -10,7 +10,7 @@ from crash_host import lib
 
 from .commands import CommandError
 from .extensions import SHIPPED, find_file, load, named, unload, unload_all
-from .guarded import c_text, message, succeeded
+from .guarded import c_name, c_text, message, succeeded
 
 __all__ = ["extend", "extend_shipped"]
 
@@ -71,5 +71,5 @@ def _unload(name: str) -> None:
 
 
 def _shared_object(function: Callable[..., int], *names: str) -> None:
-    if not succeeded(function(*(name.encode() for name in names))):
+    if not succeeded(function(*map(c_name, names))):
         raise CommandError(message() or "crash could not do it, and gave no reason")

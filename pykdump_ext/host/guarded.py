@@ -90,11 +90,17 @@ def c_text(pointer: Any) -> str | None:
 def c_name(text: str) -> bytes:
     """Return a text of Python as C takes it.
 
+    A surrogate stands for a byte that is no UTF-8, as in ``sys.argv``.  Any other one is kept: no
+    name in the dump has it.
+
     :raises error: C would take less: it has a zero byte.
     """
     if "\0" in text:
         raise error(f"{text!r}: crash takes no zero byte in a name or a command")
-    return text.encode()
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "surrogatepass")
 
 
 LONGEST_COMMAND = 1499  # bytes: BUFSIZE of crash's defs.h, less the final zero

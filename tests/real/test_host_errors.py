@@ -73,6 +73,26 @@ def test_crash_reads_no_half_of_a_name(crash: Crash, untouched: Dump, host: Path
     assert ran.after("shared object loaded\n") == said * 5
 
 
+def test_a_name_that_is_no_utf_8_is_no_name_of_the_kernel(
+    crash: Crash, untouched: Dump, host: Path
+) -> None:
+    crash.write(
+        "odd_names.py",
+        "import crash\n"
+        "for name in ('\\udcff', '\\ud800x'):\n"
+        "    print(crash.sym2addr(name), crash.struct_size(name), crash.enumerator_value(name))\n"
+        "    for call in (crash.gdb_typeinfo, crash.gdb_whatis, crash.sizeof,\n"
+        "                 crash.exec_gdb_command, crash.run_command):\n"
+        "        try: print(call(name))\n"
+        "        except crash.error as error: print('error:', error)\n",
+    )
+    ran = minimal(crash, untouched, host, "py odd_names.py")
+    said = ran.after("shared object loaded\n").splitlines()
+    assert said[0] == said[6] == "0 -1 None"
+    assert sum(line.startswith("error: ") for line in said) == len(said) - 2 == 10, said
+    assert said[1] == "error: \\udcff: the kernel has no such type or variable"
+
+
 def test_a_traceback_is_shown_only_on_request(crash: Crash, untouched: Dump, host: Path) -> None:
     crash.write("errors.py", ERRORS)
     quiet = minimal(crash, untouched, host, "extend errors.py", "fails")
