@@ -85,6 +85,7 @@ class Places:
 
     def _at(self, root: str, spec: Spec) -> None:
         """Write the places into a struct that a variable of gdb points to."""
+        self._expand(root, spec, "")
         base, size = self._values([root, f"sizeof(*{root})"])
         spec.size, spec.start = size, 0
         members = [*_members(spec, "")]
@@ -115,6 +116,19 @@ class Places:
             with self._own_root() as inner_root:
                 self._run(f"set {inner_root} = {root}->{path}{_first(member)}")
                 self._at(inner_root, leaf(member.type))
+
+    def _expand(self, root: str, spec: Spec, path: str) -> None:
+        """Write into a struct what gdb shows as ``{...}``: the third level, without ``/o``."""
+        for member in spec.members or ():
+            inner = leaf(member.type)
+            shown = inner.name or inner.members is not None or inner.values is not None
+            if member.name and not shown:
+                found = leaf(parse(self._run(f"ptype/r {root}->{path}{member.name}") or ""))
+                inner.members, inner.values = found.members, found.values
+            embedded = _embedded(member)
+            if embedded and not embedded.name:
+                into = f"{path}{member.name}{_first(member)}." if member.name else path
+                self._expand(root, embedded, into)
 
     def _values(self, expressions: Sequence[str]) -> list[int]:
         """Return the values of some expressions, which are unsigned numbers.

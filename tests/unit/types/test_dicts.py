@@ -217,6 +217,26 @@ def test_an_old_gdb_gives_places_of_members_and_those_the_struct_of_them(
     assert [each.offset for each in inner.type.members()] == [0, 32]
 
 
+def test_an_old_gdb_is_asked_for_what_it_leaves_out() -> None:
+    said = {
+        "ptype/r struct deep": "type = struct deep {\n    struct {\n        union {...} u;\n"
+        "        enum {...} e;\n    } dst;\n}\n",
+        "ptype/r $pykdump_ext1->dst.u": "type = union {\n    int a;\n}\n",
+        "ptype/r $pykdump_ext1->dst.e": "type = enum {ONE = 1}\n",
+    }
+
+    def run(command: str) -> str | None:
+        _, _, asked = command.partition('", ')
+        return said.get(command, None if command == "ptype/o int" else "0 " * len(asked.split(",")))
+
+    types = GdbTypes(run, Memory(lambda: 0, lambda address, size: bytes(size)))
+    found: dict[str, Any] = {}
+    describe(types.type("struct deep"), found)
+    u, e = found["body"][0]["body"]
+    assert [each["fname"] for each in u["body"]] == ["a"]
+    assert e["edef"] == [["ONE", 1]]
+
+
 @pytest.mark.parametrize(
     ("has_places", "behind"),
     [
