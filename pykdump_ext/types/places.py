@@ -241,7 +241,9 @@ def _members(spec: Spec, path: str) -> Iterator[tuple[str, WrittenMember]]:
 
 
 def without_size(spec: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
-    """Yield what has no name and no size in gdb's text: the elements of arrays without a size.
+    """Yield the elements of arrays without a size, where gdb's text does not have their size.
+
+    Their name would not be enough to ask for it: units may have different types of one name.
 
     :return: how gdb names the first element, from the outermost struct, and the element's type.
     """
@@ -249,9 +251,11 @@ def without_size(spec: Spec, path: str = "") -> Iterator[tuple[str, Spec]]:
         of, first = member.type, f"{path}{member.name}{_first(member)}"
         while isinstance(of, Array):
             of = of.target
-        if isinstance(of, Spec) and of.word and not of.name:
-            if of.size is None and of is not member.type:
-                yield first, of
+        if not isinstance(of, Spec) or not of.word:
+            continue
+        if of.size is None and of is not member.type and not member.size:
+            yield first, of
+        if not of.name:
             yield from without_size(of, f"{first}." if member.name else path)
 
 
