@@ -90,8 +90,10 @@ def test_what_happened_is_what_crash_says(
     assert facts["Linux"] == sys["RELEASE"] and facts["host name"] == sys["NODENAME"]
     minutes, seconds = map(int, sys["UPTIME"].split(":")[1:])
     uptime = re.fullmatch(r"(\d+) seconds", facts["uptime"])
-    # crash takes jiffies, which began after the clock
-    assert uptime and minutes == 0 and 0 <= int(uptime[1]) - seconds <= 1
+    # crash takes jiffies, which began after the clock, and lost some where the emulator was slow
+    assert uptime and minutes == 0 and seconds <= int(uptime[1])
+    last = float(re.findall(r"(?m)^\[ *([\d.]+)\] ", crash_says["log"])[-1])
+    assert abs(int(uptime[1]) - last) < 2
     assert facts["is it whole"].startswith("yes")
     check_time(facts, console_of(untouched))
     at = datetime.strptime(facts["time of the crash"], "%Y-%m-%d %H:%M:%S %Z")
@@ -151,9 +153,11 @@ def test_cpus_tasks_and_memory(
             r"(?m)^[> ] +(\d+) +\d+ +\d+ +\w+ +\w\w +\S+ +\d+ +(\d+) ", crash_says["ps"]
         )
     }
-    # crash 8.0.2 leaves out shared memory, which here has the programs: their files are on a tmpfs
+    # crash 8.0.2 leaves out shared memory, which here has the programs: their files are on a tmpfs;
+    # 8.0.6 does not
+    whole = {row["PID"]: row["resident KiB"] for row in processes}
     own = {row["PID"]: row["resident KiB"] - row["of it shared KiB"] for row in processes}
-    assert len(own) == 4 and own == {pid: resident[pid] for pid in own}
+    assert len(own) == 4 and {pid: resident[pid] for pid in own} in (own, whole)
     total = re.search(r"TOTAL MEM +(\d+)", crash_says["kmem -i"])
     free = re.search(r"FREE +(\d+)", crash_says["kmem -i"])
     facts = reported.facts("memory")
