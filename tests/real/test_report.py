@@ -234,7 +234,7 @@ def test_hung_tasks_their_stacks_and_the_lock_that_they_wait_for() -> None:
         least = max(said[pid] for pid in group) + ended
         assert least - 1 <= waited <= least + HUNG_TASK_SECONDS + 2
     assert any("blkdev_fsync (" in line for line in stacks[0]["lines"])
-    (rows,) = found.blocks("locks", "table")
+    rows, *_work = found.blocks("locks", "table")  # on a slow machine work waits, too
     (sync,) = pids["sync"]
     assert {row["task"] for row in rows} == {f"dd ({pid})" for pid in pids["opener"]}
     assert {row["held by"] for row in rows} == {f"sync ({sync})"}
