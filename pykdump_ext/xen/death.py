@@ -36,6 +36,14 @@ CAUSE = re.compile(
     r"Watchdog timer detects that CPU\d+ is stuck!|NMI - |Uhhuh\. NMI received for unknown reason"
     r"|Unexpected Machine Check Exception|Fatal machine check: "
 )
+# The panics of these: with nmi=dom0 and nmi=ignore, Xen goes on after "NMI - "
+CAUSED = re.compile(r"FATAL TRAP: .*(?:NMI|nmi|#MC|machine check)\b|HARDWARE ERROR")
+# The panics before which Xen shows the state: fatal_trap(), do_double_fault() and others of
+# arch/x86/traps.c, do_bug_frame() of common/bug.c (before Xen 4.18 in traps.c). Another panic has
+# none, and one before it is of something else: "Xen WARN at", the key d, a domain that crashed
+SHOWN = re.compile(
+    r"FATAL |(?:GENERAL|CONTROL-FLOW) PROTECTION FAULT|DOUBLE FAULT|Xen BUG at |Assertion '"
+)
 MOST_BEFORE = 600  # lines of registers and stacks, of all cpus, before a panic
 STATE = re.compile(r"----\[ Xen-")  # print_xen_info(): what is shown of a state begins with it
 TRACE = "Xen call trace:"
@@ -109,11 +117,15 @@ def _panic(texts: list[str], at: int) -> Death:
     panic = PANIC.match(texts[at])
     message = tuple(_until(texts[at + 1 : at + 1 + LONGEST_PANIC], STARS))
     before = range(at - 1, max(at - MOST_BEFORE, 0) - 1, -1)
-    cause = next((line for line in before if CAUSE.match(texts[line])), None)
-    state = next((line for line in before if STATE.match(texts[line])), at)
-    # of several cpus whose state is shown, the first is the one that panics
-    trace = texts[state if cause is None else cause : at]
     said = message[0] if message else "it panicked"
+    cause = state = None
+    if CAUSED.match(said):
+        cause = next((line for line in before if CAUSE.match(texts[line])), None)
+    if SHOWN.match(said):
+        state = next((line for line in before if STATE.match(texts[line])), None)
+    # of several cpus whose state is shown, the first is the one that panics
+    shown = state if cause is None else cause
+    trace = texts[at if shown is None else shown : at]
     headline = said if cause is None else f"{texts[cause]} ({said})"
     why = f"Xen panicked on cpu {panic[1] if panic else '?'}"
     return Death(XEN, why, headline, message, tuple(_calls(trace)))

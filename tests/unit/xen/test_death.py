@@ -110,6 +110,10 @@ def panicked(*words: str, before: str = "", trace: str = "R do_softirq+0x13/0x20
             ),
             "Uhhuh. NMI received for unknown reason 31. (FATAL TRAP: vec 2, NMI[0000])",
         ),
+        (
+            panicked("FATAL TRAP: vec 18, #MC[0000]", before="Unexpected Machine Check Exception"),
+            "Unexpected Machine Check Exception (FATAL TRAP: vec 18, #MC[0000])",
+        ),
         (panicked("FATAL TRAP: vec 6, #UD[0000]"), "FATAL TRAP: vec 6, #UD[0000]"),
         (panicked("DOUBLE FAULT -- system shutdown"), "DOUBLE FAULT -- system shutdown"),
         (panicked("Xen BUG at mm.c:1234"), "Xen BUG at mm.c:1234"),
@@ -129,6 +133,34 @@ def test_each_way_in_which_xen_dies(console: list[str], headline: str) -> None:
     assert (death.died, death.why) == ("Xen", "Xen panicked on cpu 3")
     assert death.headline == headline
     assert death.functions == ("do_softirq",)  # and not that of the other cpu
+
+
+STARS = f"(XEN) {'*' * 40}"
+WARN = ["(XEN) Xen WARN at common/page_alloc.c:1393", *PANIC[: PANIC.index(STARS)]]
+KEY_D = [
+    "(XEN) 'd' pressed -> dumping registers",
+    "(XEN)",
+    "(XEN) *** Dumping CPU3 host state: ***",
+    *WARN[1:],
+]
+
+
+@pytest.mark.parametrize("before", [WARN, KEY_D, [*WARN, "(XEN) d1v0 Unhandled: vec 6, #UD[0000]"]])
+def test_the_state_before_a_panic_that_shows_none_is_of_something_else(before: list[str]) -> None:
+    said = "Could not protect TXT memory regions"  # as on the way out of S3
+    panic = [STARS, "(XEN) Panic on CPU 0:", f"(XEN) {said}", STARS]
+    death = who_died([*BOOT, *before, *panic], None)
+    assert (death.headline, death.functions) == (said, ())
+    # one that shows its own is not mistaken
+    death = who_died([*BOOT, *before, *panicked("Xen BUG at mm.c:1234")], None)
+    assert death.functions == ("do_softirq",)
+
+
+def test_what_xen_went_on_after_is_no_cause() -> None:
+    """With ``nmi=dom0``, the default of a release build, Xen tells dom0 of it, and goes on."""
+    console = ["(XEN) NMI - PCI system error (SERR)", *panicked("Xen BUG at mm.c:1234")]
+    death = who_died([*BOOT, *console], None)
+    assert (death.headline, death.functions) == ("Xen BUG at mm.c:1234", ("do_softirq",))
 
 
 # As Xen 4.17 prints it of a dom0 without exception handlers
