@@ -25,29 +25,48 @@ PANIC = "Kernel panic - not syncing: "
 # __die() and __die_header() of arch/x86/kernel/dumpstack.c: "TEXT: 0002 [#1] SMP", on which every
 # exception that the kernel cannot handle ends. Its counter is that of oopses since the boot
 OOPS = re.compile(r"(?:[\w(].*: )[0-9a-f]{4} \[#\d+\]")
-# What comes a few lines before it and says more: show_fault_oops() of arch/x86/mm/fault.c, bug.c
-BEFORE = re.compile(r"BUG: |kernel BUG at |(?:traps: )?PANIC: double fault")
+# What comes a few lines before it and says more: show_fault_oops() of arch/x86/mm/fault.c (before
+# 5.1 "unable to handle kernel ..."), handle_stack_overflow() of traps.c, bug.c. Many a "BUG: " is
+# of something else, and the kernel goes on
+BEFORE = re.compile(
+    r"BUG: (?:unable to handle |kernel NULL pointer dereference|(?:[\w#]+ )?stack guard page )"
+    r"|kernel BUG at |(?:traps: )?PANIC: double fault"
+)
 MOST_BEFORE = 8  # lines: "#PF: ...", "PGD ...", "cut here"
-WARNING = re.compile(r"WARNING: |BUG: KASAN|UBSAN: ")  # lib/bug.c, mm/kasan/report.c, lib/ubsan.c
+# Those who call check_panic_on_warn(), each with its own name since 6.2 (79cc1ba7badf): __warn() of
+# kernel/panic.c ("kernel"), lib/ubsan.c, and the report.c of kernel/kcsan, mm/kasan and mm/kfence.
+# __schedule_bug() is one, too; its panic says it all
+WARNINGS = {
+    "kernel": r"WARNING: ",
+    "UBSAN": r"UBSAN: ",
+    **{name: rf"BUG: {name}: " for name in ("KASAN", "KCSAN", "KFENCE")},
+}
 SOFT = re.compile(r"(?:NMI )?(?:watchdog: )?BUG: soft lockup")  # kernel/watchdog.c
 DOUBLE = re.compile(r"(?:traps: )?PANIC: double fault")  # arch/x86/kernel/traps.c
-HARD = re.compile(r"(?:NMI )?(?:watchdog: )?Watchdog detected hard LOCKUP")
+# "CPU3: " is the one that detected it: "watchdog: output this_cpu when printing hard LOCKUP" (2024)
+HARD = re.compile(r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard LOCKUP")
 HUNG = re.compile(r"INFO: task (?P<task>.+):(?P<pid>\d+) blocked for more than")  # hung_task.c
-# What a panic says that followed a report, and which lines such a report has
+ANY_WARNING = re.compile("|".join(WARNINGS.values()))
+ON_WARN = r"(?:panic_on_warn set|system warned too often)"
+# What a panic says that followed a report at once, and which line such a report has
+AT_ONCE = (
+    (re.compile(ON_WARN), ANY_WARNING),
+    *((re.compile(f"{who}: {ON_WARN}"), re.compile(line)) for who, line in WARNINGS.items()),
+)
+# The same where a list of tasks or the stacks of all cpus may be between the two
 FOLLOWED = (
     (re.compile(r"Fatal exception"), OOPS),  # oops_end()
     (re.compile(r"Oopsed too often"), OOPS),  # make_task_dead() of kernel/exit.c
-    (re.compile(r".*panic_on_warn set"), WARNING),  # check_panic_on_warn() of kernel/panic.c
     (re.compile(r"softlockup: hung tasks"), SOFT),
     (re.compile(r"Hard LOCKUP"), HARD),
     (re.compile(r"Machine halted"), DOUBLE),  # exc_double_fault(), before it df_debug()
+    (re.compile(r"hung_task: blocked tasks"), HUNG),
 )  # fmt: skip
 # do_exit() of kernel/exit.c: these may die of an oops, or of something else
 KILLED = (
     (re.compile(r"Attempted to kill init!"), 1),
     (re.compile(r"Attempted to kill the idle task!"), 0),
 )
-HUNG_PANIC = "hung_task: blocked tasks"
 
 WHO = re.compile(
     r"CPU: (?P<cpu>\d+) (?:UID: \d+ )?PID: (?P<pid>\d+) Comm: (?P<task>.*?) (?:Not t|T)ainted"
@@ -62,9 +81,11 @@ MARK = re.compile(r" *</?(?:TASK|IRQ|NMI|EOI|SOFTIRQ|#?\w+)>|$")  # of the stack
 TRACE = re.compile(r"Call Trace:")
 END_TRACE = re.compile(r"---\[ end trace")
 CUT = re.compile(r"-+\[ cut here \]-+")
+# Of what was interrupted, in a call trace: "x86/dumpstack: Print any pt_regs found ..." of 4.10
+REGISTERS = re.compile(r"(?:Code|R(?!IP)[A-Z0-9]{2}): ?")
 # After the end of an oops its registers are printed again: 4.18, b8c1e4292505
 SUMMARY = re.compile(
-    r"(?:RIP|RSP|Code|R[A-Z0-9]{2}|[FC]S|CR2|DR0|DR3|PKRU): ?|Kernel Offset|Rebooting"
+    rf"{REGISTERS.pattern}|(?:RIP|[FC]S|CR2|DR0|DR3|PKRU): ?|Kernel Offset|Rebooting"
 )
 MOST_LINES = 150  # of a report
 
@@ -133,10 +154,10 @@ def last_words(lines: Sequence[str]) -> LastWords:
     trouble = None if at is None else _report(lines, texts, at, end)
     earlier = [_report(lines, texts, one, end) for one in oopses if one != at]
     functions: tuple[str, ...] = ()
-    if trouble:
-        functions = trouble.functions
-        if HUNG.match(trouble.headline):
-            functions = without_machinery(functions, waits=True)
+    if trouble and HUNG.match(trouble.headline):
+        functions = without_machinery(trouble.functions, waits=True)
+    elif trouble and trouble.functions:  # by a RIP, or by a stack that has the report in it
+        functions = trouble.functions if trouble.rip else without_machinery(trouble.functions)
     elif panics:  # its own stack is below it
         functions = without_machinery(_report(lines, texts, end, len(texts)).functions)
     return LastWords(panic, trouble, tuple(earlier), functions)
@@ -147,10 +168,11 @@ def _led_to(texts: list[str], end: int, oopses: list[int], panic: str | None) ->
     if panic is None:
         return oopses[-1] if oopses and _is_last(texts, oopses[-1]) else None
     said = panic[len(PANIC) :]
-    for text, pattern in (*FOLLOWED, (re.compile(re.escape(HUNG_PANIC)), HUNG)):
-        if text.match(said):
-            found = [at for at, line in enumerate(texts[:end]) if pattern.match(line)]
-            return found[-1] if found else None
+    for table, start in ((AT_ONCE, max(end - MOST_LINES, 0)), (FOLLOWED, 0)):
+        for text, pattern in table:
+            if text.match(said):
+                found = [at for at in range(start, end) if pattern.match(texts[at])]
+                return found[-1] if found else None
     for text, pid in KILLED:
         if text.match(said) and oopses:
             who = _who(texts[oopses[-1] : end])
@@ -185,7 +207,9 @@ def _report(lines: Sequence[str], texts: list[str], at: int, limit: int) -> Trou
             stop = after
             break
     body = texts[at:stop]
-    rip = next((found["where"] for text in body if (found := RIP.match(text))), None)
+    # one in the call trace is not where it happened, but what was interrupted
+    trace = next((number for number, text in enumerate(body) if TRACE.match(text)), len(body))
+    rip = next((found["where"] for text in body[:trace] if (found := RIP.match(text))), None)
     who = HUNG.match(texts[at]) or _who(body)
     named = NAME.fullmatch(rip or "")
     calls = list(_calls(body))
@@ -213,7 +237,11 @@ def _calls(texts: Sequence[str]) -> Iterator[str]:
         elif started and found:
             if not found["guess"]:
                 yield _name(found)
-        elif started and not MARK.match(text):
+        elif started and (interrupted := RIP.match(text)):
+            named = NAME.fullmatch(interrupted["where"])
+            if named:
+                yield _name(named)
+        elif started and not (MARK.match(text) or REGISTERS.match(text)):
             return
 
 

@@ -19,6 +19,9 @@ DEATH = (
     # kernel/panic.c, lib/dump_stack.c, lib/bug.c
     r"v?panic|nmi_panic|check_panic_on_warn|__stack_chk_fail|__warn(?:_printk)?"
     r"|warn_slowpath_\w+|report_bug|(?:__)?dump_stack(?:_lvl)?",
+    # lib/ubsan.c, mm/kasan/report.c and generic.c, mm/kfence/report.c and core.c
+    r"ubsan_epilogue|__ubsan_handle_\w+|print_report|kasan_report\w*|kasan_check_range|__asan_\w+"
+    r"|kfence_(?:report_error|handle_page_fault)",
     # arch/x86/kernel/dumpstack.c
     r"oops_(?:begin|end)|(?:__)?die(?:_body|_addr|_header)?|show_(?:stack|regs|trace_log_lvl)",
     # arch/x86/mm/fault.c
