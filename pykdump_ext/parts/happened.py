@@ -26,6 +26,7 @@ SUBJECTS = {
     None: "It is not clear whether dom0 or Xen died",
 }
 WHERE = "where it died"  # the index groups by its first function
+LAST_TROUBLE = "The last trouble in dom0's log"  # it may be older than the death, and not its cause
 MOST_FUNCTIONS = 8  # of a stack, from where it died: what led there differs more
 
 
@@ -52,7 +53,8 @@ class Happened(Part):
         stacks = list(stack_blocks(case, prog, death, words)) if prog else []
         yield Facts(list(self._facts(case, death, words, stacks)))
         if words and words.trouble:
-            yield Lines("What dom0's log has of it", words.trouble.lines)
+            title = "What dom0's log has of it"
+            yield Lines(title if of_dom0(death) else LAST_TROUBLE, words.trouble.lines)
         yield from stacks
         for one in words.earlier if words else ():
             yield Lines("An earlier oops, survived", one.lines)
@@ -97,15 +99,19 @@ def answer(death: Death, words: LastWords | None) -> Iterator[str]:
     """
     subject = SUBJECTS[death.died]
     said = words.headline if words else None
-    of_dom0 = death.died in (DOM0, None) and death.headline is None
-    headline = said if of_dom0 else death.headline
+    headline = said if of_dom0(death) else death.headline
     yield f"{subject}: {headline}" if headline else f"{subject}."
     yield f"{death.why}." if death.died == DOM0 else f"{death.why[:1].upper()}{death.why[1:]}."
-    if said and not of_dom0:
+    if said and not of_dom0(death):
         yield f"dom0's log has, from before: {said}"
     for one in words.earlier if words else ():
         task = f" (task {one.task}, PID {one.pid})" if one.task else ""
         yield f"An earlier oops, survived: {one.short}{task}"
+
+
+def of_dom0(death: Death) -> bool:
+    """Return True if dom0's log is where to look for what killed the host."""
+    return death.died in (DOM0, None) and death.headline is None
 
 
 def functions(death: Death, words: LastWords | None, stacks: list[Lines]) -> tuple[str, ...]:

@@ -120,6 +120,29 @@ def test_a_dom0_that_panicked_died_whatever_xen_shows(monkeypatch: pytest.Monkey
     assert second.text.startswith("dom0's log has its panic; neither Xen's console nor")
 
 
+@pytest.mark.parametrize(
+    ("death", "title"),
+    [
+        (DIED, "What dom0's log has of it"),
+        (Death(None, "nothing shows it"), "What dom0's log has of it"),
+        (OF_XEN, "The last trouble in dom0's log"),
+        (KEY, "The last trouble in dom0's log"),
+        (KILLED, "The last trouble in dom0's log"),
+    ],
+)
+def test_an_oops_that_killed_nobody_is_not_what_the_log_has_of_it(
+    death: Death, title: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(happened, "who_died", lambda console, host: death)
+    monkeypatch.setattr(happened, "dom0s_words", lambda prog: last_words(FIRST))
+    monkeypatch.setattr(happened, "stack_blocks", lambda *of: [])
+    monkeypatch.setattr(happened.Happened, "_facts", lambda *of: [])
+    case = SimpleNamespace(tried=lambda what, find: find(), prog=object(), notes=[])
+    case.console, case.host = SimpleNamespace(lines=()), None
+    shown = [one for one in happened.Happened().blocks(cast(Case, case)) if isinstance(one, Lines)]
+    assert [one.lines[0] for one in shown if one.title == title] == [FIRST[0]]
+
+
 # Cpus
 
 
