@@ -31,7 +31,9 @@ from .processes import add_jobs, in_processes
 __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 HTML = (".html", ".htm")
+LONGEST = 200  # bytes of a page's name; a file system takes 255, with a number and the ending
 FILES = (*HTML, ".json", ".txt")  # names of a file, not of a folder of pages
+Made = tuple[dict[str, Any], "str | None"]  # a report for JSON, and why it has no page
 SUMMARY = "report why the host died: one page of all that the dump tells"
 DESCRIPTION = """\
 Report why a Xen host died, on one page: what happened, dom0's log, Xen's
@@ -132,7 +134,8 @@ def show(text: str) -> None:
 def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     """Write a page for each dump and an index of them, or print JSON lines.
 
-    :raises P2mError: neither was asked for, or a file cannot be written.
+    :raises P2mError: neither was asked for, or a file cannot be written. A page that cannot be
+        written takes no other with it, and the index has its dump.
     """
     dumps, namelists = sort_files(args.files)
     if not args.json and not args.output:
@@ -150,7 +153,15 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     names = page_names(dumps)
     inputs = [*(path for dump in dumps for path in dump), *(str(n.path) for n in namelists)]
 
-    def work(number: int) -> dict[str, Any]:
+    def written(number: int, made: Document) -> str | None:
+        """Write the page of a dump; return why it cannot be written."""
+        try:
+            write_file(str(Path(args.output) / names[number]), page(made), inputs)
+        except P2mError as error:
+            return str(error)
+        return None
+
+    def work(number: int) -> Made:
         paths = dumps[number]
         opened = OpenedDump(open_dump(paths), namelists, paths)
         if opened.note is None:
@@ -159,27 +170,26 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
             opened.look_for_namelist()
         with limited_memory():
             made = make(Case(opened, args.xen, pictures=bool(args.output)), parts)
-            if args.output:
-                write_file(str(Path(args.output) / names[number]), page(made), inputs)
-            return made.as_dict()
+            return made.as_dict(), written(number, made) if args.output else None
 
-    def failed(number: int, why: str) -> dict[str, Any]:
+    def failed(number: int, why: str) -> Made:
         dump = printable(" ".join(dumps[number]))
         text = printable(why.removeprefix("P2mError: "))
-        if args.output:
-            results = [Result("happened", "What happened", problem=text)]
-            content = page(Document(dump, results, 0))
-            write_file(str(Path(args.output) / names[number]), content, inputs)
-        return {"dump": dump, "problem": text, "parts": [], "missing": []}
+        made = Document(dump, [Result("happened", "What happened", problem=text)], 0)
+        no_page = written(number, made) if args.output else None
+        return {"dump": dump, "problem": text, "parts": [], "missing": []}, no_page
 
     tasks = [partial(work, number) for number in range(len(dumps))]
-    found = []
-    for number, made in enumerate(in_processes(tasks, args.jobs, failed)):
+    found, problems = [], []
+    for number, (made, no_page) in enumerate(in_processes(tasks, args.jobs, failed)):
         if args.json:
             print(json.dumps(with_summary(made)), flush=True)
-        found.append(summary(made, names[number]))
+        problems += [no_page] if no_page else []
+        found.append(summary(made, "" if no_page else names[number]))
     if args.output:
         write_file(str(Path(args.output) / "index.html"), index_page(found), inputs)
+    if problems:
+        raise P2mError(f"{len(problems)} of {len(dumps)} pages were not written: {problems[0]}")
 
 
 def page_names(dumps: Sequence[Sequence[str]]) -> list[str]:
@@ -187,6 +197,7 @@ def page_names(dumps: Sequence[Sequence[str]]) -> list[str]:
     names: list[str] = []
     for dump in dumps:
         name = re.sub(r"[^\w.-]+", "_", "-".join(Path(dump[0]).absolute().parts[-2:]).strip("/"))
+        name = name.encode()[-LONGEST:].decode(errors="ignore")
         others = (f"{name}-{number}" for number in count(2))
         while f"{name}.html" in names:
             name = next(others)

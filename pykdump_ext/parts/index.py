@@ -40,7 +40,8 @@ INDEX = (
 {%- for one in group.dumps %}
 <tr><td>{{ one.time or "unknown" }}</td><td>{{ one.host or "unknown" }}</td>\
 <td>{{ one.linux or "unknown" }}</td><td>{{ one.xen or "unknown" }}</td>\
-<td><a href="{{ one.page }}">{{ one.dump }}</a></td></tr>
+<td>{% if one.page %}<a href="{{ one.page }}">{{ one.dump }}</a>\
+{% else %}{{ one.dump }} (no page){% endif %}</td></tr>
 {%- endfor %}
 </tbody></table></div>
 </section>
@@ -54,7 +55,7 @@ INDEX = (
 
 @dataclass(frozen=True)
 class Summary:
-    """What an index says of a dump. ``page`` is the name of its page.
+    """What an index says of a dump. ``page`` is the name of its page, empty if it has none.
 
     ``functions`` begin with the one where the kernel died; its callers follow.
     """
@@ -94,7 +95,7 @@ class Group:
 def summary(report: Mapping[str, Any], page: str) -> Summary:
     """Return the summary of a report, given for JSON.
 
-    :param page: the name of its page.
+    :param page: the name of its page, empty if it has none.
     """
     happened = next((part for part in report["parts"] if part["name"] == "happened"), None)
     blocks = happened["blocks"] if happened else []

@@ -84,6 +84,30 @@ def test_a_dump_that_cannot_be_opened_stops_no_other(
     assert "these are 2 dumps: give -o FOLDER for pages, or --json" in capsys.readouterr().err
 
 
+def test_a_page_that_cannot_be_written_takes_no_other_with_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dumps = [str(tmp_path / name) for name in ("one", "two", "three")]
+    for dump in dumps:
+        Path(dump).write_text("no dump")
+    names, out = page_names([[dump] for dump in dumps]), tmp_path / "out"
+    (out / names[1]).mkdir(parents=True)
+    with pytest.raises(SystemExit):
+        main(["report", *dumps, "-o", str(out), "--json"])
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 3
+    assert f"1 of 3 pages were not written: {out / names[1]}: " in printed.err
+    index = (out / "index.html").read_text()
+    assert re.findall(r'href="([^"]*)"', index) == [names[0], names[2]]
+    assert f"{dumps[1]} (no page)" in index
+
+
+def test_a_long_name_of_a_page_is_cut() -> None:
+    names = page_names([[f"/{'a' * 250}/{chr(0xE9) * 120}x"]] * 2)
+    assert len(set(names)) == 2 and names[0].endswith("x.html")
+    assert max(len(name.encode()) for name in names) < 256
+
+
 def folder_with(dumps: int, folder: Path) -> Path:
     for number in range(dumps):
         (folder / f"host{number}").mkdir(parents=True)
