@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import drgn
 
 from ..errors import P2mError
+from ..limits import late
 from .helpers import FAULTS, linux
 from .last_moments import log_lines
 from .walks import attempt, each, string
@@ -28,6 +29,7 @@ __all__ = [
 
 MOST_TASKS = 1 << 18  # more have stacks of over 4 GiB
 MOST_STACKS = 500  # of tasks that are blocked; each takes a few ms
+MOST_AHEAD = 60.0  # seconds of a run queue's clock from the timekeeper's, which ticks update
 PRINTED = re.compile(r"\[ *(\d+\.\d+)\]")  # seconds of the kernel's clock, before a line of its log
 
 
@@ -55,7 +57,7 @@ def every_task(prog: drgn.Program, notes: list[str]) -> Iterator[drgn.Object]:
             seen.add(task.value_())
             yield task
     notes += lacking
-    if lacking:
+    if lacking and not late():  # what the time ran out for is not damaged
         for task in _listed(prog, notes):
             if task.value_() not in seen:
                 yield task
@@ -113,24 +115,31 @@ def _state(task: drgn.Object, notes: list[str]) -> str | None:
     return state
 
 
-def newest_clock(prog: drgn.Program) -> float:
+def newest_clock(prog: drgn.Program, notes: list[str]) -> float:
     """Return the seconds that the kernel's clock had at the crash, as near as it noted them.
 
     Each run queue has the clock of its cpu's last tick, so that of an idle cpu may be old; the log
-    has the clock of its last line.
+    has the clock of its last line. A run queue's clock that is far beyond the log's and the
+    timekeeper's, which a cpu that is stuck may keep from its work, is damaged.
 
     :raises LookupError: neither can be found.
     """
-    found: list[float] = []
-    notes: list[str] = []  # of one clock that cannot be read, others are
+    clocks: dict[int, float] = {}
+    unread: list[str] = []  # of one clock that cannot be read, others are
     for cpu in linux.for_each_present_cpu(prog):
-        clock = attempt("", notes, _rq_value, prog, cpu, "clock")
+        clock = attempt("", unread, _rq_value, prog, cpu, "clock")
         if clock:
-            found.append(clock / 1e9)
-    lines = attempt("", notes, log_lines, prog) or []
+            clocks[cpu] = clock / 1e9
+    lines = attempt("", unread, log_lines, prog) or []
     printed = next((match for line in reversed(lines) if (match := PRINTED.match(line))), None)
-    if printed:
-        found.append(float(printed[1]))
+    found = [float(printed[1])] if printed else []
+    uptime = attempt("", unread, linux.uptime, prog)
+    known = [*found, *([float(uptime)] if uptime else [])]
+    for cpu, seconds in clocks.items():
+        if known and seconds > max(known) + MOST_AHEAD:
+            notes.append(f"the clock of vcpu {cpu} is damaged: {seconds:,.1f} s")
+        else:
+            found.append(seconds)
     if not found:
         raise LookupError("neither run queues nor the log have a clock")
     return max(found)

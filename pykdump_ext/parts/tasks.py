@@ -36,7 +36,7 @@ class Tasks(Part):
 
         notes = case.notes
         states = case.tried("the states of tasks", lambda: tasks.counts(prog, notes)) or {}
-        now = case.tried("the kernel's clock", lambda: tasks.newest_clock(prog))
+        now = case.tried("the kernel's clock", lambda: tasks.newest_clock(prog, notes))
         yield Facts(
             [
                 ("load", case.tried("the load", lambda: load(prog))),

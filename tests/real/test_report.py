@@ -172,7 +172,7 @@ def test_tasks_are_grouped_by_their_stacks(
     asleep = [task for task in for_each_task(prog) if task_state_to_char(task) in "SI"]
     monkeypatch.setattr(tasks, "uninterruptible", lambda prog, notes: asleep)
     notes: list[str] = []
-    groups, number = tasks.blocked(prog, tasks.newest_clock(prog), notes)
+    groups, number = tasks.blocked(prog, tasks.newest_clock(prog, notes), notes)
     assert number == len(asleep) == sum(len(group.tasks) for group in groups) > 50
     assert 3 < len(groups) < number
     assert all(len(group.stack) > 2 and "no stack" not in group.stack[0] for group in groups)
