@@ -145,7 +145,8 @@ def event_channels(case: Case, domains: Sequence[Domain], dom0: bool) -> Iterato
 
     :param dom0: it is known what dom0's kernel has.
     """
-    found = case.tried("event channels", lambda: find_channels(case.opened.xen, domains))
+    xen = case.opened.xen
+    found = case.tried("event channels", lambda: find_channels(xen, domains, case.notes))
     if found is None:
         return
     rows: list[list[Cell]] = []

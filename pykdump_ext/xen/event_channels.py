@@ -61,26 +61,50 @@ class Layout(NamedTuple):
         return -(-(self.port_at + 4) // 8) * 8
 
 
-def find_channels(xen: Xen, domains: Sequence[Domain]) -> dict[int, list[Channel]]:
+def find_channels(
+    xen: Xen, domains: Sequence[Domain], notes: list[str]
+) -> dict[int, list[Channel]]:
     """Return the channels of each domain that are in use, by the domain's id.
 
-    :raises P2mError: it is not clear where they are, or what is there is damaged.
+    A domain whose channels are damaged is left out, and a note says why.
+
+    :param domains: those of the host, dom0 first.
+    :raises P2mError: it is not clear where they are.
     """
-    words = {
-        domain.id: array("Q", xen.tables.read(domain.vaddr, xen.domain_size & ~7, "struct domain"))
-        for domain in domains
-    }
-    first, *others = words.values()
-    places = [
-        (at, layout)
-        for at, layout in _places(xen, first)
-        if all(_layout(_heap_page(xen, each[at]) or b"") == layout for each in others)
-    ]
+    words: dict[int, array[int]] = {}
+    for domain in domains:
+        try:
+            data = xen.tables.read(domain.vaddr, xen.domain_size & ~7, "struct domain")
+            words[domain.id] = array("Q", data)
+        except ReadError as error:
+            notes.append(f"event channels of domain {domain.id}: {error}")
+    places = _fitting(xen, [*words.values()])
     if len(places) != 1:
         raise P2mError("it is not clear where this Xen keeps event channels")
     ((at, layout),) = places
     ids = {domain.vaddr: domain.id for domain in domains}
-    return {number: [*_channels(xen, each[at:], layout, ids)] for number, each in words.items()}
+    found = {}
+    for number, each in words.items():
+        try:
+            found[number] = [*_channels(xen, each[at:], layout, ids)]
+        except P2mError as error:
+            notes.append(f"event channels of domain {number}: {error}")
+    return found
+
+
+def _fitting(xen: Xen, words: Sequence[Sequence[int]]) -> list[tuple[int, Layout]]:
+    """Return the places of a ``struct domain`` that lead to the first bucket in most domains.
+
+    One that is about to go may have none; dom0 has one.
+
+    :param words: those of each domain, dom0's first.
+    """
+    places = [*_places(xen, words[0])] if words else []
+    fitting = [
+        sum(_layout(_heap_page(xen, each[at]) or b"") == layout for each in words)
+        for at, layout in places
+    ]
+    return [place for place, number in zip(places, fitting) if number == max(fitting)]
 
 
 def _places(xen: Xen, words: Iterable[int]) -> Iterator[tuple[int, Layout]]:
@@ -138,19 +162,29 @@ def _channels(
         data = _heap_page(xen, bucket)
         first = number * layout.per_bucket
         if not data or _ports(data, layout) != [*range(first, first + layout.per_bucket)]:
-            raise P2mError(f"Xen's event channels from {first} on are damaged, or not in the dump")
+            raise _damaged(first)
         for at in range(0, PAGE_SIZE, layout.size):
             state = data[at + layout.state_at]
             if state not in (FREE, RESERVED):
                 yield _channel(data[at : at + layout.size], layout, ids)
 
 
+def _damaged(first: int) -> P2mError:
+    return P2mError(f"Xen's event channels from {first} on are damaged, or not in the dump")
+
+
 def _buckets(xen: Xen, words: Sequence[int], layout: Layout) -> Iterator[tuple[int, int]]:
-    """Yield the number and the address of each bucket."""
+    """Yield the number and the address of each bucket.
+
+    :raises P2mError: a group of them is damaged.
+    """
     yield 0, words[0]
-    groups = -(-MOST_CHANNELS // (layout.per_bucket * WORDS_PER_PAGE))
-    for group, vaddr in enumerate(words[1 : 1 + groups]):
-        for index, bucket in enumerate(array("Q", _heap_page(xen, vaddr) or b"")):
+    in_group = layout.per_bucket * WORDS_PER_PAGE
+    for group, vaddr in enumerate(words[1 : 1 + -(-MOST_CHANNELS // in_group)]):
+        page = _heap_page(xen, vaddr) if vaddr else b""
+        if page is None:
+            raise _damaged(group * in_group or layout.per_bucket)
+        for index, bucket in enumerate(array("Q", page)):
             if bucket and (group or index):  # of the first bucket there may be a second pointer
                 yield group * WORDS_PER_PAGE + index, bucket
 

@@ -177,7 +177,7 @@ def test_the_whole_store_is_read_as_it_was_listed(
 
 
 def test_event_channels_are_those_that_xen_printed(opened: OpenedDump, console: str) -> None:
-    found = find_channels(opened.xen, opened.domains)
+    found = find_channels(opened.xen, opened.domains, [])
     parts = re.split(r"Event channel information for domain (\d+):", console)[1:]
     printed = {
         int(number): {

@@ -161,7 +161,7 @@ def test_each_xen_and_kernel_of_the_matrix(kernel: str) -> None:
     check_dom0_died(found, dump)
     (dom0,) = domains = [*found.xen.domains()]
     assert find_uuids(found.xen, domains) == {0: UUID(int=0)}
-    timers = [one for one in find_channels(found.xen, domains)[0] if one.virq == 0]
+    timers = [one for one in find_channels(found.xen, domains, [])[0] if one.virq == 0]
     assert len(timers) == CPUS  # each vcpu has one: VIRQ_TIMER
     frames = GrantTables(found.xen).frames(dom0, found.xen.owned(domains)[0].shared)
     assert frames and read_grants(found.core, frames, {0}) == {}
@@ -207,7 +207,7 @@ def test_a_crash_of_xen_itself_with_dom0_alive() -> None:
     assert find_uuids(found.xen, [dom0]) == {0: UUID(told[1])}
     # and its key e
     listed = re.findall(r"(?m)^\(XEN\) +(\d+) \[.*\]: s=(\d) ", text.rpartition("port [p/m/s]")[2])
-    channels = find_channels(found.xen, [dom0])[0]
+    channels = find_channels(found.xen, [dom0], [])[0]
     assert {str(one.port): str(STATES.index(one.state)) for one in channels} == dict(listed)
 
 

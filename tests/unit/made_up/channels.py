@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from .host import ALLOCATED, DIRECT_MAP, XEN_HEAP, Host
+from .host import DIRECT_MAP, Host
 from .machine import PAGE
 
 AT = 22  # the word of struct domain that leads to the first bucket, in Xen 4.17
@@ -20,18 +20,10 @@ def interdomain(host: Host, domain: int, port: int) -> tuple[int, bytes]:
     return INTERDOMAIN, struct.pack("<IIQ", port, 0, DIRECT_MAP + host.domains[domain] * PAGE)
 
 
-def heap(host: Host) -> int:
-    """Return the mfn of a new page of Xen's heap; PFN_ORDER is where others have their owner."""
-    mfn = host.machine.frame()
-    host.page_info(mfn, ALLOCATED | XEN_HEAP, 0, 1)
-    host.direct(mfn)
-    return mfn
-
-
 def bucket(host: Host, first: int, made: Made, layout: tuple[int, int, int] = NEW) -> int:
     """Make a bucket, and return its address."""
     size, port_at, state_at = layout
-    mfn = heap(host)
+    mfn = host.heap()
     page = host.machine.pages[mfn]
     for index in range(PAGE // size):
         struct.pack_into("<I", page, index * size + port_at, first + index)

@@ -159,7 +159,7 @@ def look_at_host(part: str, strokes: bytes, text: bytes) -> None:
     _look(lambda: read_console(opened.xen))
     _look(lambda: read_cpus(opened.xen, notes))
     _look(lambda: find_uuids(opened.xen, opened.domains))
-    _look(lambda: find_channels(opened.xen, opened.domains))
+    _look(lambda: find_channels(opened.xen, opened.domains, []))
     _look(lambda: find_grants(opened))
     with redirect_stdout(io.StringIO()), patch.object(cli, "open_one", lambda paths: opened):
         for json in (False, True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import struct
 
-from .host import ALLOCATED, DIRECT_MAP, XEN_HEAP, Host
+from .host import DIRECT_MAP, Host
 from .machine import PAGE
 
 AT, POINTS = 33, 7  # words of struct domain and of struct grant_table, in Xen 4.17
@@ -13,17 +13,9 @@ AT, POINTS = 33, 7  # words of struct domain and of struct grant_table, in Xen 4
 Entry = tuple[int, int]  # flags, domain
 
 
-def heap(host: Host, owner: int = 0) -> int:
-    """Return the mfn of a new page of Xen's heap."""
-    mfn = host.machine.frame()
-    host.page_info(mfn, ALLOCATED | XEN_HEAP | 2, 0, owner)
-    host.direct(mfn)
-    return mfn
-
-
 def array_of(host: Host, mfns: list[int]) -> int:
     """Make an array of pointers to pages, and return its address; it is not at a page's start."""
-    mfn = heap(host)
+    mfn = host.heap()
     for index, page in enumerate(mfns):
         host.machine.put(mfn, 20 + index, DIRECT_MAP + page * PAGE)
     return DIRECT_MAP + mfn * PAGE + 20 * 8
@@ -31,11 +23,11 @@ def array_of(host: Host, mfns: list[int]) -> int:
 
 def grant_table(host: Host, domain: int, *pages: list[Entry], at: int = AT) -> list[int]:
     """Give a domain, by its place in the list, a grant table; return the mfns of its pages."""
-    mfns = [heap(host, host.domains[domain]) for _ in pages]
+    mfns = [host.heap(host.domains[domain]) for _ in pages]
     for mfn, page in zip(mfns, pages):
         for index, entry in enumerate(page):
             struct.pack_into("<HHI", host.machine.pages[mfn], index * 8, *entry, 5)
-    table = heap(host)
+    table = host.heap()
     host.machine.put(table, POINTS, array_of(host, mfns))
     host.machine.put(host.domains[domain], at, DIRECT_MAP + table * PAGE)
     return mfns

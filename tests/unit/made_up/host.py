@@ -115,6 +115,17 @@ class Host:
         self.page_info(mfn, ALLOCATED | 1, kind, owner)
         self.direct(mfn)
 
+    def heap(self, owner: int | None = None) -> int:
+        """Return the mfn of a new page of Xen's heap.
+
+        :param owner: the index of a domain that shares it; without one PFN_ORDER is there.
+        """
+        mfn = self.machine.frame()
+        shared = 0 if owner is None else 2
+        self.page_info(mfn, ALLOCATED | XEN_HEAP | shared, 0, 1 if owner is None else owner)
+        self.direct(mfn)
+        return mfn
+
     def notes(self) -> list[Note]:
         text = "PAGESIZE=4096\n" + "".join(f"{k}={v}\n" for k, v in self.vmcoreinfo.items())
         info = (*self.build.version, 0, 0, 0, 0, 0, 1, self.xen.root * PAGE - 0x7000, self.list_mfn)

@@ -25,7 +25,7 @@ def test_the_host_that_is_damaged_is_whole_before() -> None:
     assert [(vcpu.current, len(vcpu.registers)) for vcpu in opened.vcpus] == [(True, 1), (False, 3)]
     assert len(read_console(opened.xen).lines) == 683
     assert [cpu.vcpu is not None for cpu in read_cpus(opened.xen, notes).cpus] == [True, False]
-    channels = find_channels(opened.xen, opened.domains)
+    channels = find_channels(opened.xen, opened.domains, [])
     assert [[one.port for one in each] for each in channels.values()] == [[1, 2, 5]] * 2
     assert find_grants(opened) == [{1: Grants(2, 1)}, {0: Grants(2, 1)}]
 

@@ -25,16 +25,18 @@ from ..made_up.channels import (
     VIRQ,
     Made,
     bucket,
-    heap,
     interdomain,
 )
 from ..made_up.host import ALLOCATED, DIRECT_MAP, Host
 from ..made_up.machine import PAGE
 
 
-def channels(host: Host) -> dict[int, list[Channel]]:
+def channels(host: Host, notes: list[str] | None = None) -> dict[int, list[Channel]]:
     xen = host.open()
-    return find_channels(xen, [*xen.domains()])
+    found: list[str] = [] if notes is None else notes
+    channels = find_channels(xen, [*xen.domains()], found)
+    assert notes is not None or not found
+    return channels
 
 
 @pytest.mark.parametrize("layout", [NEW, OLD, DEBUG])
@@ -73,23 +75,60 @@ def test_further_buckets_are_in_groups() -> None:
     (mfn,) = host.domains
     host.machine.put(mfn, AT, bucket(host, 0, {63: (IPI, b"")}))
     for group, index, made in ((0, 1, {64: (IPI, b"")}), (1, 3, {32768 + 200: (VIRQ, b"\1")})):
-        page = heap(host)
+        page = host.heap()
         first = (group * 512 + index) * 64
         host.machine.put(page, index, bucket(host, first, made))
         host.machine.put(mfn, AT + 1 + group, DIRECT_MAP + page * PAGE)
     assert [channel.port for channel in channels(host)[0]] == [63, 64, 32968]
 
 
-def test_a_bucket_that_is_not_one_is_an_error() -> None:
+def test_a_bucket_that_is_not_one_is_damaged() -> None:
+    """It takes no other domain's channels with it."""
+    host = Host()
+    host.add(0)
+    host.add(7)
+    for mfn in host.domains:
+        host.machine.put(mfn, AT, bucket(host, 0, {2: (IPI, b"")}))
+    page = host.heap()
+    host.machine.put(page, 1, bucket(host, 128, {}))
+    host.machine.put(host.domains[1], AT + 1, DIRECT_MAP + page * PAGE)
+    notes: list[str] = []
+    assert channels(host, notes) == {0: [Channel(2, "ipi")]}
+    assert notes == [
+        "event channels of domain 7: Xen's event channels from 64 on are damaged, or not in the"
+        " dump"
+    ]
+
+
+@pytest.mark.parametrize(("group", "first"), [(0, 64), (1, 32768)])
+def test_a_group_of_buckets_that_is_not_there_is_damaged(group: int, first: int) -> None:
     host = Host()
     host.add(0)
     (mfn,) = host.domains
-    host.machine.put(mfn, AT, bucket(host, 0, {}))
-    page = heap(host)
-    host.machine.put(page, 1, bucket(host, 128, {}))
-    host.machine.put(mfn, AT + 1, DIRECT_MAP + page * PAGE)
-    with pytest.raises(P2mError, match="event channels from 64 on are damaged"):
-        channels(host)
+    host.machine.put(mfn, AT, bucket(host, 0, {63: (IPI, b"")}))
+    page = host.heap()
+    host.machine.put(mfn, AT + 1 + group, DIRECT_MAP + page * PAGE)
+    assert [channel.port for channel in channels(host)[0]] == [63]
+    del host.machine.pages[page]
+    notes: list[str] = []
+    assert channels(host, notes) == {}
+    assert f"Xen's event channels from {first} on are damaged" in notes[0]
+    host.machine.put(mfn, AT + 1 + group, 0x4141414141414141)
+    assert channels(host, notes) == {} and notes[0] == notes[1]
+
+
+def test_a_domain_without_buckets_takes_no_others_channels() -> None:
+    """Such as one that is about to go. The place that fits most domains is the right one."""
+    host = Host()
+    for number in (0, 5, 7):
+        host.add(number)
+    for mfn in host.domains[:2]:
+        host.machine.put(mfn, AT, bucket(host, 0, {2: (IPI, b"")}))
+    notes: list[str] = []
+    assert channels(host, notes) == {0: [Channel(2, "ipi")], 5: [Channel(2, "ipi")]}
+    assert [note.partition(":")[0] for note in notes] == ["event channels of domain 7"]
+    host.machine.put(host.domains[0], AT + 20, bucket(host, 0, {3: (IPI, b"")}))
+    assert [*channels(host, notes)] == [0, 5]
 
 
 def test_without_buckets_or_with_two_places_there_is_no_answer() -> None:

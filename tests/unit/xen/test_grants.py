@@ -13,7 +13,7 @@ from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.xen.grants import Grants, GrantTables, read_grants
 
-from ..made_up.grants import POINTS, Entry, array_of, grant_table, heap
+from ..made_up.grants import POINTS, Entry, array_of, grant_table
 from ..made_up.host import DIRECT_MAP, Host
 from ..made_up.machine import PAGE
 
@@ -70,7 +70,7 @@ def test_the_pages_of_a_table_are_those_of_its_array() -> None:
     host = host_with_guests()
     first = grant_table(host, 0, [(1, 4)])
     second = grant_table(host, 1, [], [(1, 0)], [])
-    heap(host, host.domains[1])
+    host.heap(host.domains[1])
     assert frames(host) == [first, second, []]
 
 
@@ -84,7 +84,7 @@ def test_two_arrays_are_not_clear() -> None:
     """Version 2 has a second one."""
     host = host_with_guests()
     grant_table(host, 0, [(1, 0)])
-    more = [heap(host, host.domains[0])]
+    more = [host.heap(host.domains[0])]
     word = host.machine.get(host.domains[0], 33)
     host.machine.put((word - DIRECT_MAP) // PAGE, POINTS + 1, array_of(host, more))
     with pytest.raises(P2mError, match="not clear which pages are the grant table of domain 0"):
@@ -93,6 +93,6 @@ def test_two_arrays_are_not_clear() -> None:
 
 def test_without_an_array_it_is_not_clear() -> None:
     host = host_with_guests()
-    heap(host, host.domains[1])
+    host.heap(host.domains[1])
     with pytest.raises(P2mError, match="not clear which pages are the grant table of domain 4"):
         frames(host)
