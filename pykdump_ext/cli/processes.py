@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from ..errors import P2mError
 from ..progress import shown
 
 __all__ = ["ENDED", "add_jobs", "in_processes"]
@@ -84,6 +85,8 @@ def _work(
             result = task()
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
+    except P2mError as error:
+        result = failed(number, str(error))
     except Exception as error:
         result = failed(number, f"{type(error).__name__}: {error}")
     sender.send(result)

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..errors import NotPvError, P2mError, printable
 from ..limits import limited_memory
-from ..machine.dumps import open_dump
+from ..machine.dumps import is_dump, open_dump
 from ..opened import OpenedDump
 from ..outputs import write_file
 from ..parts import PARTS, chosen
@@ -32,7 +32,7 @@ __all__ = ["DESCRIPTION", "SUMMARY", "add_arguments", "run"]
 
 HTML = (".html", ".htm")
 LONGEST = 200  # bytes of a page's name; a file system takes 255, with a number and the ending
-FILES = (*HTML, ".json", ".txt")  # names of a file, not of a folder of pages
+FILES = (*HTML, ".json", ".jsonl", ".txt")  # names of a file, not of a folder of pages
 Made = tuple[dict[str, Any], "str | None"]  # a report for JSON, and why it has no page
 SUMMARY = "report why the host died: one page of all that the dump tells"
 DESCRIPTION = """\
@@ -75,13 +75,29 @@ def run(args: argparse.Namespace) -> None:
 
     :raises P2mError: the dump cannot be opened, or the file cannot be written.
     """
-    parts = chosen(args.only.split(","))
+    parts = chosen(name.strip() for name in args.only.split(","))
+    if args.json and Path(args.output or "").suffix.lower() in HTML:
+        raise P2mError(
+            f"{args.output}: is the name of a web page, and there is --json: give one of them"
+        )
     dumps, _ = sort_files(args.files)
+    check_files(args.files, dumps)
     if len(dumps) > 1 or wants_folder(args):
         run_many(args, parts)
     else:
         with limited_memory():
-            run_one(args, parts)
+            run_one(args, parts, " ".join(dumps[0]))
+
+
+def check_files(paths: Sequence[str], dumps: Sequence[Sequence[str]]) -> None:
+    """Raise the error of a file that is no dump and no vmlinux, where one dump seems to be meant.
+
+    :raises P2mError: there is such a file, such as a vmlinux whose name is mistyped.
+    """
+    others = [path for path in paths if [path] in dumps and not is_dump(path)]
+    if len(dumps) - len(others) == 1:
+        for path in others:
+            open_dump([path])
 
 
 def wants_folder(args: argparse.Namespace) -> bool:
@@ -99,8 +115,16 @@ def is_file_name(path: str) -> bool:
     return Path(path).suffix.lower() in FILES
 
 
-def run_one(args: argparse.Namespace, parts: Sequence[Part]) -> None:
+def without_report(dump: str, why: str) -> dict[str, Any]:
+    """Return, for JSON, that there is no report of a dump, and why."""
+    shown = printable(dump), printable(why)
+    return {"dump": shown[0], "problem": shown[1], "parts": [], "missing": []}
+
+
+def run_one(args: argparse.Namespace, parts: Sequence[Part], dump: str) -> None:
     """Print the report of a dump, or write it to a file.
+
+    With --json a dump that cannot be opened has its line as well, as one of many has.
 
     :raises P2mError: the dump cannot be opened, or the file cannot be written.
     """
@@ -108,9 +132,14 @@ def run_one(args: argparse.Namespace, parts: Sequence[Part]) -> None:
     if html:
         page(Document("", [], 0))  # what it lacks is said before the work is done
     try:
-        opened = open_with_namelist(args.files)
-    except NotPvError:  # what Xen knows is reported all the same
-        opened = open_one(args.files)
+        try:
+            opened = open_with_namelist(args.files)
+        except NotPvError:  # what Xen knows is reported all the same
+            opened = open_one(args.files)
+    except P2mError as error:
+        if args.json and not args.output:
+            print(json.dumps(with_summary(without_report(dump, str(error)))))
+        raise
     made = make(Case(opened, args.xen, pictures=html), parts)
     if html:
         content = page(made)
@@ -174,22 +203,25 @@ def run_many(args: argparse.Namespace, parts: Sequence[Part]) -> None:
 
     def failed(number: int, why: str) -> Made:
         dump = printable(" ".join(dumps[number]))
-        text = printable(why.removeprefix("P2mError: "))
-        made = Document(dump, [Result("happened", "What happened", problem=text)], 0)
+        result = Result("happened", "What happened", problem=printable(why))
+        made = Document(dump, [result], 0)
         no_page = written(number, made) if args.output else None
-        return {"dump": dump, "problem": text, "parts": [], "missing": []}, no_page
+        return without_report(dump, why), no_page
 
     tasks = [partial(work, number) for number in range(len(dumps))]
-    found, problems = [], []
+    found, problems, unread = [], [], []
     for number, (made, no_page) in enumerate(in_processes(tasks, args.jobs, failed)):
         if args.json:
             print(json.dumps(with_summary(made)), flush=True)
         problems += [no_page] if no_page else []
+        unread += [made["problem"]] if "problem" in made else []
         found.append(summary(made, "" if no_page else names[number]))
     if args.output:
         write_file(str(Path(args.output) / "index.html"), index_page(found), inputs)
     if problems:
         raise P2mError(f"{len(problems)} of {len(dumps)} pages were not written: {problems[0]}")
+    if unread:
+        raise P2mError(f"{len(unread)} of {len(dumps)} dumps have no report: {unread[0]}")
 
 
 def page_names(dumps: Sequence[Sequence[str]]) -> list[str]:

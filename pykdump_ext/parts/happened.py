@@ -44,10 +44,11 @@ class Happened(Part):
         if console is None and host is None:
             death = Death(None, "neither Xen's console nor its vcpus could be found")
         prog = case.tried("what dom0's kernel knows", lambda: case.prog)
+        unread = None if prog else case.notes[-1].partition(": ")[2]
         words = case.tried("dom0's last words", lambda: dom0s_words(prog)) if prog else None
         if death.died is None and words and words.panic:  # if Xen had died, dom0 could not panic
             death = Death(DOM0, f"dom0's log has its panic; {death.why}")
-        yield from map(Paragraph, answer(death, words))
+        yield from map(Paragraph, answer(death, words, unread, case.opened.dump.incomplete))
         if death.message:
             yield Lines("What Xen wrote of it", death.message)
         stacks = list(stack_blocks(case, prog, death, words)) if prog else []
@@ -92,15 +93,29 @@ def dom0s_words(prog: drgn.Program) -> LastWords:
     return last_words(log_lines(prog))
 
 
-def answer(death: Death, words: LastWords | None) -> Iterator[str]:
+def answer(
+    death: Death,
+    words: LastWords | None,
+    unread: str | None = None,
+    incomplete: str | None = None,
+) -> Iterator[str]:
     """Yield the answer: a short sentence, then how that is known, then what was before.
 
     :param words: what the log of dom0's kernel says, if it can be read.
+    :param unread: why nothing of dom0's kernel can be read.
+    :param incomplete: what the dump lacks.
     """
     subject = SUBJECTS[death.died]
     said = words.headline if words else None
     headline = said if of_dom0(death) else death.headline
-    yield f"{subject}: {headline}" if headline else f"{subject}."
+    if headline:
+        yield f"{subject}: {headline}"
+    elif unread and death.died == DOM0:
+        yield f"{subject}; why is not known: {unread}"
+    else:
+        yield f"{subject}."
+    if incomplete:
+        yield f"The dump is not whole: {incomplete}."
     yield f"{death.why}." if death.died == DOM0 else f"{death.why[:1].upper()}{death.why[1:]}."
     if said and not of_dom0(death):
         yield f"dom0's log has, from before: {said}"

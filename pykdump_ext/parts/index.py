@@ -16,7 +16,7 @@ __all__ = ["Group", "Summary", "groups", "index_page", "summary", "with_summary"
 
 UNKNOWN = "unknown"  # without the part that has the answer
 # What differs between two deaths of one kind: addresses, PIDs, times, numbers of cpus
-VARIES = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|\d+")
+VARIES = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{6,})\b|(?<!\bdom)\d+")
 
 INDEX = (
     HEAD
@@ -38,10 +38,11 @@ INDEX = (
 <th scope="col">Linux</th><th scope="col">Xen</th><th scope="col">dump</th></tr></thead>
 <tbody>
 {%- for one in group.dumps %}
-<tr><td>{{ one.time or "unknown" }}</td><td>{{ one.host or "unknown" }}</td>\
+<tr><td>{% if one.page %}<a href="{{ one.page }}">{{ one.time or "unknown" }}</a>\
+{% else %}{{ one.time or "unknown" }}{% endif %}</td>\
+<td>{{ one.host or "unknown" }}</td>\
 <td>{{ one.linux or "unknown" }}</td><td>{{ one.xen or "unknown" }}</td>\
-<td>{% if one.page %}<a href="{{ one.page }}">{{ one.dump }}</a>\
-{% else %}{{ one.dump }} (no page){% endif %}</td></tr>
+<td>{{ one.dump }}{% if not one.page %} (no page){% endif %}</td></tr>
 {%- endfor %}
 </tbody></table></div>
 </section>
@@ -70,9 +71,9 @@ class Summary:
     xen: str
 
     @property
-    def signature(self) -> tuple[str, tuple[str, ...]]:
+    def signature(self) -> str:
         """What is equal in deaths of one kind: the cause, and the function where it struck."""
-        return VARIES.sub("#", self.cause), self.functions[:1]
+        return " in ".join([VARIES.sub("#", self.cause), *self.functions[:1]])
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,8 @@ def summary(report: Mapping[str, Any], page: str) -> Summary:
     blocks = happened["blocks"] if happened else []
     cause = next((block["text"] for block in blocks if block["kind"] == "paragraph"), UNKNOWN)
     if report.get("problem"):
-        cause = "no report could be made: " + report["problem"]
+        why = report["problem"].removeprefix(f"{report['dump']}: ")
+        cause = f"no report could be made: {why}"
     facts: dict[str, Any] = next((b["facts"] for b in blocks if b["kind"] == "facts"), {})
     functions = str(facts.get(WHERE) or "").split(" < ")
     names = ("time of the crash", "host name", "Linux", "Xen")
@@ -115,6 +117,7 @@ def with_summary(report: Mapping[str, Any]) -> dict[str, Any]:
     found = summary(report, "")
     short = {
         "cause": None if found.cause == UNKNOWN else found.cause,
+        "signature": None if found.cause == UNKNOWN else found.signature,
         "functions": [*found.functions],
         "time": found.time or None,
         "host": found.host or None,
@@ -126,7 +129,7 @@ def with_summary(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def groups(found: Iterable[Summary]) -> list[Group]:
     """Return dumps by what killed their hosts, those with the newest dump first."""
-    by_signature: dict[tuple[str, tuple[str, ...]], list[Summary]] = {}
+    by_signature: dict[str, list[Summary]] = {}
     for one in sorted(found, key=lambda one: one.time, reverse=True):
         by_signature.setdefault(one.signature, []).append(one)
     return [Group(dumps) for dumps in by_signature.values()]

@@ -33,7 +33,7 @@ h2 { font-size: 1.15em; border-bottom: 1px solid var(--line); margin: 1.8em 0 .6
 h3 { font-size: 1em; margin: 1.2em 0 .3em; overflow-wrap: anywhere }
 a { color: var(--link) }
 p { margin: .5em 0; overflow-wrap: anywhere; max-width: 60em }
-section:first-of-type p:first-of-type { font-size: 1.15em; font-weight: bold;
+#happened p:first-of-type { font-size: 1.15em; font-weight: bold;
   border-left: 5px solid var(--mark); padding: .4em .8em; background: var(--box) }
 .missing { color: var(--mark) }
 nav ul { list-style: none; padding: 0; display: flex; flex-wrap: wrap; gap: .2em 1.2em }
@@ -58,6 +58,7 @@ footer { color: var(--soft); font-size: .85em; margin-top: 2em }
 @media print { body { max-width: none; padding: 0; font-size: 10pt } nav { display: none }
   pre { max-height: none; white-space: pre-wrap; overflow-wrap: anywhere; font-size: 8pt }
   .wide { overflow: visible } .wide td, .wide th { white-space: normal }
+  details::details-content { content-visibility: visible; display: contents }
   h2, h3 { break-after: avoid } tr { break-inside: avoid } }
 """
 

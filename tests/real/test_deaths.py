@@ -96,7 +96,7 @@ def test_an_oops_and_one_that_the_host_survived(plain: Plain) -> None:
         assert head in died.lines[title][0] and "end trace" in died.lines[title][-1]
         report = "\n".join(line.rstrip() for line in died.lines[title])
         assert report in re.sub(r"(?m) +$", "", died.serial)
-    assert died.summary.signature[1] == ("__register_nls",)
+    assert died.summary.signature.endswith(" in __register_nls")
 
 
 def test_a_dom0_that_xen_crashed() -> None:

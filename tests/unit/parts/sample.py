@@ -27,6 +27,9 @@ def busy() -> None:
             time.sleep(0.001)
 
 
+NO_VMLINUX = "no vmlinux was given; give that of the dump's kernel"
+
+
 def opened() -> OpenedDump:
     """Return the dump of a host whose Xen has a console."""
     host, _, _ = guest_on_host()

@@ -21,7 +21,7 @@ from pykdump_ext.parts.document import as_lines, make
 from pykdump_ext.parts.page import page
 from pykdump_ext.parts.part import Part, run
 
-from .sample import BY_DUMP, One, Slow, busy, opened
+from .sample import BY_DUMP, NO_VMLINUX, One, Slow, busy, opened
 
 
 @pytest.mark.parametrize("error", [P2mError("no \x1b"), ValueError("odd \x1b"), RecursionError()])
@@ -89,7 +89,8 @@ def test_drgn_is_opened_once_and_what_needs_none_is_given(
     monkeypatch.setattr(OpenedDump, "proved", (None, None))
     document = make(Case(opened()), chosen(["happened", "tasks", "memory"]), 30)
     happened, *others = document.parts
-    assert happened.blocks[0] == Paragraph("dom0 died.") and happened.problem is None
+    assert isinstance(happened.blocks[0], Paragraph) and happened.problem is None
+    assert happened.blocks[0].text.startswith(f"dom0 died; why is not known: {why}")
     assert len(times) == 1
     (reason,) = {part.problem for part in others}
     assert reason and reason.startswith(why)
@@ -122,7 +123,7 @@ def test_a_wrong_file_of_xens_symbols_does_not_lose_the_console(
         path.write_bytes(content)
     document = make(Case(opened(), xen_syms=path), chosen(["happened", "xenlog"]))
     happened, log = document.parts
-    assert happened.blocks[0] == Paragraph("dom0 died.")
+    assert happened.blocks[0] == Paragraph(f"dom0 died; why is not known: {NO_VMLINUX}")
     assert isinstance(log.blocks[1], Lines) and len(log.blocks[1].lines) == 31
     (note,) = [note for note in happened.notes if "Xen's symbols were not used" in note]
     assert str(path) in note

@@ -83,6 +83,17 @@ def test_the_report_begins_with_the_answer(
     assert [*answer(death, words)] == said
 
 
+def test_why_the_cause_is_not_known_is_in_the_first_sentence() -> None:
+    assert [*answer(DIED, None, "no vmlinux was given", "64 bytes are missing")][:2] == [
+        "dom0 died; why is not known: no vmlinux was given",
+        "The dump is not whole: 64 bytes are missing.",
+    ]
+    assert next(answer(KILLED, None, "no vmlinux was given")).startswith("dom0 died: ")
+    assert next(answer(Death(None, "x"), None, "no vmlinux was given")) == (
+        "It is not clear whether dom0 or Xen died."
+    )
+
+
 STACKS = [Lines("Stack", ["#0  xen_hypercall_pv (a.S:1)", "#1  panic (b.c:2)", "#2  who (c.c:3)"])]
 
 
@@ -113,7 +124,8 @@ def test_a_dom0_that_panicked_died_whatever_xen_shows(monkeypatch: pytest.Monkey
     def tried(what: str, find: Callable[[], object]) -> object:
         return find() if what in ("what dom0's kernel knows", "dom0's last words") else None
 
-    case = cast(Case, SimpleNamespace(tried=tried, prog=object(), notes=[]))
+    dump = SimpleNamespace(dump=SimpleNamespace(incomplete=None))
+    case = cast(Case, SimpleNamespace(tried=tried, prog=object(), notes=[], opened=dump))
     first, second, *_ = happened.Happened().blocks(case)
     assert first == Paragraph("dom0 died: Kernel panic - not syncing: sysrq triggered crash")
     assert isinstance(second, Paragraph)

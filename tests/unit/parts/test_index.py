@@ -20,6 +20,7 @@ from pykdump_ext.parts.happened import WHERE
 from pykdump_ext.parts.index import Summary, groups, index_page, summary, with_summary
 from pykdump_ext.parts.part import Part, Result
 
+from ..made_up.core import core_bytes
 from .sample import opened
 
 
@@ -54,7 +55,7 @@ def test_addresses_and_numbers_make_no_difference_and_the_function_does() -> Non
 
 
 def test_the_page_leads_to_each_dump_and_escapes() -> None:
-    broken = {"dump": "<b>", "problem": "<i>no</i>", "parts": []}
+    broken = {"dump": "<b>", "problem": "<b>: <i>no</i>", "parts": []}
     text = index_page(made(report("<script>"), broken)).decode()
     assert re.findall(r'href="([^"]*)"', text) == ["0.html", "1.html"]
     assert "<script" not in text and "<b>" not in text and "<i>" not in text
@@ -73,8 +74,11 @@ def test_a_dump_that_cannot_be_opened_stops_no_other(
     for name in ("one", "two"):
         (tmp_path / name).write_text("no dump")
     words = ["report", str(tmp_path / "one"), str(tmp_path / "two")]
-    main([*words, "-o", str(tmp_path / "out"), "--json"])
-    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    with pytest.raises(SystemExit):
+        main([*words, "-o", str(tmp_path / "out"), "--json"])
+    printed = capsys.readouterr()
+    assert f"2 of 2 dumps have no report: {tmp_path / 'one'}: not " in printed.err
+    lines = [json.loads(line) for line in printed.out.splitlines()]
     assert [Path(line["dump"]).name for line in lines] == ["one", "two"]
     assert all(line["problem"] and not line["parts"] for line in lines)
     pages = sorted(path.name for path in (tmp_path / "out").iterdir())
@@ -82,6 +86,36 @@ def test_a_dump_that_cannot_be_opened_stops_no_other(
     with pytest.raises(SystemExit):
         main(words)
     assert "these are 2 dumps: give -o FOLDER for pages, or --json" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_vmlinux_does_not_count_as_a_second_dump(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dump = tmp_path / "vmcore"
+    dump.write_bytes(core_bytes([]))
+    other = tmp_path / "vmlinux-6.l"
+    for output in ([], ["-o", str(tmp_path / "case.html")], ["--json"]):
+        with pytest.raises(SystemExit):
+            main(["report", str(dump), str(other), *output])
+        assert capsys.readouterr().err == f"p2mfix: {other}: No such file or directory\n"
+
+
+def test_one_dump_without_a_report_has_its_line_of_json_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "one").write_text("no dump")
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path / "one"), "--json"])
+    printed = capsys.readouterr()
+    line = json.loads(printed.out)
+    assert line["problem"] == printed.err.removeprefix("p2mfix: ").rstrip()
+    assert line["cause"] == f"no report could be made: {line['problem'].partition(': ')[2]}"
+
+
+def test_a_page_is_not_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path), "-o", "case.html", "--json"])
+    assert "case.html: is the name of a web page, and there is --json" in capsys.readouterr().err
 
 
 def test_a_page_that_cannot_be_written_takes_no_other_with_it(

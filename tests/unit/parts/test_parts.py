@@ -28,7 +28,7 @@ from pykdump_ext.parts.document import Document, make
 from pykdump_ext.parts.page import page
 from pykdump_ext.parts.part import Result
 
-from .sample import BY_DUMP, One, opened
+from .sample import BY_DUMP, NO_VMLINUX, One, opened
 
 HOSTILE = "<script>alert(1)</script>\x1b[2J\x00'\"&\u202e"
 
@@ -39,7 +39,7 @@ def test_the_dump_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert list(found) == list(PARTS)
     assert {name for name, part in found.items() if not part.problem} == BY_DUMP
     assert found["happened"].blocks[:2] == [
-        Paragraph("dom0 died."),
+        Paragraph(f"dom0 died; why is not known: {NO_VMLINUX}"),
         Paragraph("dom0's kernel crashed: Xen's console says so."),
     ]
     log = found["xenlog"].blocks[1]
@@ -178,7 +178,7 @@ KINDS: dict[str, dict[str, type]] = {
 def check_json(found: dict[str, Any]) -> None:
     """What scripts rely on."""
     assert list(found) == [
-        "dump", "cause", "functions", "time", "host", "linux", "xen",
+        "dump", "cause", "signature", "functions", "time", "host", "linux", "xen",
         "made_by", "seconds", "parts", "missing",
     ]  # fmt: skip
     for part in found["parts"]:
@@ -193,7 +193,9 @@ def test_json(capsys: pytest.CaptureFixture[str]) -> None:
     found = json.loads(printed(capsys, "--json"))
     check_json(found)
     assert [part["name"] for part in found["parts"]] == list(PARTS)
-    assert (found["cause"], found["xen"], found["time"]) == ("dom0 died.", "4.17", None)
+    cause = f"dom0 died; why is not known: {NO_VMLINUX}"
+    assert (found["cause"], found["signature"], found["xen"]) == (cause, cause, "4.17")
+    assert found["time"] is None
 
 
 def test_a_terminal_without_a_character_gets_an_escape(capsys: pytest.CaptureFixture[str]) -> None:
