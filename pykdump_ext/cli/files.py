@@ -16,6 +16,8 @@ from ..opened import OpenedDump
 
 __all__ = ["open_one", "open_with_namelist", "say_namelist", "sort_files"]
 
+KDUMPS = ("vmcore", "vmcore-incomplete")  # as kdump calls them; on a full disk they are empty
+
 
 def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
     """Return the files of each dump among these files and folders, and the namelists.
@@ -33,11 +35,13 @@ def sort_files(paths: Sequence[str]) -> tuple[list[list[str]], list[Namelist]]:
         if os.path.isdir(path):  # noqa: PTH112  (False without permission)
             inside = [*map(str, sorted(Path(path).rglob("*")))]
             found += _in_folder(inside)
-            # A packed dump and a file without read permission are kept: the report shows why
+            # A packed dump, a file without read permission and an empty vmcore are kept: the
+            # report shows why
             in_folders += [
                 file
                 for file in inside
                 if begins_as_dump(first_bytes(file, HEAD))
+                or (Path(file).name in KDUMPS and os.path.isfile(file))  # noqa: PTH113
                 or (os.path.isfile(file) and not os.access(file, os.R_OK))  # noqa: PTH113
             ]
         elif is_dump(path):

@@ -95,8 +95,8 @@ def xenpcpus(args: argparse.Namespace) -> None:
 
 
 domains = without_arguments(
-    "Show the domains of the Xen host: memory, vcpus, UUIDs, and the devices that dom0's kernel"
-    " serves to them."
+    "Show the domains of the Xen host: names, memory, vcpus, UUIDs, the devices that dom0's kernel"
+    " serves to them, event channels and grants."
 )
 
 

@@ -114,9 +114,10 @@ def names_of(case: Case, store: Store | None, guests: Sequence[int]) -> dict[int
     if others:
         found |= guest_names(prog, others, case.notes)
     if len(found) < len(guests):
+        unnamed = ", ".join(str(guest) for guest in guests if guest not in found)
         case.notes.append(
-            f"names of {len(guests) - len(found)} guests: they are neither in the memory of an"
-            " xenstored whose store is read, nor in command lines of dom0's processes"
+            f"the names of these domains: {unnamed}: they are neither in the memory of an xenstored"
+            " whose store is read, nor in command lines of dom0's processes"
         )
     return found
 

@@ -260,7 +260,7 @@ def test_a_host_with_a_guest() -> None:
     assert [(row["domain"], row["kind"]) for row in rows] == [(0, "PV"), (1, "PV")]
     assert rows[1]["UUID"].startswith("01000000-") and rows[1]["name"] is None
     (missing,) = found.whole["missing"]
-    assert "names of 1 guests: they are neither" in missing["why"]
+    assert "the names of these domains: 1: they are neither" in missing["why"]
 
 
 @pytest.mark.thorough

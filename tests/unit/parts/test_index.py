@@ -112,6 +112,21 @@ def test_one_dump_without_a_report_has_its_line_of_json_too(
     assert line["cause"] == f"no report could be made: {line['problem'].partition(': ')[2]}"
 
 
+def test_an_empty_vmcore_of_a_folder_is_not_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a/vmcore").touch()
+    (tmp_path / "b/vmcore-incomplete").write_text("no dump")
+    (tmp_path / "b/vmcore-dmesg.txt").write_text("a log")
+    with pytest.raises(SystemExit):
+        main(["report", str(tmp_path), "--json"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [Path(line["dump"]).name for line in lines] == ["vmcore", "vmcore-incomplete"]
+    assert lines[0]["problem"].endswith("the file is empty")
+
+
 def test_a_page_is_not_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["report", str(tmp_path), "-o", "case.html", "--json"])
