@@ -194,10 +194,9 @@ def granted(case: Case, domains: Sequence[Domain], owned: dict[int, Owned]) -> I
     """Yield how many pages each domain grants to another."""
     xen = case.opened.xen
     tables = GrantTables(xen)
-    ids = {domain.id for domain in domains}
 
     def found(domain: Domain) -> dict[int, Grants]:
-        return read_grants(xen.memory, tables.frames(domain, owned[domain.id].shared), ids)
+        return read_grants(xen.memory, tables.frames(domain, owned[domain.id], case.notes))
 
     rows: list[list[Cell]] = []
     for domain in domains if owned else ():

@@ -12,12 +12,13 @@ entry.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ..errors import P2mError, ReadError
 from ..machine.memory import PAGE_SHIFT, PAGE_SIZE, MachineMemory
 from .domains import Domain, Xen
+from .frame_table import Owned
 
 __all__ = ["GrantTables", "Grants", "read_grants"]
 
@@ -26,7 +27,7 @@ TYPE, PERMIT_ACCESS = 3, 1  # GTF_type_mask, GTF_permit_access
 IN_USE = 8 | 16  # GTF_reading, GTF_writing
 FLAGS = 0x1FF  # all that there are, GTF_sub_page the last
 DOMID_SHIFT, DOMID = 16, 0xFFFF
-FIRST_RESERVED = 0x7FF0  # DOMID_FIRST_RESERVED
+DOMID_MASK = 0x7FFF  # ids of domains are less, those with a meaning among them
 
 
 @dataclass
@@ -47,13 +48,16 @@ class GrantTables:
         self._xen = xen
         self._places: list[int] = []  # words of struct domain that led to a table before
 
-    def frames(self, domain: Domain, shared: Iterable[int]) -> list[int]:
+    def frames(self, domain: Domain, owned: Owned, notes: list[str]) -> list[int]:
         """Return the mfns of a domain's grant table, in their order.
 
-        :param shared: the mfns of Xen's heap that the domain shares.
+        Those whose pointers are damaged are left out, and a note says how many.
+
+        :param owned: the domain's memory; of Xen's heap it shares the table, its shared_info, and
+            an HVM domain on Intel's cpus one page more.
         :raises P2mError: it is not clear which of them.
         """
-        mfns = {*shared} - {domain.shared.mfn if domain.shared else -1}
+        mfns = {*owned.shared} - {domain.shared.mfn if domain.shared else -1}
         if not mfns:
             return []
         size = self._xen.domain_size & ~7
@@ -63,7 +67,15 @@ class GrantTables:
             arrays = set().union(*found.values())
             if len(arrays) == 1:
                 self._places = [place for place, those in found.items() if those]
-                return [*self._entries(arrays.pop(), mfns)]
+                entries = dict.fromkeys(self._entries(arrays.pop(), mfns))
+                table = [mfn for mfn in entries if mfn is not None]
+                others = (not owned.kind.startswith("PV")) + (domain.shared is None)
+                if len(table) < len(mfns) - others:
+                    notes.append(
+                        f"grants of domain {domain.id}: {len(table)} pages of its grant table were"
+                        f" found, and it has {len(mfns) - others}"
+                    )
+                return table
         raise P2mError(f"it is not clear which pages are the grant table of domain {domain.id}")
 
     def _is_heap(self, vaddr: int) -> bool:
@@ -81,30 +93,27 @@ class GrantTables:
             return
         size = min(TABLE_WORDS * 8, PAGE_SIZE - vaddr % PAGE_SIZE)
         for pointer in array("Q", self._xen.tables.read(vaddr, size, "struct grant_table")):
-            if self._is_heap(pointer) and any(self._entries(pointer, mfns)):
+            if self._is_heap(pointer) and next(self._entries(pointer, mfns)) is not None:
                 yield pointer
 
-    def _entries(self, vaddr: int, mfns: set[int]) -> Iterator[int]:
-        """Yield the mfns of the pages that an array points to, as far as they are these."""
+    def _entries(self, vaddr: int, mfns: set[int]) -> Iterator[int | None]:
+        """Yield the mfns of the pages that an array points to, None for any but these."""
         frames = self._xen.frames
         for at in range(vaddr, vaddr + len(mfns) * 8, 8):
             try:
                 page = self._xen.tables.word(at, "grant table")
                 mfn = frames.mfn(frames.pdx(page)) if self._is_heap(page) else None
             except ReadError:
-                return
-            if page % PAGE_SIZE or mfn is None or mfn not in mfns:
-                return
-            yield mfn
+                page, mfn = 0, None
+            yield mfn if mfn in mfns and page % PAGE_SIZE == 0 else None
 
 
-def read_grants(
-    memory: MachineMemory, mfns: Iterable[int], domains: Container[int]
-) -> dict[int, Grants]:
+def read_grants(memory: MachineMemory, mfns: Iterable[int]) -> dict[int, Grants]:
     """Return what a domain grants, by the id of the domain that it is granted to.
 
+    That one may be gone: the grant stays until the domain takes it back.
+
     :param mfns: the pages of the domain's grant table.
-    :param domains: the ids of all domains.
     :raises P2mError: a page cannot be read, or is not of a grant table of version 1.
     """
     found: dict[int, Grants] = {}
@@ -112,8 +121,7 @@ def read_grants(
         entries = array("Q", memory.read(mfn << PAGE_SHIFT, PAGE_SIZE, "grant table"))
         for entry in filter(None, entries):
             domain = entry >> DOMID_SHIFT & DOMID
-            known = domain in domains or domain >= FIRST_RESERVED
-            if entry & DOMID & ~FLAGS or (entry & TYPE and not known):
+            if entry & DOMID & ~FLAGS or (entry & TYPE and domain > DOMID_MASK):
                 raise P2mError(
                     f"mfn {mfn:x} is not a page of a grant table of version 1, the only one that is"
                     " read"

@@ -136,8 +136,8 @@ def find_grants(opened: OpenedDump) -> list[dict[int, Grants]]:
     """Return what each domain grants."""
     xen, tables, domains = opened.xen, GrantTables(opened.xen), opened.domains
     owned = xen.owned(domains)
-    frames = [tables.frames(domain, owned[domain.id].shared) for domain in domains]
-    return [read_grants(xen.memory, mfns, {0, 1}) for mfns in frames]
+    frames = [tables.frames(domain, owned[domain.id], []) for domain in domains]
+    return [read_grants(xen.memory, mfns) for mfns in frames]
 
 
 def look_at_host(part: str, strokes: bytes, text: bytes) -> None:

@@ -43,14 +43,14 @@ def host_with_guests() -> Host:
 
 def test_event_channels_and_grants_by_domain() -> None:
     host = host_with_guests()
-    grant_table(host, 1, [(0x19, 0), (1, 0)], [(9, 6), (0x19, 0)])
+    grant_table(host, 1, [(0x19, 0), (1, 0)], [(9, 6), (0x19, 0), (1, 99)])
     found = reported(host)
     assert tables(found)["Event channels"] == [
         (0, 6, 0, 4, 0, 1, 1), (5, 3, 0, 3, 0, 0, 0), (6, 2, 1, 1, 0, 0, 0),
     ]  # fmt: skip
     between = tables(found)["Event channels between domains"]
     assert between == [(0, 5, 2, None), (5, 6, 1, None)]
-    assert tables(found)["Grants"] == [(5, 0, 3, 2), (5, 6, 1, 1)]
+    assert tables(found)["Grants"] == [(5, 0, 3, 2), (5, 6, 1, 1), (5, 99, 1, 0)]  # 99 is gone
 
 
 def test_a_table_that_cannot_be_read_hides_no_other() -> None:

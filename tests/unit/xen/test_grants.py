@@ -13,7 +13,7 @@ from pykdump_ext.errors import P2mError
 from pykdump_ext.machine.memory import PageMemory
 from pykdump_ext.xen.grants import Grants, GrantTables, read_grants
 
-from ..made_up.grants import POINTS, Entry, array_of, grant_table
+from ..made_up.grants import AT, POINTS, Entry, array_of, grant_table
 from ..made_up.host import DIRECT_MAP, Host
 from ..made_up.machine import PAGE
 
@@ -26,17 +26,20 @@ def granted(*pages: list[Entry]) -> dict[int, Grants]:
         mfn: b"".join(struct.pack("<HHI", *entry, 5) for entry in page).ljust(4096, b"\0")
         for mfn, page in enumerate(pages)
     }
-    return read_grants(PageMemory(memory), range(len(pages)), {0, 1, 7})
+    return read_grants(PageMemory(memory), range(len(pages)))
 
 
 def test_pages_are_counted_by_who_may_use_them_and_who_does() -> None:
     first = [(PERMIT | READING | WRITING, 0), (PERMIT | READONLY | READING, 0), (PERMIT, 0)]
     second = [(0, 9), (PERMIT, 7), (TRANSFER, 7), (PERMIT, SELF)]  # what is not granted any more
-    assert granted(first, second) == {0: Grants(3, 2), 7: Grants(1, 0), SELF: Grants(1, 0)}
+    found = {0: Grants(3, 2), 7: Grants(1, 0), SELF: Grants(1, 0)}
+    assert granted(first, second) == found
+    gone = [(PERMIT | READING, 9), (PERMIT, 9)]  # to a domain that is gone
+    assert granted(first, second, gone) == found | {9: Grants(2, 1)}
     assert granted() == granted([]) == {}
 
 
-@pytest.mark.parametrize("entry", [(PERMIT, 9), (PERMIT | 0x200, 0), (0x8000, 0)])
+@pytest.mark.parametrize("entry", [(PERMIT | 0x200, 0), (0x8000, 0), (PERMIT, 0x8000)])
 def test_what_is_no_table_of_version_1_is_an_error(entry: Entry) -> None:
     with pytest.raises(P2mError, match="mfn 1 is not a page of a grant table of version 1"):
         granted([], [entry])
@@ -58,11 +61,14 @@ def host_with_guests() -> Host:
     return host
 
 
-def frames(host: Host) -> list[list[int]]:
+def frames(host: Host, notes: list[str] | None = None) -> list[list[int]]:
     xen = host.open()
     domains = [*xen.domains()]
     owned, tables = xen.owned(domains), GrantTables(xen)
-    return [tables.frames(domain, owned[domain.id].shared) for domain in domains]
+    said: list[str] = [] if notes is None else notes
+    found = [tables.frames(domain, owned[domain.id], said) for domain in domains]
+    assert notes is not None or not said
+    return found
 
 
 def test_the_pages_of_a_table_are_those_of_its_array() -> None:
@@ -78,6 +84,20 @@ def test_a_table_may_be_elsewhere_in_a_domain() -> None:
     host = host_with_guests()
     tables = [grant_table(host, number, [(1, 0)], at=at) for number, at in enumerate((33, 33, 60))]
     assert frames(host) == tables
+
+
+@pytest.mark.parametrize("pointer", [0, 0x4141414141414000, DIRECT_MAP + 1])
+def test_a_pointer_that_is_damaged_hides_no_other(pointer: int) -> None:
+    host = host_with_guests()
+    host.give(host.domains[1], host.machine.frame(), 4)  # the root of a PV domain's page tables
+    pages = grant_table(host, 1, *[[(PERMIT, 0)]] * 12)
+    assert frames(host)[1] == pages
+    table = (host.machine.get(host.domains[1], AT) - DIRECT_MAP) // PAGE
+    array_mfn = (host.machine.get(table, POINTS) - DIRECT_MAP) // PAGE
+    host.machine.put(array_mfn, 20 + 1, pointer)
+    notes: list[str] = []
+    assert frames(host, notes)[1] == [pages[0], *pages[2:]]
+    assert notes == ["grants of domain 4: 11 pages of its grant table were found, and it has 12"]
 
 
 def test_two_arrays_are_not_clear() -> None:
