@@ -44,7 +44,7 @@ def backends(prog: drgn.Program, notes: list[str]) -> Iterator[Backend]:
     :raises LookupError: the kernel has no such bus, or no debug information of it.
     """
     bus = prog["xenbus_backend"].bus.address_of_()
-    interfaces, disk_of = _interfaces(prog, notes), _disks(prog)
+    interfaces, disk_of = _interfaces(prog, notes), _disks(prog, notes)
 
     def found(device: drgn.Object) -> Backend:
         backend = drgn.container_of(device, "struct xenbus_device", "dev")
@@ -87,7 +87,7 @@ def _interfaces(prog: drgn.Program, notes: list[str]) -> dict[int, str]:
     return found
 
 
-def _disks(prog: drgn.Program) -> Callable[[drgn.Object], str | None]:
+def _disks(prog: drgn.Program, notes: list[str]) -> Callable[[drgn.Object], str | None]:
     """Return what finds the disk that blkback serves, from a device's ``driver_data``.
 
     It needs debug information of that module, which drgn looks for where distributions put it.
@@ -98,7 +98,7 @@ def _disks(prog: drgn.Program) -> Callable[[drgn.Object], str | None]:
         prog.find_standard_debug_info(ours)  # no other finder: one fetches it from elsewhere
     try:
         kind = prog.type("struct backend_info *", filename=BLKBACK)
-        for part in linux.for_each_partition(prog):
+        for part in each("disks", notes, MOST, linux.for_each_partition, prog):
             names[linux.part_devt(part).value_()] = text(linux.part_name(part))
     except FAULTS:
         return lambda data: None

@@ -17,7 +17,10 @@ __all__ = ["Waiter", "waiters"]
 
 @dataclass(frozen=True)
 class Waiter:
-    """A task that waits for a lock, the lock and its owner, None where that is not known."""
+    """A task that waits for a lock, the lock and its owner, None where that is not known.
+
+    Of a semaphore ``owner`` says who last took it, for others may give it back.
+    """
 
     task: str
     kind: str
@@ -90,6 +93,8 @@ def waits(task: drgn.Object) -> list[Waiter]:
         try:
             owner = owner_of(lock)
             held_by = name_of(owner) if owner else None
+            if held_by and kind == "semaphore":
+                held_by = f"last taken by {held_by}"
         except FAULTS:
             held_by = None
         return [Waiter(name_of(task), kind, place, held_by)]

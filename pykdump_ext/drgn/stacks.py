@@ -73,6 +73,6 @@ def stack_lines(task: drgn.Object) -> Iterator[str]:
         f'  COMMAND: "{string(task.comm)}"'
     )
     try:
-        yield str(task.prog_.stack_trace(task))
+        yield from str(task.prog_.stack_trace(task)).splitlines()
     except (ValueError, LookupError, drgn.FaultError) as error:
         yield f"(no stack: {error})"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from ..xen.pcpus import DOMID_XEN, IDLE, DomainVcpu, HostCpus, Pcpu
 from ..xen.runstates import STATES
@@ -50,7 +51,7 @@ class Cpus(Part):
                     title += ": the cpu keeps the others of a vcpu that is not known to be PV"
                 yield Lines(title, list(register_lines(cpu.registers, cpu.partial)))
         if any(vcpu.domain == 0 and vcpu.cpu is not None for vcpu in host.vcpus):
-            yield from case.tried("the stacks of dom0's vcpus", lambda: stacks(case)) or ()
+            yield from stacks(case)
 
 
 def ran(cpu: Pcpu) -> str:
@@ -110,18 +111,25 @@ def register_lines(registers: Registers, partial: bool = False) -> Iterator[str]
         yield "".join(named[at : at + 4])
 
 
-def stacks(case: Case) -> list[Block]:
-    """Return the stacks of what dom0's running vcpus were on.
-
-    :raises P2mError: drgn cannot open the dump.
-    """
-    prog = case.prog
-    from ..drgn.stacks import running_tasks, stack_lines  # noqa: PLC0415
-
+def stacks(case: Case) -> Iterator[Block]:
+    """Yield the stacks of what dom0's running vcpus were on; one that fails takes no other."""
     ran_dom0 = {vcpu.number: vcpu.cpu for vcpu in case.host.vcpus if vcpu.domain == 0}
-    return [
-        Lines(f"Stack of dom0's vcpu {number}, cpu {ran_dom0[number]}", text.splitlines())
-        for number, task in running_tasks(prog)
-        if ran_dom0.get(number) is not None
-        for text in ["\n".join(stack_lines(task))]
-    ]
+
+    def present() -> list[int]:
+        prog = case.prog
+        from ..drgn.helpers import linux  # noqa: PLC0415
+
+        return [*linux.for_each_present_cpu(prog)]
+
+    def lines(number: int) -> list[str]:
+        from ..drgn.helpers import linux  # noqa: PLC0415
+        from ..drgn.stacks import stack_lines  # noqa: PLC0415
+
+        return [*stack_lines(linux.cpu_curr(case.prog, number))]
+
+    for number in case.tried("the stacks of dom0's vcpus", present) or ():
+        cpu = ran_dom0.get(number)
+        if cpu is not None:
+            found = case.tried(f"the stack of dom0's vcpu {number}", partial(lines, number))
+            if found:
+                yield Lines(f"Stack of dom0's vcpu {number}, cpu {cpu}", found)

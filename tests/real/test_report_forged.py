@@ -237,9 +237,7 @@ def many_at_random(number: int) -> Forgery:
     def forge(forger: Forger) -> Callable[[Report], None]:
         """Some words of what the parts walk through are others."""
         random, prog = Random(number), forger.prog
-        objects: list[drgn.Object] = [
-            task.read_()[0] if False else task for task in forger.sleepers()
-        ]
+        objects: list[drgn.Object] = forger.sleepers()
         objects += for_each_slab_cache(prog)
         objects += [task.mm for task in forger.sleepers() if task.mm]
         objects += [cpu_rq(prog, cpu) for cpu in for_each_present_cpu(prog)]

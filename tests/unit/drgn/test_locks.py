@@ -80,7 +80,7 @@ def test_who_waits_for_a_semaphore(function: str) -> None:
     ]
     # since Linux 6.16 the kernel knows who took it last
     assert waits(waiting(*asleep, (function, {"sem": NEW_LOCK}))) == [
-        Waiter("dd (149)", "semaphore", f"{NEW:x}", "sync (146)")
+        Waiter("dd (149)", "semaphore", f"{NEW:x}", "last taken by sync (146)")
     ]
 
 
