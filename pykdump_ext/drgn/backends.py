@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 import drgn
 
@@ -16,6 +17,7 @@ __all__ = ["Backend", "backends", "handlers"]
 
 STATES = "XenbusState"  # an enumeration of include/xen/interface/io/xenbus.h
 IFF_UP = 1  # include/uapi/linux/if.h
+MOST_MODULES = 1 << 12  # a kernel of a distribution has 4,000, of which it loads a few hundred
 MOST = 1 << 16  # devices, interfaces, disks or channels; a host runs a thousand domains at most
 # Files of Linux whose structures have the same names as others
 BLKBACK, EVENTS = "xen-blkback/xenbus.c", "events_base.c"
@@ -94,7 +96,8 @@ def _disks(prog: drgn.Program, notes: list[str]) -> Callable[[drgn.Object], str 
     """
     names: dict[int, str] = {}
     with suppress(*FAULTS):
-        ours = [module for module, _ in prog.loaded_modules() if module.name == "xen_blkback"]
+        loaded = islice(prog.loaded_modules(), MOST_MODULES)  # the list may come back to itself
+        ours = [module for module, _ in loaded if module.name == "xen_blkback"]
         prog.find_standard_debug_info(ours)  # no other finder: one fetches it from elsewhere
     try:
         kind = prog.type("struct backend_info *", filename=BLKBACK)
