@@ -8,6 +8,7 @@ of a real dump at addresses that drgn finds in the untouched one.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -175,27 +176,32 @@ def bad_log(forger: Forger) -> Callable[[Report], None]:
 
 
 def bad_cpus(forger: Forger) -> Callable[[Report], None]:
-    """One cpu's memory is nowhere, and another's run queue has a clock of the far future."""
+    """One cpu's memory is nowhere; another's clock is of the far future, its queue endless."""
     cpus = [*for_each_present_cpu(forger.prog)]
     forger.word(forger.prog["__per_cpu_offset"][cpus[2]], GARBAGE)
     forger.word(cpu_rq(forger.prog, cpus[1]).nr_running, 0xFFFFFFFF, 4)
+    forger.word(cpu_rq(forger.prog, cpus[1]).clock, GARBAGE)
 
     def check(report: Report) -> None:
         tables = [b for b in part_of(report, "tasks")["blocks"] if b["kind"] == "table"]
         rows = {row["vcpu"]: row for row in tables[0]["rows"]}
         assert [*rows] == cpus and rows[2]["task"] is None and rows[0]["task"]
         assert "what vcpu 2 was on: FaultError" in notes(report, "tasks")
+        assert "the clock of vcpu 1 is damaged: 4,702," in notes(report, "tasks")
+        assert all((row["seconds"] or 0) < 1000 for row in rows.values())
+        shown = titles(report, "xenpcpus")
+        ran = {*re.findall(r"Registers of domain 0, vcpu (\d+)", shown)}
+        stacks = {*re.findall(r"Stack of dom0's vcpu (\d+)", shown)}
+        assert len(stacks) > 1 and stacks == ran - {"2"}
 
     return check
 
 
 def bad_sizes(forger: Forger) -> Callable[[Report], None]:
-    """Strings without an end, a command line of 128 TiB, a circle of devices, wrong sums."""
+    """Strings without an end, a circle of devices, wrong sums."""
     prog = forger.prog
     forger.bytes(prog["init_uts_ns"].name.nodename, b"\xe2\x82" * 200)
     init = find_task(prog, 1)
-    forger.bytes(init.comm, b"qemu-system-x86\0")
-    forger.word(init.mm.arg_end.address_of_().value_(), 0x7FFFFFFFF000)
     for member in range(4):
         counter = init.mm.rss_stat.count[member]
         forger.word(counter.counter.address_of_().value_(), -1)
@@ -210,7 +216,11 @@ def bad_sizes(forger: Forger) -> Callable[[Report], None]:
     def check(report: Report) -> None:
         assert len(report["host"]) <= 500
         tables = [b for b in part_of(report, "memory")["blocks"] if b["kind"] == "table"]
-        assert len(tables) == 2
+        processes = {int(row["PID"]): row["resident KiB"] for row in tables[1]["rows"]}
+        assert len(tables) == 2 and processes.pop(1) < min(processes.values())
+        assert "backend devices: the list is damaged: it comes back to" in notes(
+            report, "xendomains"
+        )
 
     return check
 

@@ -80,7 +80,12 @@ def test_tasks_for_which_the_time_ran_out_are_no_damage(monkeypatch: pytest.Monk
     helpers = SimpleNamespace(for_each_pid=pids, pid_task=lambda pid, kind: None)
     monkeypatch.setattr(tasks, "linux", helpers)
     listed: list[Any] = []
-    monkeypatch.setattr(tasks, "_listed", lambda prog, notes: listed.append(prog) or [])
+
+    def listing(prog: Any, notes: list[str]) -> list[Any]:
+        listed.append(prog)
+        return []
+
+    monkeypatch.setattr(tasks, "_listed", listing)
     notes: list[str] = []
     prog: Any = {"PIDTYPE_PID": object_of(0)}
     within(1, lambda: [*tasks.every_task(prog, notes)])
