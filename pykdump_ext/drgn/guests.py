@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
+from getopt import GetoptError, gnu_getopt
 
 import drgn
 
@@ -26,13 +28,24 @@ def _of_qemu(words: Sequence[bytes]) -> Found:
     return values.get(b"-xen-domid", b""), name.removeprefix(b"guest=").replace(b"\0", b",")
 
 
+# Of qrexec-daemon (daemon/qrexec-daemon.c of Qubes OS's core-qrexec)
+OPTIONS = ["help", "quiet", "socket-dir=", "policy-program=", "direct", "uuid="]
+
+
 def _of_qubes(words: Sequence[bytes]) -> Found:
     """Return what follows the options of daemons that Qubes OS has for each guest.
 
-    ``qrexec-daemon -q 5 work user`` is one (qubes/vm/qubesvm.py of its core-admin).
+    ``qrexec-daemon -q 5 work user`` is one (qubes/vm/qubesvm.py of its core-admin). An option that
+    is not known may have a value, so that no name is found.
     """
-    pairs = [(number, name) for number, name in zip(words[1:], words[2:]) if number.isdigit()]
-    return pairs[0] if pairs else (b"", b"")
+    script = len(words) > 1 and words[1].startswith(b"/")  # behind its interpreter
+    given = [os.fsdecode(word) for word in words[2 if script else 1 :]]
+    try:
+        _, values = gnu_getopt(given, "hqDp:", OPTIONS)
+    except GetoptError:
+        return b"", b""
+    number, name, *_ = *map(os.fsencode, values), b"", b""
+    return (number, name) if number.isdigit() and name else (b"", b"")
 
 
 # By the beginning of a process's name

@@ -8,7 +8,6 @@ of a real dump at addresses that drgn finds in the untouched one.
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,10 +188,7 @@ def bad_cpus(forger: Forger) -> Callable[[Report], None]:
         assert "what vcpu 2 was on: FaultError" in notes(report, "tasks")
         assert "the clock of vcpu 1 is damaged: 4,702," in notes(report, "tasks")
         assert all((row["seconds"] or 0) < 1000 for row in rows.values())
-        shown = titles(report, "xenpcpus")
-        ran = {*re.findall(r"Registers of domain 0, vcpu (\d+)", shown)}
-        stacks = {*re.findall(r"Stack of dom0's vcpu (\d+)", shown)}
-        assert len(stacks) > 1 and stacks == ran - {"2"}
+        assert "the stack of dom0's vcpu 2: FaultError" in notes(report, "xenpcpus")
 
     return check
 

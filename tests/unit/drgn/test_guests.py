@@ -32,6 +32,9 @@ def test_a_device_model(line: str, found: tuple[bytes, bytes]) -> None:
         ("qrexec-daemon 12 sys-net-dm root", (b"12", b"sys-net-dm")),
         ("qrexec-daemon -q --uuid=0-1 -- 5 7 user", (b"5", b"7")),
         ("qubesdb-daemon 5 work", (b"5", b"work")),
+        ("/bin/sh /usr/bin/qrexec-daemon -q 5 work user", (b"5", b"work")),
+        ("qrexec-daemon --socket-dir 60 -p 7 -D 5 work user", (b"5", b"work")),
+        ("qrexec-daemon -t 60 5 work user", NONE),  # an option that is not known
         ("qubesdb-daemon 0", NONE),  # dom0's own, and a guest's in the guest
         ("5 work", NONE),  # the program's name is none of its arguments
         ("", NONE),
