@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from pykdump_ext.drgn.module_names import name_modules
 from pykdump_ext.drgn.stacks import (
     crashed_task,
     no_faults,
@@ -66,6 +67,7 @@ def wanted(args: argparse.Namespace) -> Iterator[Object]:
     :raises P2mError: there is no such task or cpu.
     """
     prog = session_program()
+    name_modules(prog)
     if args.all or args.cpu is not None:
         tasks = [task for cpu, task in running_tasks(prog) if args.cpu in (None, cpu)]
         if not tasks:

@@ -69,8 +69,12 @@ class Case(Once):
 
     @cached_property
     def prog(self) -> drgn.Program:
-        """drgn's program on the dump."""
-        return self._once("prog", self._program)
+        """drgn's program on the dump, which names functions of modules."""
+        prog = self._once("prog", self._program)
+        from ..drgn.module_names import name_modules  # noqa: PLC0415  (drgn is installed)
+
+        name_modules(prog)
+        return prog
 
     def _open_program(self) -> drgn.Program:
         self.opened.proved  # noqa: B018  (that there is no vmlinux is said before drgn is wanted)

@@ -43,7 +43,8 @@ WAIT = (
     r"context_switch|__schedule|(?:io_)?schedule(?:_timeout|_hrtimeout|_preempt_disabled)?\w*",
 )  # fmt: skip
 DIES, WAITS = (re.compile("|".join(names)) for names in (DEATH, WAIT))
-FUNCTION = re.compile(r" *#\d+\s+([A-Za-z_][\w.]*)")  # of a line of a stack, as drgn prints it
+# Of a line of a stack, as drgn prints it; a function of a module has the module's name after it
+FUNCTION = re.compile(r" *#\d+\s+([A-Za-z_]\w*)[\w.]*( \[[\w-]+\])?")
 
 
 def without_machinery(functions: Iterable[str], waits: bool = False) -> tuple[str, ...]:
@@ -59,4 +60,4 @@ def without_machinery(functions: Iterable[str], waits: bool = False) -> tuple[st
 def functions_of(stack: Iterable[str]) -> tuple[str, ...]:
     """Return the functions of a stack that drgn printed, line by line."""
     named = (FUNCTION.match(line) for line in stack)
-    return tuple(found[1].partition(".")[0] for found in named if found)
+    return tuple(found[1] + (found[2] or "") for found in named if found)

@@ -99,7 +99,7 @@ def test_an_oops_and_one_that_the_host_survived(plain: Plain) -> None:
     assert died.summary.signature.endswith(" in __register_nls")
 
 
-def test_a_dom0_that_xen_crashed() -> None:
+def test_a_dom0_that_xen_crashed(plain: Plain) -> None:
     died = Died("killed")
     xen = re.findall(r"(?m)^\(XEN\) (.*)$", died.serial)
     at = next(n for n, line in enumerate(xen) if line.startswith("Domain 0 (vcpu#"))
@@ -131,6 +131,10 @@ def test_a_dom0_that_xen_crashed() -> None:
     row = died.blocks("xenpcpus", "table")[0][int(cpu)]
     assert cr3 and int(row["cr3"], 16) == int(cr3[1], 16) and row["owner of cr3"] == "domain 0"
     assert (row["ran"], row["rip"]) == (f"domain 0, vcpu {vcpu}", rip[1].lstrip("0"))
+    # in a function of the module, as crash has it
+    symbol, _ = crashs(plain, "killed", died.dump, f"sym {rip[1]}")
+    assert re.search(r"\(\w\) (init_module\+\d+ \[nls_ascii\])", symbol)
+    assert died.where == ["init_module [nls_ascii]"] == died.whole["functions"]
     # the task is the one that loaded the module
     assert any(
         t.startswith('Stack of the task that was running when Xen crashed dom0: "insmod"')
