@@ -45,6 +45,7 @@ def case() -> Case:
         _cases.append(Case(opened_session(), program=program))
     elif "prog" in vars(_cases[0]):
         program()  # it has modules that mod -s has loaded since
+        _cases[0].forget_stacks()
     return _cases[0]
 
 

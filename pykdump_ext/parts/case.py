@@ -18,6 +18,8 @@ from ..xen.vmcoreinfo import read_vmcoreinfo
 if TYPE_CHECKING:
     import drgn
 
+    from ..drgn.locks import Waiter
+    from ..drgn.tasks import Stuck
     from ..xen.console import Console
 
 __all__ = ["Case", "reason"]
@@ -89,6 +91,43 @@ class Case(Once):
             raise
         except Exception as error:  # damaged debug information, not enough memory
             raise P2mError(f"drgn cannot open the dump: {reason(error)}") from None
+
+    @cached_property
+    def log(self) -> list[str]:
+        """The lines of the log of dom0's kernel."""
+        prog = self.prog
+        from ..drgn.last_moments import log_lines  # noqa: PLC0415  (drgn is installed)
+
+        return self._once("log", lambda: log_lines(prog))
+
+    @cached_property
+    def clock(self) -> float | None:
+        """The kernel's clock at the crash, in seconds, or None if that is not known."""
+        prog = self.prog
+        from ..drgn.tasks import newest_clock  # noqa: PLC0415
+
+        return self.tried("the kernel's clock", lambda: newest_clock(prog, self.notes))
+
+    @cached_property
+    def blocked(self) -> tuple[list[Stuck], int]:
+        """dom0's tasks in state D by their stacks, the longest wait first, and their number."""
+        prog = self.prog
+        from ..drgn.tasks import blocked  # noqa: PLC0415
+
+        return self._once("blocked", lambda: blocked(prog, self.clock, self.notes))
+
+    @cached_property
+    def waiters(self) -> list[Waiter]:
+        """dom0's tasks in state D that wait for a lock."""
+        prog = self.prog
+        from ..drgn.locks import waiters  # noqa: PLC0415
+
+        return self._once("waiters", lambda: waiters(prog, self.notes))
+
+    def forget_stacks(self) -> None:
+        """Look at stacks again: drgn has more debug information now."""
+        for name in ("blocked", "waiters"):
+            vars(self).pop(name, None)
 
     @cached_property
     def console(self) -> Console:

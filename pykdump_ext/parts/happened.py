@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..xen.death import ASKED, DOM0, XEN, Death, who_died
 from ..xen.version import XenVersion, read_version
+from .before import LONG, blocked, end_of_hang, out_of_memory, pid_of
 from .blocks import Block, Cell, Facts, Lines, Paragraph
 from .case import Case
 from .last_words import LastWords, last_words
@@ -27,6 +28,7 @@ SUBJECTS = {
 }
 WHERE = "where it died"  # the index groups by its first function
 LAST_TROUBLE = "The last trouble in dom0's log"  # it may be older than the death, and not its cause
+OF_HUNG = "Stack of the task that hung"
 MOST_FUNCTIONS = 8  # of a stack, from where it died: what led there differs more
 
 
@@ -45,13 +47,19 @@ class Happened(Part):
             death = Death(None, "neither Xen's console nor its vcpus could be found")
         prog = case.tried("what dom0's kernel knows", lambda: case.prog)
         unread = None if prog else case.notes[-1].partition(": ")[2]
-        words = case.tried("dom0's last words", lambda: dom0s_words(prog)) if prog else None
+        words = case.tried("dom0's last words", lambda: last_words(case.log)) if prog else None
+        hung = None
+        if words and words.for_hung:
+            hung = case.tried("which task hung", lambda: hung_task(case)) or words.hung
+            words = last_words(case.log, hung)
         if death.died is None and words and words.panic:  # if Xen had died, dom0 could not panic
             death = Death(DOM0, f"dom0's log has its panic; {death.why}")
         yield from map(Paragraph, answer(death, words, unread, case.opened.dump.incomplete))
+        if words:
+            yield from map(Paragraph, before(case, words.for_hung))
         if death.message:
             yield Lines("What Xen wrote of it", death.message)
-        stacks = list(stack_blocks(case, prog, death, words)) if prog else []
+        stacks = list(stack_blocks(case, prog, death, words, hung)) if prog else []
         yield Facts(list(self._facts(case, death, words, stacks)))
         if words and words.trouble:
             title = "What dom0's log has of it"
@@ -86,11 +94,22 @@ class Happened(Part):
         yield from xen_facts(case.tried("Xen's version", lambda: version(case)))
 
 
-def dom0s_words(prog: drgn.Program) -> LastWords:
-    """Return what the log of dom0's kernel says of its death."""
-    from ..drgn.last_moments import log_lines  # noqa: PLC0415  (drgn is installed)
+def hung_task(case: Case) -> int | None:
+    """Return the PID of the task at the end of a hang, if one is blocked."""
+    task = end_of_hang(case.blocked[0], case.waiters, case.log)
+    return pid_of(task) if task else None
 
-    return last_words(log_lines(prog))
+
+def before(case: Case, hung: bool) -> Iterator[str]:
+    """Yield what was wrong with dom0 before.
+
+    :param hung: tasks that hung are what it died of.
+    """
+    found = case.tried("the blocked tasks", lambda: case.blocked)
+    if found and found[0] and (hung or (found[0][0].seconds or 0) >= LONG):
+        waiters = case.tried("locks", lambda: case.waiters)
+        yield from blocked(*found, waiters or [])
+    yield from case.tried("how memory ran out", lambda: [*out_of_memory(case.log)]) or ()
 
 
 def answer(
@@ -133,22 +152,23 @@ def functions(death: Death, words: LastWords | None, stacks: list[Lines]) -> tup
     """Return the functions where dom0's kernel or Xen died, and their callers, innermost first."""
     if death.died in (XEN, ASKED):
         return death.functions
+    if stacks and stacks[0].title.startswith(OF_HUNG) and not (words and words.trouble):
+        return without_machinery(functions_of(stacks[0].lines), waits=True)
     if words and words.functions and death.headline is None:
         return words.functions
     return without_machinery(functions_of(stacks[0].lines)) if stacks else ()
 
 
 def stack_blocks(
-    case: Case, prog: drgn.Program, death: Death, words: LastWords | None
+    case: Case, prog: drgn.Program, death: Death, words: LastWords | None, hung: int | None
 ) -> Iterator[Lines]:
-    """Yield the stack of the task that hung, and of the task that crashed the kernel."""
+    """Yield the stack of the task that hung, by its PID, and of the one that crashed the kernel."""
     from ..drgn import last_moments as last  # noqa: PLC0415  (drgn is installed)
 
-    hung = words.hung if words else None
     if hung is not None:
         found = case.tried("the stack of the hung task", lambda: last.stack_of_pid(prog, hung))
         if found:
-            yield Lines(f"Stack of the task that hung: {found[0]}", found[1])
+            yield Lines(f"{OF_HUNG}: {found[0]}", found[1])
     panicked = death.vcpu is not None or death.headline is None or (words and words.panic)
     if death.died == DOM0 and panicked:
         found = case.tried("the stack of the panic", lambda: last.last_stack(prog, death.vcpu))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from .machinery import without_machinery
 
-__all__ = ["LastWords", "Trouble", "last_words"]
+__all__ = ["HUNG", "STAMP", "LastWords", "Trouble", "last_words"]
 
 # "[   12.345678] ", and who printed it where CONFIG_PRINTK_CALLER is set
 STAMP = re.compile(r"\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?")
@@ -48,6 +48,7 @@ HARD = re.compile(r"(?:NMI )?(?:watchdog: )?(?:CPU\d+: )?Watchdog detected hard 
 HUNG = re.compile(r"INFO: task (?P<task>.+):(?P<pid>\d+) blocked for more than")  # hung_task.c
 ANY_WARNING = re.compile("|".join(WARNINGS.values()))
 ON_WARN = r"(?:panic_on_warn set|system warned too often)"
+HUNG_PANIC = "hung_task: blocked tasks"
 # What a panic says that followed a report at once, and which line such a report has
 AT_ONCE = (
     (re.compile(ON_WARN), ANY_WARNING),
@@ -60,7 +61,7 @@ FOLLOWED = (
     (re.compile(r"softlockup: hung tasks"), SOFT),
     (re.compile(r"Hard LOCKUP"), HARD),
     (re.compile(r"Machine halted"), DOUBLE),  # exc_double_fault(), before it df_debug()
-    (re.compile(r"hung_task: blocked tasks"), HUNG),
+    (re.compile(HUNG_PANIC), HUNG),
 )  # fmt: skip
 # do_exit() of kernel/exit.c: these may die of an oops, or of something else
 KILLED = (
@@ -134,23 +135,29 @@ class LastWords:
         return self.trouble.short
 
     @property
+    def for_hung(self) -> bool:
+        """Whether the kernel panicked for tasks that hung."""
+        return self.panic is not None and self.panic.startswith(PANIC + HUNG_PANIC)
+
+    @property
     def hung(self) -> int | None:
         """The PID of the hung task that the kernel panicked for, or None."""
         hung = self.trouble and HUNG.match(self.trouble.headline)
         return self.trouble.pid if hung and self.trouble else None
 
 
-def last_words(lines: Sequence[str]) -> LastWords:
+def last_words(lines: Sequence[str], hung: int | None = None) -> LastWords:
     """Return what a log says of its kernel's death.
 
     :param lines: all that is left of the log, each with its time.
+    :param hung: the PID of the task that it hung for, if that is known; else the last one is it.
     """
     texts = [STAMP.sub("", line, count=1) for line in lines]
     panics = [at for at, text in enumerate(texts) if text.startswith(PANIC)]
     end = panics[-1] if panics else len(texts)
     oopses = [at for at, text in enumerate(texts[:end]) if OOPS.match(text)]
     panic = texts[end] if panics else None
-    at = _led_to(texts, end, oopses, panic)
+    at = _led_to(texts, end, oopses, panic, hung)
     trouble = None if at is None else _report(lines, texts, at, end)
     earlier = [_report(lines, texts, one, end) for one in oopses if one != at]
     functions: tuple[str, ...] = ()
@@ -163,7 +170,9 @@ def last_words(lines: Sequence[str]) -> LastWords:
     return LastWords(panic, trouble, tuple(earlier), functions)
 
 
-def _led_to(texts: list[str], end: int, oopses: list[int], panic: str | None) -> int | None:
+def _led_to(
+    texts: list[str], end: int, oopses: list[int], panic: str | None, hung: int | None
+) -> int | None:
     """Return the line of the report that led to the death, or None."""
     if panic is None:
         return oopses[-1] if oopses and _is_last(texts, oopses[-1]) else None
@@ -172,6 +181,8 @@ def _led_to(texts: list[str], end: int, oopses: list[int], panic: str | None) ->
         for text, pattern in table:
             if text.match(said):
                 found = [at for at in range(start, end) if pattern.match(texts[at])]
+                if pattern is HUNG and hung is not None:
+                    found = [at for at in found if f":{hung} blocked for" in texts[at]]
                 return found[-1] if found else None
     for text, pid in KILLED:
         if text.match(said) and oopses:

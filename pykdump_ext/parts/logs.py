@@ -32,10 +32,7 @@ class Dmesg(Part):
 
     def blocks(self, case: Case) -> Iterator[Block]:
         """Yield the lines of trouble, then the end of the log."""
-        prog = case.prog
-        from ..drgn.last_moments import log_lines  # noqa: PLC0415
-
-        lines = log_lines(prog)
+        lines = case.log
         alarms = [line for line in lines if ALARM.search(line)]
         if alarms:
             shown = alarms[-MOST_ALARMS:]

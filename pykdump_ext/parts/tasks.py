@@ -36,7 +36,7 @@ class Tasks(Part):
 
         notes = case.notes
         states = case.tried("the states of tasks", lambda: tasks.counts(prog, notes)) or {}
-        now = case.tried("the kernel's clock", lambda: tasks.newest_clock(prog, notes))
+        now = case.clock
         yield Facts(
             [
                 ("load", case.tried("the load", lambda: load(prog))),
@@ -48,7 +48,7 @@ class Tasks(Part):
         if running:
             columns = ("vcpu", "task", "seconds", "tasks in its queue")
             yield Table("What each vcpu was on", columns, running)
-        found = case.tried("the blocked tasks", lambda: tasks.blocked(prog, now, notes))
+        found = case.tried("the blocked tasks", lambda: case.blocked)
         if found:
             yield from shown(*found, notes)
 
@@ -91,10 +91,9 @@ class Locks(Part):
     def blocks(self, case: Case) -> Iterator[Block]:
         """Yield who waits for which lock, and the work that no worker has begun."""
         prog = case.prog
-        from ..drgn.locks import waiters  # noqa: PLC0415
         from ..drgn.workqueues import waiting  # noqa: PLC0415
 
-        found = case.tried("locks", lambda: waiters(prog, case.notes))
+        found = case.tried("locks", lambda: case.waiters)
         if found:
             rows = [(one.task, one.kind, one.lock, one.owner) for one in found]
             yield Table("Who waits for whom", ("task", "waits for", "at", "held by"), rows)

@@ -26,7 +26,6 @@ class Usage(Part):
         """Yield totals, slab caches, processes, and the trace of the last OOM."""
         prog = case.prog
         from ..drgn import usage  # noqa: PLC0415
-        from ..drgn.last_moments import log_lines  # noqa: PLC0415
 
         totals = case.tried("totals", lambda: usage.totals(prog)) or {}
         yield Facts([(f"{name}, KiB", value) for name, value in totals.items()])
@@ -40,7 +39,7 @@ class Usage(Part):
             columns = ("process", "PID", "resident KiB", "of it shared KiB", "swapped KiB")
             rows: list[list[Cell]] = [[name, str(pid), *kib] for name, pid, *kib in processes]
             yield Table("Largest processes", columns, rows)
-        traces = case.tried("whether memory ran out", lambda: last_of_each(log_lines(prog)))
+        traces = case.tried("whether memory ran out", lambda: last_of_each(case.log))
         for one in traces or ():
             what = (
                 "dom0 ran out of memory"

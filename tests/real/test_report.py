@@ -236,6 +236,12 @@ def test_hung_tasks_their_stacks_and_the_lock_that_they_wait_for() -> None:
     assert any("blkdev_fsync (" in line for line in stacks[0]["lines"])
     rows, *_work = found.blocks("locks", "table")  # on a slow machine work waits, too
     (sync,) = pids["sync"]
+    # the dump was asked for, and that is not all that the report begins with
+    first = found.blocks("happened", "paragraph")
+    assert first[2].startswith(
+        f"{len(log)} tasks were blocked (state D) for up to {seconds[0]} s: "
+    )
+    assert first[3].endswith(f" wait for sync ({sync}), which waits in folio_wait_bit_common.")
     assert {row["task"] for row in rows} == {f"dd ({pid})" for pid in pids["opener"]}
     assert {row["held by"] for row in rows} == {f"sync ({sync})"}
     assert found.facts("tasks")["blocked (D)"] == len(log)
@@ -250,6 +256,13 @@ def test_the_trace_of_a_dom0_without_memory() -> None:
     assert "invoked oom-killer" in trace[0] and "Out of memory: Killed process" in trace[-1]
     assert trace[-1].partition("] ")[2] in console_of(dump)
     assert trace[-1] in found.blocks("dmesg", "lines")[0]
+    killed = re.search(r"Killed process (\d+) \((\w+)\)", trace[-1])
+    said = found.blocks("happened", "paragraph")[2]
+    assert killed and re.fullmatch(
+        rf"dom0 ran out of memory [\d.]+ s before the end of its log, and {killed[2]}"
+        rf" \({killed[1]}\) was killed\.",
+        said,
+    )
     assert found.whole["missing"] == []
 
 

@@ -120,14 +120,15 @@ WHOLE = SimpleNamespace(dump=SimpleNamespace(incomplete=None))
 
 def test_a_dom0_that_panicked_died_whatever_xen_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Xen's console and the registers of a PVH dom0 may show nothing."""
-    monkeypatch.setattr(happened, "dom0s_words", lambda prog: PANIC)
     monkeypatch.setattr(happened, "stack_blocks", lambda *of: [])
     monkeypatch.setattr(happened.Happened, "_facts", lambda *of: [])
 
     def tried(what: str, find: Callable[[], object]) -> object:
         return find() if what in ("what dom0's kernel knows", "dom0's last words") else None
 
-    case = cast(Case, SimpleNamespace(tried=tried, prog=object(), notes=[], opened=WHOLE))
+    case = cast(
+        Case, SimpleNamespace(tried=tried, prog=object(), log=SYSRQ, notes=[], opened=WHOLE)
+    )
     first, second, *_ = happened.Happened().blocks(case)
     assert first == Paragraph("dom0 died: Kernel panic - not syncing: sysrq triggered crash")
     assert isinstance(second, Paragraph)
@@ -148,10 +149,10 @@ def test_an_oops_that_killed_nobody_is_not_what_the_log_has_of_it(
     death: Death, title: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(happened, "who_died", lambda console, host: death)
-    monkeypatch.setattr(happened, "dom0s_words", lambda prog: last_words(FIRST))
     monkeypatch.setattr(happened, "stack_blocks", lambda *of: [])
     monkeypatch.setattr(happened.Happened, "_facts", lambda *of: [])
-    case = SimpleNamespace(tried=lambda what, find: find(), prog=object(), notes=[])
+    case = SimpleNamespace(tried=lambda what, find: find(), prog=object(), log=FIRST, notes=[])
+    case.blocked = [], 0
     case.opened = WHOLE
     case.console, case.host = SimpleNamespace(lines=()), None
     shown = [one for one in happened.Happened().blocks(cast(Case, case)) if isinstance(one, Lines)]
