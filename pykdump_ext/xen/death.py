@@ -47,12 +47,14 @@ SHOWN = re.compile(
 MOST_BEFORE = 600  # lines of registers and stacks, of all cpus, before a panic
 STATE = re.compile(r"----\[ Xen-")  # print_xen_info(): what is shown of a state begins with it
 TRACE = "Xen call trace:"
-# show_trace(); with R, S or F for how it was found since 4.13 at the latest. A static function has
-# its file before it
-CALL = re.compile(r" +\[<[0-9a-f]+>\] (?:[RSF] )?(?:\S+#)?([A-Za-z_][\w.]*)\+")
+# show_trace(); with R, S or F for how it was found since 4.13 at the latest: by a register, a
+# frame, or only as a word on the stack, which may be left from before. A static function has its
+# file before it
+CALL = re.compile(r" +\[<[0-9a-f]+>\] (?:(?P<by>[RSF]) )?(?:\S+#)?(?P<name>[A-Za-z_][\w.]*)\+")
 STARS = "*" * 20
 LINE = re.compile(r"\(XEN\) (?:\[[^\]]*\] )?")  # of Xen itself, perhaps with a time
 LONGEST_PANIC = 20  # lines
+LONGEST_REPORT = 100  # lines of registers, Xen's stack and its call trace, before a panic
 LONGEST_STATE = 60  # lines of registers and of the guest's stack
 
 
@@ -126,9 +128,12 @@ def _panic(texts: list[str], at: int) -> Death:
     # of several cpus whose state is shown, the first is the one that panics
     shown = state if cause is None else cause
     trace = texts[at if shown is None else shown : at]
+    wrote = [*_until(trace[:LONGEST_REPORT], STARS)]
+    if len(trace) > LONGEST_REPORT:
+        wrote.append(f"({len(trace) - LONGEST_REPORT:,} lines are left out)")
     headline = said if cause is None else f"{texts[cause]} ({said})"
     why = f"Xen panicked on cpu {panic[1] if panic else '?'}"
-    return Death(XEN, why, headline, message, tuple(_calls(trace)))
+    return Death(XEN, why, headline, (*wrote, *message), tuple(_calls(trace)))
 
 
 def _killed(texts: list[str], at: int) -> Death:
@@ -163,12 +168,12 @@ def _until(texts: Sequence[str], *ends: str) -> Iterator[str]:
 
 
 def _calls(texts: Sequence[str]) -> Iterator[str]:
-    """Yield the functions of the first call trace of Xen, innermost first."""
+    """Yield the functions of the first call trace of Xen, innermost first, without guesses."""
     started = False
     for text in texts:
         found = CALL.match(text)
         if started and not found:
             return
-        if found and started:
-            yield found[1]
+        if found and started and found["by"] != "S":
+            yield found["name"]
         started = started or text.startswith(TRACE)

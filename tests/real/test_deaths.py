@@ -145,13 +145,26 @@ def test_a_dom0_that_xen_crashed(plain: Plain) -> None:
 def test_a_panic_for_a_task_that_hung(plain: Plain) -> None:
     died = Died("hung-panic")
     assert died.said[0] == f"dom0 died: {PANIC}hung_task: blocked tasks"
-    task, pid = re.findall(r"INFO: task (\w+):(\d+) blocked", died.serial)[-1]
+    reported = re.findall(r"INFO: task (\w+):(\d+) blocked", died.serial)
+    # the one blocked longest, not the one reported last
+    longest = next(t["title"] for t in died.parts["tasks"]["blocks"] if t["kind"] == "lines")
+    task, pid = re.findall(r"(\w+) \((\d+)\)", longest)[0]
+    assert (task, pid) in reported[:-1]
+    names = [f"{name} ({number})" for name, number in reported]
+    assert died.said[2].startswith(f"{len(names)} tasks were blocked (state D) for up to ")
+    assert all(name in died.said[2] for name in names)
+    rows = died.blocks("locks", "table")[0]
+    (owner,) = {row["held by"] for row in rows}
+    waiting = " and ".join(row["task"] for row in rows)
+    assert died.said[3] == f"{waiting} wait for {owner}, which waits in folio_wait_bit_common."
+    log = died.lines["What dom0's log has of it"]
+    assert f"INFO: task {task}:{pid} blocked" in log[0] and died.where[0] in "".join(log)
     bt, functions = crashs(plain, "hung", died.dump, f"bt {pid}")
     assert f'COMMAND: "{task}"' in bt
     waits = functions[functions.index("schedule") :]
     assert died.where[0] not in ("schedule", "__schedule") and in_order(died.where, waits)
     stack = died.stack(f'Stack of the task that hung: "{task}", PID {pid}')
-    assert in_order(["__schedule", *died.where], stack)
+    assert in_order(["__schedule", *died.where[:-1]], stack)  # entry_SYSCALL_64 has two names
     panicked = died.stack('Stack of the task that crashed the kernel: "khungtaskd"')
     assert in_order(["panic", "watchdog", "kthread"], panicked)
 
@@ -159,6 +172,12 @@ def test_a_panic_for_a_task_that_hung(plain: Plain) -> None:
 def test_a_panic_for_no_memory(plain: Plain) -> None:
     died = Died("oom-panic")
     assert died.said[0] == f"dom0 died: {PANIC}Out of memory: compulsory panic_on_oom is enabled"
+    most = died.blocks("memory", "table")[1][0]
+    rss = re.search(rf"\[ +{most['PID']}\] +0 +\d+ +\d+ +(\d+) .* {most['process']}", died.serial)
+    assert rss and died.said[2] == (
+        f"Of the processes {most['process']} ({most['PID']}) had the most memory:"
+        f" {int(rss[1]) * 4:,} KiB."
+    )
     _, functions = crashs(plain, "oom", died.dump, "bt")
     assert functions[0] == "panic" and died.where[0] == functions[1] == "out_of_memory"
     assert in_order(died.where, functions)
@@ -178,10 +197,12 @@ def test_a_panic_of_xen() -> None:
         f"Xen died: {cause} ({said})",
         f"Xen panicked on cpu {cpu}.",
     ]
-    assert found.blocks("happened", "lines") == [[said]]
+    wrote = xen[xen.index(cause) : panic - 1]  # a line of stars is between
+    assert found.blocks("happened", "lines") == [[line.expandtabs() for line in [*wrote, said]]]
+    assert any(line.startswith("RIP:") for line in wrote)
     trace = xen[xen.index("Xen call trace:") + 1 : panic]
-    functions = re.findall(r"\[<\w+>\] [RSF] (?:\S+#)?(\w+)\+", "\n".join(trace))
-    assert found.whole["functions"] == functions and len(functions) > 1
+    functions = re.findall(r"\[<\w+>\] [RF] (?:\S+#)?(\w+)\+", "\n".join(trace))
+    assert found.whole["functions"] == functions and functions
     assert found.whole["missing"] == []
     (console,) = found.blocks("xenlog", "lines")
     assert [line.removeprefix("(XEN) ") for line in console] == [line.expandtabs() for line in xen]
