@@ -9,7 +9,7 @@ from typing import Any
 import drgn
 import pytest
 
-from pykdump_ext.drgn import helpers
+from pykdump_ext.drgn import helpers, module_names
 from pykdump_ext.drgn import stacks as drgn_stacks
 from pykdump_ext.parts.blocks import Lines
 from pykdump_ext.parts.case import Case
@@ -28,6 +28,7 @@ def test_a_stack_that_cannot_be_read_takes_no_other(monkeypatch: pytest.MonkeyPa
     fake = SimpleNamespace(for_each_present_cpu=lambda prog: range(4), cpu_curr=current)
     monkeypatch.setattr(helpers, "linux", fake)
     monkeypatch.setattr(drgn_stacks, "stack_lines", lambda task: [f"PID {task}", "#0"])
+    monkeypatch.setattr(module_names, "name_modules", lambda prog: None)
     program: Any = object()
     case = Case(opened(), program=lambda: program)
     vcpus = [DomainVcpu(0, n, 0x1000 + n, n, cpu) for n, cpu in enumerate([5, 6, None, 7])]
