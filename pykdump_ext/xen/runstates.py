@@ -5,7 +5,7 @@
 4.17 and at 240 in 4.20. It is found by what it must be in the vcpus of all domains: Xen adds
 the time of each state when that state ends (``vcpu_runstate_change()``,
 xen/common/sched/core.c), so their sum is at most the time of the last change; and a vcpu that a
-cpu runs is in the state of running.
+cpu runs is in the state of running, to which it came at some time.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ def find_runstates(vcpus: Sequence[Words], running: Sequence[bool]) -> list[Runs
     for at in range(FIRST, LAST):
         states = [words[at] for words in vcpus if _fits(words[at : at + SIZE])]
         changed = any(any(words[at + 2 : at + SIZE]) for words in vcpus)  # some may never have run
-        if changed and len(states) == len(vcpus):
+        ran = all(words[at + 1] for words, runs in zip(vcpus, running) if runs)  # they came to it
+        if changed and ran and len(states) == len(vcpus):
             found[at] = sum((state == 0) == runs for state, runs in zip(states, running))
     best = max(found.values(), default=0)
     at, *others = [at for at, agree in found.items() if agree == best] or [0]

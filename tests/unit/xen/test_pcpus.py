@@ -198,6 +198,15 @@ def test_zeros_are_no_runstate_where_all_cpus_ran_one() -> None:
     assert found is not None and [one.times[0] for one in found] == [0, 1, 2, 3]
 
 
+def test_a_vcpu_that_runs_came_to_it_at_some_time() -> None:
+    """Of four vcpus that run, other words of the first look like a runstate; the others' are 0."""
+    vcpus = [words(20, RUNNING, 9, n, 2, 3, 0) for n in range(4)]
+    alike = [(RUNNING, 0x1A00000000, 0, 0, 0, 28), *[(RUNNING, 0, 0, 0, 0, 0)] * 3]
+    both = [(*one[:60], *other, *one[66:]) for one, other in zip(vcpus, alike)]
+    found = find_runstates(both, [True] * 4)
+    assert found is not None and [one.times[0] for one in found] == [0, 1, 2, 3]
+
+
 def words(at: int, *runstate: int) -> tuple[int, ...]:
     return (*[1 << 62] * at, *runstate, *[1 << 62] * (RUNSTATE_WORDS - at - len(runstate)))
 
