@@ -11,13 +11,13 @@ from itertools import islice
 import drgn
 
 from .helpers import FAULTS, linux
+from .module_names import MOST_MODULES
 from .walks import attempt, each, string, text
 
 __all__ = ["Backend", "backends", "handlers"]
 
 STATES = "XenbusState"  # an enumeration of include/xen/interface/io/xenbus.h
 IFF_UP = 1  # include/uapi/linux/if.h
-MOST_MODULES = 1 << 12  # a kernel of a distribution has 4,000, of which it loads a few hundred
 MOST = 1 << 16  # devices, interfaces, disks or channels; a host runs a thousand domains at most
 # Files of Linux whose structures have the same names as others
 BLKBACK, EVENTS = "xen-blkback/xenbus.c", "events_base.c"

@@ -15,10 +15,10 @@ from drgn.helpers.linux.module import for_each_module, module_address_regions
 
 from .walks import attempt, each, string
 
-__all__ = ["name_modules"]
+__all__ = ["MOST_MODULES", "name_modules"]
 
 FINDER = "pykdump_ext modules"
-MOST_MODULES = 1 << 12  # a dom0 has a few hundred
+MOST_MODULES = 1 << 12  # a kernel of a distribution has 4,000, of which it loads a few hundred
 KERNEL = 1 << 63  # where the kernel's half of addresses begins
 
 

@@ -11,6 +11,7 @@ import drgn
 import pytest
 
 from pykdump_ext.drgn import backends
+from pykdump_ext.drgn.module_names import MOST_MODULES
 from pykdump_ext.limits import within
 
 PROG = drgn.Program(drgn.Platform(drgn.Architecture.X86_64))
@@ -37,5 +38,5 @@ def test_disks_and_modules_that_come_back_to_themselves(monkeypatch: pytest.Monk
     )
     notes: list[str] = []
     within(2, lambda: backends._disks(prog, notes))
-    assert named == [0x1000, 0x2000] and given == [backends.MOST_MODULES]
+    assert named == [0x1000, 0x2000] and given == [MOST_MODULES]
     assert notes == ["disks: the list is damaged: it comes back to 1000"]
