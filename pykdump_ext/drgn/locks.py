@@ -27,6 +27,11 @@ class Waiter:
     lock: str
     owner: str | None
 
+    @property
+    def holder(self) -> str | None:
+        """Who has the lock, None where that is not known: who last took a semaphore may not."""
+        return None if self.kind == "semaphore" else self.owner
+
 
 def waiters(prog: drgn.Program, notes: list[str]) -> list[Waiter]:
     """Return the tasks in state D that wait for a mutex or a semaphore that drgn can see."""

@@ -61,7 +61,7 @@ def end_of_hang(
 
 def _owners(waiters: Sequence[Waiter]) -> dict[str, str]:
     """Return who holds the lock that each task waits for."""
-    return {one.task: one.owner for one in waiters if one.owner is not None}
+    return {one.task: one.holder for one in waiters if one.holder is not None}
 
 
 def blocked(groups: Sequence[Stuck], number: int, waiters: Sequence[Waiter]) -> Iterator[str]:

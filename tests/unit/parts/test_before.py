@@ -24,6 +24,7 @@ STACK = ("#0  context_switch (a.c:1:2)", "#1  io_schedule (a.c:1:2)", "#2  folio
 WRITERS = Stuck(("dd (136)", "dd (138)"), 23.5, STACK)
 SYNC = Stuck(("sync (148)",), 21.4, ("#0  schedule (a.c:1:2)", "#1  sync_bdevs (b.c:1:2)"))
 OPENERS = Stuck(("dd (151)", "dd (152)"), 15.8, ("#0  __mutex_lock (b.c:1:2)",))
+TAKEN = Waiter("dd (152)", "semaphore", "1", "last taken by sync (148)")  # it may have it no more
 LOCKS = [Waiter(f"dd ({pid})", "mutex", "ffff888008731df8", "sync (148)") for pid in (151, 152)]
 GROUPS = [WRITERS, SYNC, OPENERS]
 
@@ -40,6 +41,7 @@ def reports(*pids: int) -> list[str]:
         (GROUPS, LOCKS, (151, 152), "sync (148)"),  # who holds what they wait for
         ([OPENERS], LOCKS, (152,), "sync (148)"),  # that one runs, or sleeps
         (GROUPS, [], (152,), "dd (152)"),
+        (GROUPS, [TAKEN], (152,), "dd (152)"),
         (GROUPS, [*LOCKS, Waiter("sync (148)", "mutex", "1", "init (1)")], (152,), "init (1)"),
         (GROUPS, LOCKS, (99,), None),  # it is blocked no more
         ([], [], (152,), None),
@@ -78,6 +80,7 @@ def test_who_is_blocked_and_who_waits_for_whom() -> None:
     assert first.endswith("dd (111) and 688 more.")
     assert second.endswith("dd (111) and 8 more wait for init (1).")
     assert [*blocked([], 0, [])] == []
+    assert len([*blocked(GROUPS, 5, [TAKEN])]) == 1
 
 
 class Found:
